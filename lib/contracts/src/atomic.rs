@@ -1,0 +1,88 @@
+//! Files that are either the old or the new version, never half of one: temporary file, fsync, rename.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Replaces `path` by `bytes` in one step, with permission bits `mode`.
+///
+/// After a crash or on a full disk the old content stands (or the file does not exist, if it did not before); the
+/// temporary file is removed on failure. The caller holds the lock that guards `path`.
+///
+/// # Errors
+/// Whatever the file system says, naming `path`.
+pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    // The pid keeps two writers apart; a left-over of a killed writer with the same pid is simply overwritten.
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    let temporary = Path::new(&temporary);
+    let written = write_synced(temporary, bytes, mode).and_then(|()| fs::rename(temporary, path));
+    if let Err(err) = written {
+        let _ = fs::remove_file(temporary);
+        return Err(err).with_context(|| format!("write {}", path.display()));
+    }
+    // Without this a power cut could forget the rename itself.
+    if let Some(parent) = path.parent() {
+        File::open(parent)
+            .and_then(|dir| dir.sync_all())
+            .with_context(|| format!("sync {}", parent.display()))?;
+    }
+    Ok(())
+}
+
+/// [`write`] of a value as JSON with a final newline.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_json(path: &Path, value: &impl Serialize, mode: u32) -> Result<()> {
+    let mut bytes = serde_json::to_vec(value).with_context(|| format!("encode {}", path.display()))?;
+    bytes.push(b'\n');
+    write(path, &bytes, mode)
+}
+
+/// Reads a JSON file; `None` where it does not exist.
+///
+/// # Errors
+/// Unreadable or not the expected JSON, naming `path`.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(err) if err.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(err) => return Err(err).with_context(|| format!("read {}", path.display())),
+    };
+    serde_json::from_slice(&bytes).map(Some).with_context(|| format!("parse {}", path.display()))
+}
+
+fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaces_and_leaves_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.json");
+        assert_eq!(read_json::<Vec<u8>>(&path).unwrap(), None);
+        write_json(&path, &vec![1, 2], 0o600).unwrap();
+        write_json(&path, &vec![3], 0o600).unwrap();
+        assert_eq!(read_json::<Vec<u8>>(&path).unwrap(), Some(vec![3]));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn names_the_file_it_cannot_parse() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("broken.json");
+        fs::write(&path, "{").unwrap();
+        assert!(format!("{:#}", read_json::<Vec<u8>>(&path).unwrap_err()).contains("broken.json"));
+    }
+}

@@ -1,0 +1,18 @@
+//! What the tools of the suite agree on: every shared file, every exit code, the shape of an error line.
+//!
+//! The tools never link each other. They meet in the files described here and in the exit codes of [`exit`].
+//! `docs/contracts.md` lists each file with its owner, lock and lifetime; [`paths`] is the only place that joins
+//! their names.
+
+pub mod atomic;
+pub mod bundle;
+pub mod exit;
+pub mod fault;
+pub mod lock;
+pub mod name;
+pub mod network;
+pub mod output;
+pub mod paths;
+pub mod process;
+pub mod report;
+pub mod tool;

@@ -1,0 +1,61 @@
+//! Advisory locks on files that hold no data (`flock(2)`), freed by the kernel when the holder dies.
+//!
+//! Order where a process takes several: network, then image, then container.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+/// A held lock; dropping it frees it.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Waits for the lock and holds it alone. Makes the lock file where it is missing (its directory must exist).
+    ///
+    /// # Errors
+    /// The lock file cannot be opened.
+    pub fn exclusive(path: &Path) -> Result<Self> {
+        let file = open(path)?;
+        file.lock().with_context(|| format!("lock {}", path.display()))?;
+        Ok(Self { _file: file })
+    }
+
+    /// Waits for the lock and shares it with other readers.
+    ///
+    /// # Errors
+    /// The lock file cannot be opened.
+    pub fn shared(path: &Path) -> Result<Self> {
+        let file = open(path)?;
+        file.lock_shared().with_context(|| format!("lock {}", path.display()))?;
+        Ok(Self { _file: file })
+    }
+
+    /// Takes the lock alone if it is free; `None` where somebody holds it.
+    ///
+    /// # Errors
+    /// The lock file cannot be opened.
+    pub fn try_exclusive(path: &Path) -> Result<Option<Self>> {
+        let file = open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(err)) => Err(err).with_context(|| format!("lock {}", path.display())),
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("open lock {}", path.display()))
+}

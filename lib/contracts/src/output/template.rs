@@ -1,0 +1,1 @@
+//! `--format` templates: the part of Go's text/template that docker users write, over JSON values.

@@ -1,0 +1,88 @@
+//! Where the suite keeps its files. The only place that joins these names.
+
+use std::env;
+use std::path::PathBuf;
+
+/// The three roots. As root: `/run/bulkhead`, `/var/lib/bulkhead`, `/etc/bulkhead`; as a user the XDG directories.
+/// `BULKHEAD_STATE`, `BULKHEAD_STORE` and `BULKHEAD_CONFIG` override them, which is how tests and demos stay apart.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// Gone after a reboot: sockets, pids, network namespaces.
+    pub state: PathBuf,
+    /// Kept: images, layers, containers, volumes, network definitions.
+    pub store: PathBuf,
+    /// What the administrator writes.
+    pub config: PathBuf,
+}
+
+impl Paths {
+    /// The roots for this process.
+    #[must_use]
+    pub fn from_env() -> Self {
+        let root = nix::unistd::geteuid().is_root();
+        let home = PathBuf::from(env::var_os("HOME").unwrap_or_else(|| "/".into()));
+        let pick = |over: &str, system: &str, xdg: &str, fallback: PathBuf| {
+            if let Some(path) = env::var_os(over).filter(|path| !path.is_empty()) {
+                return PathBuf::from(path);
+            }
+            if root {
+                return PathBuf::from(system);
+            }
+            env::var_os(xdg).map_or(fallback, PathBuf::from).join("bulkhead")
+        };
+        let runtime_dir = PathBuf::from(format!("/tmp/bulkhead-{}", nix::unistd::geteuid()));
+        Self {
+            state: pick("BULKHEAD_STATE", "/run/bulkhead", "XDG_RUNTIME_DIR", runtime_dir),
+            store: pick("BULKHEAD_STORE", "/var/lib/bulkhead", "XDG_DATA_HOME", home.join(".local/share")),
+            config: pick("BULKHEAD_CONFIG", "/etc/bulkhead", "XDG_CONFIG_HOME", home.join(".config")),
+        }
+    }
+
+    /// The runtime's default `--root`: one directory per container with its `state.json`.
+    #[must_use]
+    pub fn runtime(&self) -> PathBuf {
+        self.state.join("runtime")
+    }
+
+    /// The live side of one supervised container: sockets, supervisor's pid.
+    #[must_use]
+    pub fn shim(&self, id: &str) -> PathBuf {
+        self.state.join("shim").join(id)
+    }
+
+    /// Live network state: leases, attachments, namespaces, DNS.
+    #[must_use]
+    pub fn net(&self) -> PathBuf {
+        self.state.join("net")
+    }
+
+    /// The OCI image layout.
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.store.join("images")
+    }
+
+    /// Extracted layers, one directory per diff id.
+    #[must_use]
+    pub fn layers(&self) -> PathBuf {
+        self.store.join("layers")
+    }
+
+    /// All containers, one directory each.
+    #[must_use]
+    pub fn containers(&self) -> PathBuf {
+        self.store.join("containers")
+    }
+
+    /// Named volumes, one directory each.
+    #[must_use]
+    pub fn volumes(&self) -> PathBuf {
+        self.store.join("volumes")
+    }
+
+    /// Network definitions, one JSON file each.
+    #[must_use]
+    pub fn networks(&self) -> PathBuf {
+        self.store.join("networks")
+    }
+}

@@ -1,0 +1,49 @@
+//! The end of every `main`: print an error once, as one line, and choose the exit code.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use crate::exit::Exit;
+
+/// Prints the error of `result`, if any, as `tool: what: why` and turns it into the exit code.
+///
+/// A reader that went away (`tool … | head -1`) is not an error.
+pub fn finish(tool: &str, result: anyhow::Result<Exit>) -> ExitCode {
+    match result {
+        Ok(exit) => exit.into(),
+        Err(err) if is_broken_pipe(&err) => ExitCode::SUCCESS,
+        Err(err) => {
+            print_error(tool, &err);
+            Exit::from(&err).into()
+        }
+    }
+}
+
+/// As [`finish`], for `run` and `exec`: every failure before the payload starts is 125, 126 or 127.
+pub fn finish_payload(tool: &str, result: anyhow::Result<Exit>) -> ExitCode {
+    match result {
+        Ok(exit) => exit.into(),
+        Err(err) => {
+            print_error(tool, &err);
+            Exit::before_payload(&err).into()
+        }
+    }
+}
+
+/// Writes the one line of an error to stderr. A stderr that cannot be written to is nobody's to report to.
+pub fn print_error(tool: &str, err: &anyhow::Error) {
+    let _ = writeln!(io::stderr(), "{tool}: {}", one_line(err));
+}
+
+/// The whole chain of an error on one line: `doing what to what: why`.
+#[must_use]
+pub fn one_line(err: &anyhow::Error) -> String {
+    let text = format!("{err:#}");
+    text.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+fn is_broken_pipe(err: &anyhow::Error) -> bool {
+    err.chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,8 @@
+//! Every raw system call of the suite, one file per kernel area, and the only crate where `unsafe` is allowed.
+//!
+//! The wrappers take and return safe types (`BorrowedFd`, `OwnedFd`, `Path`) and `std::io::Result`; callers add
+//! which object the call was about. Nothing here knows about containers.
+#![allow(unsafe_code)]
+
+pub mod path;
+pub mod pidfd;
