@@ -1,0 +1,97 @@
+# Bulkhead. `make` lists the targets; the two to start with are `make demo` and `make test`.
+
+SHELL      := /bin/bash
+ARCH       := $(shell uname -m)
+SUDO       := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+# musl where rustup can add it: a static musl program starts in a seventh of the time of a static glibc one.
+MUSL       := $(ARCH)-unknown-linux-musl
+GLIBC      := $(ARCH)-unknown-linux-gnu
+HAVE_MUSL  := $(shell [ -d "$$(rustc --print sysroot 2>/dev/null)/lib/rustlib/$(MUSL)" ] && echo yes)
+CAN_MUSL   := $(if $(HAVE_MUSL),yes,$(shell command -v rustup >/dev/null 2>&1 && echo yes))
+TARGET     ?= $(if $(CAN_MUSL),$(MUSL),$(GLIBC))
+ifeq ($(TARGET),$(GLIBC))
+export RUSTFLAGS += -C target-feature=+crt-static
+endif
+CARGO_TARGET_DIR ?= target
+export CARGO_TARGET_DIR
+
+TOOLS      := runtime shim imgtool netctl
+BIN        := $(CARGO_TARGET_DIR)/$(TARGET)/release
+DEBUG_BIN  := $(CARGO_TARGET_DIR)/$(TARGET)/debug
+STAMP      := $(CARGO_TARGET_DIR)/.setup-$(TARGET)
+# What the demo needs, and what tests and checks need beyond that.
+PACKAGES   := gcc libc6-dev musl-tools make iproute2 util-linux curl ca-certificates busybox-static docker-registry
+TEST_PACKAGES := nftables iptables strace libseccomp-dev runc crun jq git openssl xz-utils bzip2 socat procps
+
+PREFIX         ?= /usr/local
+DESTDIR        ?=
+PROGRAM_PREFIX ?=
+RUNTIME        ?= $(BIN)/runtime
+
+.PHONY: help setup setup-demo build demo test check conformance bench size test-vm bless man completions install clean
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Install what building and testing need (Debian or Ubuntu packages, the musl target); once
+$(STAMP): Makefile
+	@mkdir -p $(@D)
+	@tests/install-packages $(PACKAGES) $(TEST_PACKAGES)
+	@[ "$(TARGET)" != "$(MUSL)" ] || [ -n "$(HAVE_MUSL)" ] || rustup target add $(MUSL)
+	@touch $@
+
+setup-demo:
+	@tests/install-packages $(PACKAGES)
+	@[ "$(TARGET)" != "$(MUSL)" ] || [ -n "$(HAVE_MUSL)" ] || rustup target add $(MUSL)
+
+build: ## Build the release binaries (static)
+	cargo build --release --target $(TARGET) --workspace
+
+demo: setup-demo ## The whole story in one run: build, push, pull, run, publish, restart, names, stop; leaves nothing
+	cargo build --release --target $(TARGET) $(TOOLS:%=--package %)
+	@$(SUDO) demo/run $(BIN)
+
+test: setup ## Every test, from a clean checkout
+	cargo build --target $(TARGET) --workspace --bins
+	cargo test --target $(TARGET) --workspace --no-run
+	$(SUDO) env "PATH=$$PATH" "HOME=$$HOME" cargo test --offline --target $(TARGET) --workspace --no-fail-fast
+	$(SUDO) tests/run $(DEBUG_BIN)
+
+check: ## Formatting, lints, licences, docs, file sizes
+	cargo fmt --all --check
+	cargo clippy --target $(TARGET) --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; \
+	 else echo "check: cargo-deny is not installed: licences and bans not checked (cargo install cargo-deny)"; fi
+	RUSTDOCFLAGS="-D warnings" cargo doc --target $(TARGET) --workspace --no-deps --document-private-items --quiet
+	@tests/check-sizes
+
+conformance: build ## Black-box cases against RUNTIME= (default: ours), and against runc and crun where installed
+	$(SUDO) tests/in-namespace $(BIN)/conformance --runtime $(RUNTIME)
+	@for peer in runc crun; do if path=$$(command -v $$peer); then \
+	   echo "== $$path"; $(SUDO) tests/in-namespace $(BIN)/conformance --runtime $$path || exit 1; \
+	 else echo "== $$peer is not installed: skipped"; fi; done
+
+bench: build ## Side by side with the peers that are installed: ratios from one run
+	$(SUDO) $(BIN)/conformance bench --tools $(BIN)
+	@$(MAKE) --no-print-directory size
+
+size: ## Sizes of the binaries, and source files over the soft limit
+	@ls -l $(TOOLS:%=$(BIN)/%) 2>/dev/null | awk '{n=split($$9,p,"/"); printf "%-10s %8.2f MB\n", p[n], $$5/1e6}'
+	@tests/check-sizes --list
+
+bless: ## Rewrite the golden files from what the code gives now; read the diff
+	BLESS=1 cargo test --target $(TARGET) --workspace
+
+man: ## Man pages into dist/man
+	cargo build --release --target $(TARGET) --workspace --features self-doc
+	@for t in $(TOOLS); do $(BIN)/$$t self-doc man dist/man; done
+
+completions: ## Shell completions into dist/completions
+	cargo build --release --target $(TARGET) --workspace --features self-doc
+	@for t in $(TOOLS); do $(BIN)/$$t self-doc completions dist/completions; done
+
+install: build ## Install into PREFIX= (DESTDIR=, PROGRAM_PREFIX= honoured)
+	@for t in $(TOOLS); do install -D -m 755 $(BIN)/$$t "$(DESTDIR)$(PREFIX)/bin/$(PROGRAM_PREFIX)$$t"; done
+
+clean: ## Remove build output
+	cargo clean
+	rm -rf dist
