@@ -12,6 +12,7 @@ pub mod lock;
 pub mod name;
 pub mod network;
 pub mod output;
+pub mod passwd;
 pub mod paths;
 pub mod process;
 pub mod report;

@@ -6,3 +6,4 @@
 
 pub mod path;
 pub mod pidfd;
+pub mod xattr;
