@@ -1,2 +1,26 @@
-//! placeholder
-fn main() {}
+//! `imgtool`: pull, push, build, inspect and unpack container images.
+//!
+//! Owns `STORE/images` (a standard OCI image layout), `STORE/layers` and `STORE/bundles`. Executes `runtime` for the
+//! RUN steps of a build and credential helpers for registries, nothing else. Exit codes: `docs/exit-codes.md`.
+
+mod build;
+mod bundle;
+mod cli;
+mod cmd;
+mod layer;
+mod place;
+mod reference;
+mod registry;
+mod rootfs;
+mod stdout;
+mod store;
+mod transfer;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    contracts::report::finish("imgtool", cmd::run(cli.command))
+}

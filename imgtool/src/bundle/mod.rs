@@ -1,0 +1,1 @@
+//! OCI bundles made from images.

@@ -1,0 +1,38 @@
+//! The command line: verbs and their help. The flags of a verb stand beside its work in `cmd/<verb>.rs`.
+
+use clap::{Parser, Subcommand};
+
+use crate::cmd;
+
+/// Pull, push, build and unpack container images
+#[derive(Debug, Parser)]
+#[command(name = "imgtool", version, propagate_version = true, max_term_width = 110)]
+#[command(
+    after_help = "Images live in an OCI image layout at /var/lib/bulkhead/images (BULKHEAD_STORE), which any \
+                        OCI tool can read.\nExit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 exists or wrong \
+                        state, 5 busy, 6 registry, 7 not supported here."
+)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List images
+    #[command(visible_alias = "ls")]
+    Images(cmd::images::Args),
+    /// Show everything about images as JSON
+    Inspect(cmd::inspect::Args),
+    /// Show how an image was made, layer by layer
+    History(cmd::history::Args),
+    /// Give an image a further name
+    Tag(cmd::tag::Args),
+    /// Remove names, and images that lose their last one
+    #[command(visible_alias = "rm")]
+    Rmi(cmd::rmi::Args),
+    /// Remove images that have no name, or that nothing uses
+    Prune(cmd::prune::Args),
+}

@@ -1,0 +1,1 @@
+//! Layers: applying, diffing and packing them.
