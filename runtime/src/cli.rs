@@ -1,0 +1,267 @@
+//! The command line: runc's flags and their help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// What `--version` prints after the program's name: runc's shape, which Docker and Podman read line by line.
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
+
+/// OCI container runtime with the command line of runc.
+///
+/// A container is made from a bundle: a directory with a config.json and a root file system. `create` prepares it,
+/// `start` runs its program, `run` does both; `exec` adds a process; `delete` removes what is left.
+#[derive(Debug, Parser)]
+#[command(name = "runtime", version = VERSION, disable_help_subcommand = true, args_override_self = true)]
+pub struct Cli {
+    /// Flags before the verb.
+    #[command(flatten)]
+    pub global: Global,
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Flags that come before the verb.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Directory of container state (a tmpfs) [default: /run/bulkhead/runtime]
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Append messages to this file as well
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// Format of the --log file
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// Log more
+    #[arg(long)]
+    pub debug: bool,
+    /// Manage cgroups through systemd; cgroupsPath is then `slice:prefix:name`
+    #[arg(long)]
+    pub systemd_cgroup: bool,
+    /// Ignore cgroup permission errors: `auto` where we are not root, `true` or `false`
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub rootless: Rootless,
+}
+
+/// `--log-format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// `time="…" level=error msg="…"`
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
+/// `--rootless`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Rootless {
+    /// Where the effective user is not root
+    Auto,
+    /// Always
+    #[value(alias = "1")]
+    True,
+    /// Never
+    #[value(alias = "0")]
+    False,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Create a container; its program waits for `start`
+    Create(Create),
+    /// Start the program of a created container
+    Start(Container),
+    /// Create and start a container, wait for it and exit with its code
+    Run(Run),
+    /// Run one more process in a container
+    Exec(Exec),
+    /// Print a container's state as JSON
+    State(Container),
+    /// List containers
+    List(List),
+    /// Send a signal to a container's first process
+    Kill(Kill),
+    /// Delete a container and all that belongs to it
+    Delete(Delete),
+    /// Write an example config.json
+    Spec(Spec),
+}
+
+/// A verb that takes a container only.
+#[derive(Debug, Args)]
+pub struct Container {
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// What `create` and `run` share.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// The bundle; `-` reads its path from the first line of stdin
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+    /// Read this file instead of the bundle's config.json
+    #[arg(long, short = 'f', value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Unix socket that receives the terminal's master end
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// Unix socket that receives a pidfd of the first process
+    #[arg(long, value_name = "SOCKET")]
+    pub pidfd_socket: Option<PathBuf>,
+    /// Write the pid of the first process here
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Move the root file system over / instead of pivot_root, as a root on a ramdisk needs
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring
+    #[arg(long)]
+    pub no_new_keyring: bool,
+    /// Pass this many descriptors from 3 on (besides LISTEN_FDS)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub preserve_fds: u32,
+    /// The id to give it
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The flags of `create`.
+    #[command(flatten)]
+    pub create: Create,
+    /// Return once the program runs
+    #[arg(long, short)]
+    pub detach: bool,
+    /// Keep the container's state after its program ended
+    #[arg(long)]
+    pub keep: bool,
+    /// Do not adopt orphaned grandchildren
+    #[arg(long)]
+    pub no_subreaper: bool,
+}
+
+/// `exec`.
+#[derive(Debug, Args)]
+#[command(trailing_var_arg = true)]
+pub struct Exec {
+    /// Unix socket that receives the terminal's master end
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// Unix socket that receives a pidfd of the process
+    #[arg(long, value_name = "SOCKET")]
+    pub pidfd_socket: Option<PathBuf>,
+    /// Working directory in the container
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+    /// Add an environment variable
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// Give it a terminal
+    #[arg(long, short)]
+    pub tty: bool,
+    /// Numeric user and group
+    #[arg(long, short, value_name = "UID[:GID]")]
+    pub user: Option<String>,
+    /// Additional numeric group
+    #[arg(long, short = 'g', value_name = "GID")]
+    pub additional_gids: Vec<u32>,
+    /// Read the process from this JSON file
+    #[arg(long, short, value_name = "FILE")]
+    pub process: Option<PathBuf>,
+    /// Return once the process runs
+    #[arg(long, short)]
+    pub detach: bool,
+    /// Write the pid here
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// SELinux label of the process
+    #[arg(long, value_name = "LABEL")]
+    pub process_label: Option<String>,
+    /// AppArmor profile of the process
+    #[arg(long, value_name = "PROFILE")]
+    pub apparmor: Option<String>,
+    /// Set no_new_privs
+    #[arg(long)]
+    pub no_new_privs: bool,
+    /// Add a capability to the bounding, effective and permitted set
+    #[arg(long, short = 'c', value_name = "NAME")]
+    pub cap: Vec<String>,
+    /// Pass this many descriptors from 3 on
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub preserve_fds: u32,
+    /// Run in this cgroup below the container's: PATH, or CONTROLLER[,…]:PATH on cgroup v1
+    #[arg(long, value_name = "CGROUP")]
+    pub cgroup: Vec<String>,
+    /// Do not refuse a paused container; the process starts when it is resumed
+    #[arg(long)]
+    pub ignore_paused: bool,
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The program and its arguments
+    #[arg(value_name = "COMMAND", allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}
+
+/// `list`.
+#[derive(Debug, Args)]
+pub struct List {
+    /// table or json
+    #[arg(long, short, default_value = "table")]
+    pub format: ListFormat,
+    /// Ids only
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// `list --format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    /// Columns
+    Table,
+    /// A JSON array
+    Json,
+}
+
+/// `kill`.
+#[derive(Debug, Args)]
+pub struct Kill {
+    /// Signal every process of the container
+    #[arg(long, short)]
+    pub all: bool,
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Name or number
+    #[arg(default_value = "SIGTERM")]
+    pub signal: String,
+}
+
+/// `delete`.
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// Kill it first; no error where it does not exist
+    #[arg(long, short)]
+    pub force: bool,
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// `spec`.
+#[derive(Debug, Args)]
+pub struct Spec {
+    /// The bundle to write config.json into
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+    /// For a user without privileges
+    #[arg(long)]
+    pub rootless: bool,
+}
