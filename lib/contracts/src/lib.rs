@@ -16,4 +16,5 @@ pub mod passwd;
 pub mod paths;
 pub mod process;
 pub mod report;
+pub mod sandbox;
 pub mod tool;
