@@ -4,7 +4,15 @@
 //! which object the call was about. Nothing here knows about containers.
 #![allow(unsafe_code)]
 
+pub mod capability;
+pub mod clone;
+pub mod keyring;
+pub mod mount;
+pub mod namespace;
 pub mod overlay;
+pub mod pass_fd;
 pub mod path;
 pub mod pidfd;
+pub mod pty;
+pub mod sched;
 pub mod xattr;

@@ -1,0 +1,162 @@
+//! Making and replacing processes: `clone3(2)`, `close_range(2)`, `execveat(2)`, signal dispositions.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// `CLONE_NEWTIME`, which not every libc names.
+pub const CLONE_NEWTIME: i32 = 0x80;
+const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
+
+/// Who the caller of [`clone`] is afterwards.
+#[derive(Debug)]
+pub enum Cloned {
+    /// The caller, with the child's pid in the caller's pid namespace and a pidfd of it.
+    Parent {
+        /// The child.
+        pid: i32,
+        /// The child, for `poll`, `waitid`, `setns` and signals.
+        pidfd: OwnedFd,
+    },
+    /// The new process.
+    Child,
+}
+
+/// The argument of the system call, up to its `cgroup` field (Linux 5.7).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// What [`clone`] makes.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct CloneOptions<'fd> {
+    /// `CLONE_NEW…` flags.
+    pub namespaces: i32,
+    /// Start life in this cgroup (a directory of the version 2 hierarchy).
+    pub cgroup: Option<BorrowedFd<'fd>>,
+    /// Make a sibling: its parent is the caller's parent.
+    pub sibling: bool,
+}
+
+/// Copies this process as `fork(2)` does, straight into new namespaces and a cgroup. Handled signals are back at
+/// their defaults in the child.
+///
+/// Only for programs with a single thread: the child runs on with the caller's memory, and a lock held by another
+/// thread would stay held in it forever.
+///
+/// # Errors
+/// Whatever `clone3(2)` says.
+pub fn clone(options: CloneOptions<'_>) -> io::Result<Cloned> {
+    let mut pidfd: RawFd = -1;
+    let mut args = CloneArgs {
+        flags: CLONE_PIDFD | CLONE_CLEAR_SIGHAND | u64::from(options.namespaces.cast_unsigned()),
+        pidfd: (&raw mut pidfd) as u64,
+        ..CloneArgs::default()
+    };
+    if options.sibling {
+        args.flags |= libc::CLONE_PARENT as u64;
+    } else {
+        args.exit_signal = libc::SIGCHLD as u64;
+    }
+    if let Some(cgroup) = options.cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
+    }
+    // SAFETY: without CLONE_VM the child gets a copy of everything, as with fork(2); `args` and `pidfd` live across
+    // the call and have the layout the kernel expects; callers are single-threaded (documented above).
+    let rc = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
+    match rc {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Cloned::Child),
+        pid => Ok(Cloned::Parent {
+            pid: i32::try_from(pid).map_err(io::Error::other)?,
+            // SAFETY: the kernel stored a new descriptor here, which nobody else owns.
+            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+        }),
+    }
+}
+
+/// Marks every descriptor from `first` on to be closed by `execve(2)`.
+///
+/// # Errors
+/// `ENOSYS` before Linux 5.9, `EINVAL` before 5.11.
+pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: sets a flag on descriptors; no memory is passed, and no descriptor changes its owner.
+    let rc = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Executes the program behind a descriptor. Returns only on failure.
+pub fn exec_fd(program: BorrowedFd<'_>, args: &[CString], env: &[CString]) -> io::Error {
+    let pointers = |list: &[CString]| {
+        list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect::<Vec<*const libc::c_char>>()
+    };
+    let (args, env) = (pointers(args), pointers(env));
+    // SAFETY: both arrays end with a null pointer and point to NUL-terminated strings that outlive the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            args.as_ptr(),
+            env.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        );
+    }
+    io::Error::last_os_error()
+}
+
+/// Gives `SIGPIPE`, which Rust programs ignore, its default meaning again and unblocks every signal: the state in
+/// which a program expects to start.
+///
+/// # Errors
+/// None in practice.
+pub fn default_signals() -> io::Result<()> {
+    // SAFETY: sets a disposition to the default; no handler function is involved.
+    if unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    nix::sys::signal::SigSet::empty().thread_set_mask()?;
+    Ok(())
+}
+
+/// Makes `fd` number `number` (which it replaces) without close-on-exec.
+///
+/// # Errors
+/// Whatever `dup2(2)` says.
+pub fn place_fd(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
+    // SAFETY: the caller names a number that is its own to give away, such as 0, 1 or 2; std never owns those.
+    if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Ends this process at once, without running anything that the copy of another process might still hold.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit(2) does not return and touches no memory.
+    unsafe { libc::_exit(code) }
+}
+
+/// Takes over an inherited descriptor, if it is open.
+#[must_use]
+pub fn inherited_fd(number: RawFd) -> Option<OwnedFd> {
+    // SAFETY: F_GETFD only asks whether the number is open.
+    if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+        return None;
+    }
+    // SAFETY: it is open, and the caller names a number that was inherited for this purpose and has no other owner.
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
+}
