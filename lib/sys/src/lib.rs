@@ -15,4 +15,5 @@ pub mod path;
 pub mod pidfd;
 pub mod pty;
 pub mod sched;
+pub mod seccomp;
 pub mod xattr;

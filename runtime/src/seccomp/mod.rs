@@ -1,1 +1,97 @@
-//! The seccomp compiler.
+//! System call filters: the profile of a container's configuration, compiled and installed without a library.
+//!
+//! The parent compiles before the container's process exists; that process only installs. `profile` checks,
+//! `abi` knows the numbers, `compile` decides, `assemble` writes instructions, `notify` talks to the agent.
+
+mod abi;
+mod assemble;
+mod compile;
+mod notify;
+mod profile;
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use anyhow::{Context as _, Result};
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag as Flag};
+use sys::seccomp::Instruction;
+
+pub use notify::Listener;
+use profile::Profile;
+
+/// A filter ready to be installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    instructions: Vec<Instruction>,
+    flags: u32,
+    /// Who is to get the descriptor that [`Program::install`] returns.
+    pub listener: Option<Listener>,
+}
+
+impl Program {
+    /// Installs the filter on the calling thread. Without `no_new_privs` the thread needs `CAP_SYS_ADMIN`.
+    /// Returns the notification descriptor exactly if there is a `listener`.
+    ///
+    /// # Errors
+    /// Whatever `seccomp(2)` says.
+    pub fn install(&self) -> io::Result<Option<OwnedFd>> {
+        sys::seccomp::install(&self.instructions, self.flags)
+    }
+}
+
+/// Compiles a profile for this kernel's architecture.
+///
+/// # Errors
+/// What the profile asks for is contradictory or too long for the kernel.
+pub fn compile(seccomp: &LinuxSeccomp) -> Result<Program> {
+    let profile = Profile::read(seccomp).context("linux.seccomp")?;
+    let instructions = compile::compile(&profile, seccomp, abi::NATIVE).context("linux.seccomp")?;
+    let listener = profile.notifies.then(|| Listener {
+        path: seccomp.listener_path().clone().unwrap_or_default(),
+        metadata: seccomp.listener_metadata().clone().unwrap_or_default(),
+    });
+    Ok(Program { instructions, flags: flags(seccomp.flags().as_deref(), listener.is_some()), listener })
+}
+
+/// The kernel's flags. A profile that says nothing gets `SPEC_ALLOW`, as containers did before the mitigation was
+/// tied to seccomp; one that lists flags gets those alone.
+fn flags(asked: Option<&[Flag]>, notifies: bool) -> u32 {
+    let Some(asked) = asked else {
+        return sys::seccomp::SPEC_ALLOW | if notifies { sys::seccomp::NEW_LISTENER } else { 0 };
+    };
+    let mut flags = asked.iter().map(|flag| kernel_flag(*flag)).fold(0, |all, flag| all | flag);
+    if notifies {
+        flags |= sys::seccomp::NEW_LISTENER;
+        if flags & sys::seccomp::TSYNC != 0 {
+            flags |= sys::seccomp::TSYNC_ESRCH;
+        }
+    } else {
+        // Means nothing, and the kernel refuses it, where nobody is notified.
+        flags &= !sys::seccomp::WAIT_KILLABLE_RECV;
+    }
+    flags
+}
+
+fn kernel_flag(flag: Flag) -> u32 {
+    match flag {
+        Flag::SeccompFilterFlagTsync => sys::seccomp::TSYNC,
+        Flag::SeccompFilterFlagLog => sys::seccomp::LOG,
+        Flag::SeccompFilterFlagSpecAllow => sys::seccomp::SPEC_ALLOW,
+        Flag::SeccompFilterFlagWaitKillableRecv => sys::seccomp::WAIT_KILLABLE_RECV,
+    }
+}
+
+/// Whether this kernel can install filters with a flag (for `features`).
+#[must_use]
+pub fn knows_flag(flag: Flag) -> bool {
+    sys::seccomp::knows_flag(kernel_flag(flag))
+}
+
+/// Whether this kernel knows an action (for `features`).
+#[must_use]
+pub fn knows_action(action: LinuxSeccompAction) -> bool {
+    sys::seccomp::knows_action(profile::plain_verdict(action))
+}
+
+#[cfg(test)]
+mod tests;
