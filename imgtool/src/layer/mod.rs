@@ -1,1 +1,12 @@
-//! Layers: applying, diffing and packing them.
+//! Layers: reading and writing them as tar archives, applying them to directories, finding what changed.
+
+pub mod apply;
+pub mod diff;
+pub mod extracted;
+mod header;
+pub mod pack;
+pub mod read;
+pub mod stream;
+pub mod tree;
+pub mod whiteout;
+pub mod write;
