@@ -35,4 +35,15 @@ pub enum Command {
     Rmi(cmd::rmi::Args),
     /// Remove images that have no name, or that nothing uses
     Prune(cmd::prune::Args),
+    /// Make an OCI bundle from an image: a mounted rootfs and a config.json
+    Bundle(cmd::bundle::Args),
+    /// Mount a bundle's rootfs again
+    Mount(cmd::mount::Args),
+    /// Unmount a bundle's rootfs
+    #[command(visible_alias = "unmount")]
+    Umount(cmd::umount::Args),
+    /// Remove a bundle and let its layers go
+    Unbundle(cmd::unbundle::Args),
+    /// Write a bundle's rootfs as a tar archive
+    Export(cmd::export::Args),
 }

@@ -8,6 +8,7 @@ mod bundle;
 mod cli;
 mod cmd;
 mod layer;
+mod obtain;
 mod place;
 mod reference;
 mod registry;

@@ -1,11 +1,16 @@
 //! One file per verb.
 
+pub mod bundle;
+pub mod export;
 pub mod history;
 pub mod images;
 pub mod inspect;
+pub mod mount;
 pub mod prune;
 pub mod rmi;
 pub mod tag;
+pub mod umount;
+pub mod unbundle;
 
 use anyhow::Result;
 use contracts::exit::Exit;
@@ -26,6 +31,11 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Tag(args) => tag::run(&args),
         Command::Rmi(args) => rmi::run(&args),
         Command::Prune(args) => prune::run(&args),
+        Command::Bundle(args) => bundle::run(&args),
+        Command::Mount(args) => mount::run(&args),
+        Command::Umount(args) => umount::run(&args),
+        Command::Unbundle(args) => unbundle::run(&args),
+        Command::Export(args) => export::run(&args),
     }
 }
 

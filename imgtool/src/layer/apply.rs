@@ -176,7 +176,8 @@ impl Applier {
         let same = tree::stat_in(parent, name)?
             .is_some_and(|old| (old.st_dev, old.st_ino) == (stat.st_dev, stat.st_ino));
         ensure!(!same, "{}: it is the same file", what());
-        self.make(parent, name, || linkat(from.as_fd(), target, parent, name, AtFlags::empty())).with_context(what)
+        self.make(parent, name, || linkat(from.as_fd(), target, parent, name, AtFlags::empty()))
+            .with_context(what)
     }
 
     fn special(&mut self, parent: BorrowedFd<'_>, name: &OsStr, entry: &Entry) -> Result<()> {

@@ -75,7 +75,7 @@ impl<W: Write> Walk<'_, W> {
         if self.options.over.is_some() && is_whiteout(&stat) {
             return self.mark(path.parent(), &[whiteout::PREFIX, name.as_bytes()].concat());
         }
-        if name.as_bytes().starts_with(whiteout::PREFIX) {
+        if self.options.over.is_some() && name.as_bytes().starts_with(whiteout::PREFIX) {
             bail!("names that begin with .wh. mean deletions in layers");
         }
         let mut entry = self.entry(parent, name, path, &stat)?;
@@ -102,7 +102,13 @@ impl<W: Write> Walk<'_, W> {
         self.write(&entry, &mut content)
     }
 
-    fn subdirectory(&mut self, parent: BorrowedFd<'_>, name: &OsStr, path: &Path, entry: Entry) -> Result<()> {
+    fn subdirectory(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &Path,
+        entry: Entry,
+    ) -> Result<()> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = openat(parent, name, flags, Mode::empty())?;
         let below = match self.options.over {
@@ -202,7 +208,8 @@ fn attributes(parent: BorrowedFd<'_>, name: &OsStr) -> Result<Vec<(OsString, Vec
     let fd = tree::open_name(parent, name)?;
     let mut found = Vec::new();
     for name in sys::xattr::list(&fd)? {
-        let ours = name.as_bytes().starts_with(b"trusted.") || name.as_bytes().starts_with(b"security.selinux");
+        let ours =
+            name.as_bytes().starts_with(b"trusted.") || name.as_bytes().starts_with(b"security.selinux");
         if ours || whiteout::is_overlay_attribute(&name) {
             continue;
         }

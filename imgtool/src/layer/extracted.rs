@@ -100,7 +100,8 @@ impl Layers {
         let next = AtomicUsize::new(0);
         let work = || -> Result<()> {
             while let Some((blob, diff_id)) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                self.extract(store, blob, diff_id, most).with_context(|| format!("layer {}", diff_id.short()))?;
+                self.extract(store, blob, diff_id, most)
+                    .with_context(|| format!("layer {}", diff_id.short()))?;
             }
             Ok(())
         };

@@ -162,9 +162,10 @@ impl<R: BufRead> Reader<R> {
         self.left = size;
         self.padding = size.wrapping_neg() % BLOCK as u64;
         let id = |value: u64, what: &str| {
-            u32::try_from(value).ok().filter(|&id| id != u32::MAX).with_context(|| {
-                format!("{}: {what} {value} is no valid id", shown(&path))
-            })
+            u32::try_from(value)
+                .ok()
+                .filter(|&id| id != u32::MAX)
+                .with_context(|| format!("{}: {what} {value} is no valid id", shown(&path)))
         };
         Ok(Entry {
             uid: id(extension.uid.unwrap_or(block.uid), "uid")?,
@@ -264,7 +265,8 @@ fn pax(mut records: &[u8], extension: &mut Extension) -> Result<()> {
     while !records.is_empty() {
         let blank = records.iter().take(20).position(|&byte| byte == b' ').context("bad pax record")?;
         let len = std::str::from_utf8(&records[..blank]).ok().and_then(|text| text.parse::<usize>().ok());
-        let len = len.filter(|&len| len > blank + 2 && len <= records.len()).context("bad pax record length")?;
+        let len =
+            len.filter(|&len| len > blank + 2 && len <= records.len()).context("bad pax record length")?;
         let record = records[blank + 1..len].strip_suffix(b"\n").context("bad pax record end")?;
         let equals = record.iter().position(|&byte| byte == b'=').context("bad pax record")?;
         apply_record(&record[..equals], &record[equals + 1..], extension)?;

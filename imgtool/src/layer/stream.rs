@@ -63,7 +63,9 @@ pub fn unpack(mut source: impl Read + Send + 'static) -> Result<Box<dyn Read + S
     let source = Cursor::new(head).take(len as u64).chain(source);
     Ok(match Packing::of(&head[..len]) {
         Packing::Plain => Box::new(source),
-        Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(io::BufReader::with_capacity(CHUNK, source))),
+        Packing::Gzip => {
+            Box::new(flate2::bufread::MultiGzDecoder::new(io::BufReader::with_capacity(CHUNK, source)))
+        }
         Packing::Zstd => Box::new(zstd::stream::read::Decoder::new(source).context("start zstd")?),
         Packing::Bzip2 => bail!("bzip2 is not supported"),
         Packing::Xz => bail!("xz is not supported"),

@@ -78,7 +78,8 @@ impl Tree {
         }
         // A cached descriptor below it would come to mean a directory that has no name any more.
         self.open.clear();
-        std::fs::remove_dir_all(in_directory(directory, name)).with_context(|| format!("remove {}", name.display()))
+        std::fs::remove_dir_all(in_directory(directory, name))
+            .with_context(|| format!("remove {}", name.display()))
     }
 }
 
@@ -118,12 +119,7 @@ pub fn make_directory(directory: BorrowedFd<'_>, name: &OsStr, mode: Mode) -> ni
 /// # Errors
 /// Whatever `openat(2)` says.
 pub fn open_name(directory: BorrowedFd<'_>, name: &OsStr) -> nix::Result<OwnedFd> {
-    nix::fcntl::openat(
-        directory,
-        name,
-        OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
+    nix::fcntl::openat(directory, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
 }
 
 /// A name from an archive as a path relative to the root: no leading slash, no `.`, every `..` taken away with what

@@ -163,7 +163,10 @@ mod tests {
         let bytes = writer.finish().unwrap();
         let mut reader = Reader::new(&bytes[..], Limits::default());
         let back = reader.next_entry().unwrap().unwrap();
-        assert_eq!((&back.path, back.uid, back.mtime, &back.xattrs), (&entry.path, entry.uid, entry.mtime, &entry.xattrs));
+        assert_eq!(
+            (&back.path, back.uid, back.mtime, &back.xattrs),
+            (&entry.path, entry.uid, entry.mtime, &entry.xattrs)
+        );
         assert_eq!(reader.read_content(9).unwrap(), b"abc");
         assert!(reader.next_entry().unwrap().is_none());
     }

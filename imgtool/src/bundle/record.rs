@@ -1,0 +1,178 @@
+//! `STORE/bundles/<name>.json`: which layers a bundle holds. Written before the first layer is looked for, removed
+//! after everything else.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use contracts::process::Process;
+use contracts::{atomic, fault, name};
+use serde::{Deserialize, Serialize};
+
+use super::Request;
+use crate::layer::extracted::Layers;
+use crate::rootfs::RootFs;
+use crate::store::Store;
+use crate::store::digest::Digest;
+
+/// The copy of the record inside the bundle, by which `mount` knows its layers.
+pub const NOTE: &str = "bundle.json";
+
+/// What a bundle is made of.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    /// Format of this document: 1.
+    pub version: u32,
+    /// Its name.
+    pub name: String,
+    /// Its directory, absolute.
+    pub bundle: PathBuf,
+    /// The reference it was asked by.
+    pub image: String,
+    /// The image's id.
+    pub image_id: Digest,
+    /// Diff ids, lowest first.
+    pub layers: Vec<Digest>,
+    /// Who makes it; taken off when it is complete. A record of a dead maker is swept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maker: Option<Process>,
+}
+
+impl Record {
+    /// A record for a bundle about to be made by this process.
+    ///
+    /// # Errors
+    /// A bad name.
+    pub fn new(dir: &Path, request: &Request<'_>) -> Result<Self> {
+        let name = match request.name {
+            Some(name) => name.to_owned(),
+            None => default_name(dir),
+        };
+        name::check("bundle name", &name)?;
+        Ok(Self {
+            version: 1,
+            name,
+            bundle: dir.to_owned(),
+            image: request.image.name.as_ref().map_or_else(|| request.image.title(), ToString::to_string),
+            image_id: request.image.id.clone(),
+            layers: request.image.config.rootfs.diff_ids.clone(),
+            maker: Some(Process::current().context("read /proc/self/stat")?),
+        })
+    }
+
+    /// The record of the bundle in `dir`.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none.
+    pub fn of(dir: &Path) -> Result<Self> {
+        match atomic::read_json::<Self>(&dir.join(NOTE))? {
+            // A bundle may have been moved: where it is counts, not where it was.
+            Some(record) => Ok(Self { bundle: std::path::absolute(dir)?, ..record }),
+            None => fault!(NotFound, "no bundle in {}", dir.display()),
+        }
+    }
+
+    /// Writes the record: from here on its layers stay.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn reserve(&self, store: &Store, layers: &Layers) -> Result<()> {
+        let path = path_of(store, &self.name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
+        }
+        let _lock = layers.lock()?;
+        if path.exists() {
+            fault!(Exists, "the bundle name {} is taken", self.name);
+        }
+        atomic::write_json(&path, self, 0o600)
+    }
+
+    /// Marks the bundle complete.
+    ///
+    /// # Errors
+    /// No space.
+    pub fn settle(&self, store: &Store) -> Result<()> {
+        let whole = Self { maker: None, ..self.clone() };
+        atomic::write_json(&path_of(store, &self.name), &whole, 0o600)
+    }
+
+    /// The layers' directories, lowest first; `None` where one is missing.
+    #[must_use]
+    pub fn directories(&self, layers: &Layers) -> Option<Vec<PathBuf>> {
+        let paths: Vec<PathBuf> = self.layers.iter().map(|layer| layers.path(layer)).collect();
+        paths.iter().all(|path| path.is_dir()).then_some(paths)
+    }
+}
+
+/// Unmounts and removes a bundle, then its record.
+///
+/// # Errors
+/// Something cannot be removed.
+pub fn dissolve(store: &Store, record: &Record) -> Result<()> {
+    RootFs::at(&record.bundle).detach()?;
+    match fs::remove_dir_all(&record.bundle) {
+        Err(err) if err.kind() != ErrorKind::NotFound => {
+            return Err(err).with_context(|| format!("remove {}", record.bundle.display()));
+        }
+        _ => {}
+    }
+    match fs::remove_file(path_of(store, &record.name)) {
+        Err(err) if err.kind() != ErrorKind::NotFound => {
+            Err(err).with_context(|| format!("remove the record of bundle {}", record.name))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes the bundles whose maker was killed half-way.
+///
+/// # Errors
+/// The records cannot be read.
+pub fn sweep(store: &Store) -> Result<()> {
+    for record in all(store)? {
+        if record.maker.is_some_and(|maker| !maker.is_running()) {
+            dissolve(store, &record)?;
+        }
+    }
+    Ok(())
+}
+
+/// The record of the bundle in `dir`, by the note inside or, where that was not yet written, by all records.
+///
+/// # Errors
+/// The records cannot be read.
+pub fn by_directory(store: &Store, dir: &Path) -> Result<Option<Record>> {
+    if let Some(note) = atomic::read_json::<Record>(&dir.join(NOTE))? {
+        return Ok(Some(Record { bundle: dir.to_owned(), ..note }));
+    }
+    Ok(all(store)?.into_iter().find(|record| record.bundle == dir))
+}
+
+fn all(store: &Store) -> Result<Vec<Record>> {
+    let dir = store.paths().store.join("bundles");
+    let entries = match fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(err) if err.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(err) => return Err(err).with_context(|| format!("read {}", dir.display())),
+    };
+    let mut records = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            records.extend(atomic::read_json::<Record>(&path)?);
+        }
+    }
+    Ok(records)
+}
+
+fn path_of(store: &Store, name: &str) -> PathBuf {
+    store.paths().store.join("bundles").join(format!("{name}.json"))
+}
+
+/// Made from the path, so that a second bundle in the same place is noticed.
+fn default_name(dir: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt as _;
+    Digest::of(dir.as_os_str().as_bytes()).short().to_owned()
+}

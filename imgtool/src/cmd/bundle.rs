@@ -1,0 +1,87 @@
+//! `imgtool bundle`: an OCI bundle from an image.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
+use contracts::bundle::Report;
+use contracts::exit::Exit;
+
+use crate::bundle::{self, Request};
+use crate::obtain::{self, Policy};
+use crate::stdout;
+use crate::store::document::Platform;
+use crate::store::image::Image;
+
+/// Make an OCI bundle from an image: DIR/config.json and DIR/rootfs, mounted from shared layers
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  imgtool bundle web /tmp/web | runtime run --bundle - web1\n  \
+                        imgtool bundle alpine b -- sh -c 'echo hello'\n  imgtool unbundle b")]
+pub struct Args {
+    /// The image's name or id
+    image: String,
+    /// Where to make the bundle; must not exist or be empty
+    dir: PathBuf,
+    /// Arguments that replace the image's Cmd
+    #[arg(last = true)]
+    args: Vec<String>,
+    /// Name under which the bundle holds its layers [default: made from DIR]
+    #[arg(long)]
+    name: Option<String>,
+    /// When to ask the registry
+    #[arg(long, value_enum, default_value = "missing")]
+    pull: Policy,
+    /// Platform, where the image has several
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
+    /// What to print
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// Refuse a layer with more bytes of content [default: 250 times its compressed size, at least 1 GiB]
+    #[arg(long, value_name = "BYTES")]
+    max_layer_size: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// The directory
+    Text,
+    /// A report with the image's id and whole config
+    Json,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// See [`bundle::make`].
+pub fn run(args: &Args) -> Result<Exit> {
+    let store = super::open_store()?;
+    let image = obtain::image(&store, &args.image, args.platform.as_ref(), args.pull)?;
+    let request = Request {
+        dir: &args.dir,
+        name: args.name.as_deref(),
+        image: &image,
+        args: &args.args,
+        max_layer: args.max_layer_size,
+    };
+    let record = bundle::make(&store, &request)?;
+    match args.format {
+        Format::Text => stdout::line(record.bundle.display().to_string())?,
+        Format::Json => {
+            let report = report(&record, &image);
+            stdout::line(serde_json::to_string(&report).context("encode the report")?)?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn report(record: &bundle::record::Record, image: &Image) -> Report {
+    Report {
+        version: 1,
+        bundle: record.bundle.clone(),
+        image_id: image.id.to_string(),
+        image: record.image.clone(),
+        platform: image.config.platform().to_string(),
+        config: image.config.config.clone(),
+    }
+}
