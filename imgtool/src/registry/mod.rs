@@ -1,1 +1,130 @@
-//! Talking to registries.
+//! Talking to registries: the distribution protocol over HTTP, with everything around it that users configure.
+
+pub mod auth;
+pub mod base64;
+pub mod credentials;
+pub mod download;
+pub mod hosts;
+pub mod http;
+pub mod repository;
+pub mod tls;
+pub mod upload;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::Result;
+use contracts::fault::{Fault, Kind};
+use contracts::paths::Paths;
+use ureq::Agent;
+
+use self::credentials::Credentials;
+use self::hosts::{Endpoint, Hosts};
+use self::repository::Repository;
+use crate::reference::Reference;
+
+/// The flags that every verb with a registry takes.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Flags {
+    /// Credentials file instead of Docker's and Podman's [env: REGISTRY_AUTH_FILE]
+    #[arg(long, value_name = "FILE", help_heading = "Registry")]
+    pub authfile: Option<PathBuf>,
+    /// Credentials for this command
+    #[arg(long, value_name = "USER:PASSWORD", help_heading = "Registry")]
+    pub creds: Option<String>,
+    /// A bearer token for this command
+    #[arg(long, value_name = "TOKEN", help_heading = "Registry", conflicts_with = "creds")]
+    pub registry_token: Option<String>,
+    /// Directory with *.crt, *.cert and *.key instead of /etc/docker/certs.d/HOST and the like
+    #[arg(long, value_name = "DIR", help_heading = "Registry")]
+    pub cert_dir: Option<PathBuf>,
+    /// Verify certificates and refuse plain HTTP; false allows both (default: false for loopback only)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true,
+          help_heading = "Registry")]
+    pub tls_verify: Option<bool>,
+    /// Further attempts after a transient failure
+    #[arg(long, value_name = "N", default_value_t = 3, help_heading = "Registry")]
+    pub retry: u32,
+    /// Wait before the first further attempt, doubled each time; a registry's Retry-After wins
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds, help_heading = "Registry")]
+    pub retry_delay: Duration,
+    /// The longest silence of a registry
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = "Registry")]
+    pub timeout: Duration,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.trim_end_matches('s').parse().map_err(|_| format!("\"{text}\" is no number of seconds"))?;
+    Duration::try_from_secs_f64(number).map_err(|err| err.to_string())
+}
+
+/// A client for all registries; share it between threads.
+pub struct Client {
+    flags: Flags,
+    told: Option<Credentials>,
+    hosts: Hosts,
+    agents: Mutex<HashMap<(String, bool), Agent>>,
+    schemes: Mutex<HashMap<String, &'static str>>,
+    tokens: Mutex<HashMap<String, String>>,
+}
+
+impl Client {
+    /// A client with the configuration of this machine and the flags of this command.
+    ///
+    /// # Errors
+    /// A configuration file does not parse; `--creds` is not `user:password`.
+    pub fn new(paths: &Paths, flags: &Flags) -> Result<Self> {
+        let told = match (&flags.creds, &flags.registry_token) {
+            (Some(text), _) => {
+                let (user, password) = text.split_once(':').unwrap_or((text, ""));
+                Some(Credentials::Password { user: user.into(), password: password.into() })
+            }
+            (None, Some(token)) => Some(Credentials::RegistryToken(token.clone())),
+            (None, None) => None,
+        };
+        Ok(Self {
+            flags: flags.clone(),
+            told,
+            hosts: Hosts::load(paths)?,
+            agents: Mutex::default(),
+            schemes: Mutex::default(),
+            tokens: Mutex::default(),
+        })
+    }
+
+    /// The name that `written` means, after the aliases of registries.conf.
+    ///
+    /// # Errors
+    /// It is no image name.
+    pub fn parse(&self, written: &str) -> Result<Reference, Fault> {
+        Ok(self.hosts.unalias(written, written.parse()?))
+    }
+
+    /// The repositories where `name` may be found, mirrors first; only the registry itself where `to_write`.
+    ///
+    /// # Errors
+    /// The registry is blocked.
+    pub fn repositories(&self, name: &Reference, to_write: bool) -> Result<Vec<Repository<'_>>> {
+        let endpoints = self.hosts.endpoints(name, to_write)?;
+        Ok(endpoints.into_iter().map(|endpoint| Repository::new(self, self.fit(endpoint), to_write)).collect())
+    }
+
+    /// The repository `name` belongs to, without mirrors.
+    ///
+    /// # Errors
+    /// The registry is blocked.
+    pub fn repository(&self, name: &Reference, to_write: bool) -> Result<Repository<'_>> {
+        self.repositories(name, true)?.pop().map(|repository| repository.for_writing(to_write)).ok_or_else(|| {
+            Fault::new(Kind::NotFound, format!("no registry for {}", name.familiar())).into()
+        })
+    }
+
+    fn fit(&self, endpoint: Endpoint) -> Endpoint {
+        match self.flags.tls_verify {
+            Some(verify) => Endpoint { insecure: !verify, ..endpoint },
+            None => endpoint,
+        }
+    }
+}

@@ -1,1 +1,207 @@
-//! Moving images between places.
+//! Moving images between places: which manifests, then their blobs in parallel, then the manifests.
+
+pub mod progress;
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use anyhow::{Context as _, Result};
+use contracts::fault;
+
+use self::progress::Progress;
+use crate::place::{Sink, Source};
+use crate::store::document::{Descriptor, Document, Index, Kind, Manifest, Platform};
+use crate::store::platform;
+
+/// Which images of an index to move.
+#[derive(Debug, Clone)]
+pub enum Platforms {
+    /// The best for one platform; the index itself stays behind. With `strict`, a single image must fit too.
+    One {
+        /// The platform.
+        platform: Platform,
+        /// Asked for by the user.
+        strict: bool,
+    },
+    /// These, under an index that lists only them.
+    List(Vec<Platform>),
+    /// Everything, byte for byte.
+    All,
+}
+
+impl Platforms {
+    /// From the flags `--platform` and `--all`.
+    #[must_use]
+    pub fn from_flags(listed: &[Platform], all: bool) -> Self {
+        match listed {
+            _ if all => Self::All,
+            [] => Self::One { platform: Platform::host(), strict: false },
+            [one] => Self::One { platform: one.clone(), strict: true },
+            several => Self::List(several.to_vec()),
+        }
+    }
+}
+
+/// How to move.
+pub struct Options {
+    /// Which images.
+    pub platforms: Platforms,
+    /// Blobs at a time.
+    pub jobs: usize,
+    /// Where to show progress.
+    pub progress: Progress,
+}
+
+/// What was moved.
+pub struct Moved {
+    /// What the source has under the name.
+    pub asked: Document,
+    /// What the sink has now: the same, or the manifest for the platform.
+    pub stored: Document,
+}
+
+/// Moves what `source` has to `sink`.
+///
+/// # Errors
+/// The first failure of either; the sink's name then points to what it pointed to before.
+pub fn transfer(source: &dyn Source, sink: &dyn Sink, options: &Options) -> Result<Moved> {
+    let asked = source.top()?;
+    transfer_document(source, sink, options, asked)
+}
+
+/// [`transfer`] of a top document that was fetched already.
+///
+/// # Errors
+/// As [`transfer`].
+pub fn transfer_document(
+    source: &dyn Source,
+    sink: &dyn Sink,
+    options: &Options,
+    asked: Document,
+) -> Result<Moved> {
+    let mut manifests = Vec::new();
+    let stored = choose(source, options, &asked, &mut manifests)?;
+    let blobs = blobs_of(&manifests)?;
+    sink.announce(&blobs)?;
+    move_blobs(source, sink, &blobs, options)?;
+    for document in manifests.iter().filter(|document| document.digest != stored.digest) {
+        sink.put_document(document, false)?;
+    }
+    sink.put_document(&stored, true)?;
+    Ok(Moved { asked, stored })
+}
+
+/// Fills `manifests` with every document to move (children before their index) and returns the top one.
+fn choose(
+    source: &dyn Source,
+    options: &Options,
+    asked: &Document,
+    manifests: &mut Vec<Document>,
+) -> Result<Document> {
+    let Kind::Index(index) = &asked.kind else {
+        manifests.push(asked.clone());
+        return Ok(asked.clone());
+    };
+    match &options.platforms {
+        Platforms::One { platform, .. } => {
+            let Some(child) = platform::select(index, platform) else {
+                fault!(NotFound, "no matching manifest for {platform} in the manifest list entries");
+            };
+            let child = fetch(source, child)?;
+            choose(source, options, &child, manifests)
+        }
+        Platforms::List(wanted) => {
+            let mut sparse = Index { manifests: Vec::new(), ..index.clone() };
+            for platform in wanted {
+                let Some(child) = platform::select(index, platform) else {
+                    fault!(NotFound, "no matching manifest for {platform} in the manifest list entries");
+                };
+                if !sparse.manifests.iter().any(|known| known.digest == child.digest) {
+                    manifests.push(fetch(source, child)?);
+                    sparse.manifests.push(child.clone());
+                }
+            }
+            let bytes = serde_json::to_vec(&sparse).context("encode index")?;
+            let document = Document::parse(bytes, Some(&asked.media_type))?;
+            manifests.push(document.clone());
+            Ok(document)
+        }
+        Platforms::All => {
+            add_all(source, asked, manifests, 0)?;
+            Ok(asked.clone())
+        }
+    }
+}
+
+fn add_all(source: &dyn Source, document: &Document, manifests: &mut Vec<Document>, depth: u32) -> Result<()> {
+    if manifests.len() > 1000 || depth > 3 {
+        fault!(Unsupported, "index {} has too many manifests or nests too deep", document.digest);
+    }
+    if let Kind::Index(index) = &document.kind {
+        for child in &index.manifests {
+            if !manifests.iter().any(|known| known.digest == child.digest) {
+                add_all(source, &fetch(source, child)?, manifests, depth + 1)?;
+            }
+        }
+    }
+    manifests.push(document.clone());
+    Ok(())
+}
+
+fn fetch(source: &dyn Source, descriptor: &Descriptor) -> Result<Document> {
+    let document = source.document(descriptor)?;
+    if document.digest != descriptor.digest && !descriptor.digest.matches(&document.bytes) {
+        fault!(Remote, "manifest {} has the wrong content: its digest is {}", descriptor.digest, document.digest);
+    }
+    Ok(document)
+}
+
+/// Every blob once, configs first: they are small and tell early that something is wrong.
+fn blobs_of(manifests: &[Document]) -> Result<Vec<Descriptor>> {
+    let mut seen = HashSet::new();
+    let mut blobs = Vec::new();
+    let images: Vec<&Manifest> = manifests
+        .iter()
+        .filter_map(|document| match &document.kind {
+            Kind::Manifest(manifest) => Some(manifest),
+            Kind::Index(_) => None,
+        })
+        .collect();
+    let configs = images.iter().map(|manifest| &manifest.config);
+    for blob in configs.chain(images.iter().flat_map(|manifest| &manifest.layers)) {
+        if seen.insert(&blob.digest) {
+            blobs.push(blob.clone());
+        } else if blobs.iter().any(|known| known.digest == blob.digest && known.size != blob.size) {
+            fault!(Remote, "blob {} is named with two different sizes", blob.digest);
+        }
+    }
+    Ok(blobs)
+}
+
+fn move_blobs(source: &dyn Source, sink: &dyn Sink, blobs: &[Descriptor], options: &Options) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let failed = AtomicBool::new(false);
+    let first: Mutex<Option<anyhow::Error>> = Mutex::new(None);
+    let work = || {
+        while !failed.load(Ordering::Relaxed) {
+            let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
+            let bar = options.progress.bar(blob);
+            if let Err(err) = sink.put(blob, source, &bar) {
+                failed.store(true, Ordering::Relaxed);
+                let mut first = first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                first.get_or_insert(err);
+            }
+        }
+    };
+    let threads = options.jobs.clamp(1, 16).min(blobs.len());
+    thread::scope(|scope| {
+        // This thread works too, so one blob needs no other.
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    first.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).map_or(Ok(()), Err)
+}

@@ -1,0 +1,123 @@
+//! Writing image archives: an OCI layout with docker's `manifest.json` beside it in one tar, as `docker save` has written
+//! it since 25, so that docker, podman, skopeo and every OCI tool read the same file.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::{Read, Write};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use crate::reference::Reference;
+use crate::store::Store;
+use crate::store::digest::Digest;
+use crate::store::document::{Descriptor, Document, Index, Kind, OCI_INDEX};
+use crate::store::index::{CONTAINERD_NAME, REF_NAME};
+
+/// What to write.
+pub struct Item {
+    /// The manifest or index.
+    pub document: Document,
+    /// Its names; empty for none.
+    pub names: Vec<Reference>,
+}
+
+/// Writes an archive of `items`, whose blobs are in the store and held by a lease. `docker` adds docker's files.
+///
+/// # Errors
+/// A blob is missing; the output fails.
+pub fn write(store: &Store, items: &[Item], docker: bool, out: &mut dyn Write) -> Result<()> {
+    let mut writer = Writer { store, tar: tar::Builder::new(out), seen: HashSet::new() };
+    let mut index = Index { media_type: OCI_INDEX.into(), ..Index::default() };
+    let mut manifests: Vec<Value> = Vec::new();
+    let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for item in items {
+        let images = writer.document(&item.document)?;
+        let mut entry = item.document.descriptor();
+        for name in item.names.iter().map(Some).chain(item.names.is_empty().then_some(None)) {
+            entry.annotations.clear();
+            if let Some(name) = name {
+                entry.annotations.insert(CONTAINERD_NAME.into(), name.to_string());
+                entry.annotations.insert(REF_NAME.into(), name.to_string());
+            }
+            index.manifests.push(entry.clone());
+        }
+        let tags: Vec<String> = item.names.iter().map(Reference::familiar).collect();
+        if let Some((config, layers)) = images {
+            manifests.push(json!({
+                "Config": path(&config),
+                "RepoTags": tags,
+                "Layers": layers.iter().map(|layer| path(&layer.digest)).collect::<Vec<_>>(),
+            }));
+            for name in &item.names {
+                if let (Some(tag), Some(top)) = (name.tag(), layers.last()) {
+                    let tags = repositories.entry(name.familiar_name()).or_default();
+                    tags.insert(tag.into(), top.digest.hex().into());
+                }
+            }
+        }
+    }
+    writer.bytes("index.json", &serde_json::to_vec(&index).context("encode index.json")?)?;
+    if docker {
+        writer.bytes("manifest.json", &serde_json::to_vec(&manifests).context("encode manifest.json")?)?;
+        writer.bytes("repositories", &serde_json::to_vec(&repositories).context("encode repositories")?)?;
+    }
+    writer.bytes("oci-layout", b"{\"imageLayoutVersion\":\"1.0.0\"}")?;
+    writer.tar.into_inner().and_then(|out| out.flush()).context("write archive")
+}
+
+struct Writer<'a> {
+    store: &'a Store,
+    tar: tar::Builder<&'a mut dyn Write>,
+    seen: HashSet<Digest>,
+}
+
+impl Writer<'_> {
+    /// Writes a manifest with its blobs, or an index with all its images. Returns config and layers of a manifest.
+    fn document(&mut self, document: &Document) -> Result<Option<(Digest, Vec<Descriptor>)>> {
+        let images = match &document.kind {
+            Kind::Manifest(manifest) => {
+                for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
+                    self.blob(&blob.digest)?;
+                }
+                Some((manifest.config.digest.clone(), manifest.layers.clone()))
+            }
+            Kind::Index(index) => {
+                for child in &index.manifests {
+                    let child = self.store.document(child)?;
+                    self.document(&child)?;
+                }
+                None
+            }
+        };
+        self.blob(&document.digest)?;
+        Ok(images)
+    }
+
+    fn blob(&mut self, digest: &Digest) -> Result<()> {
+        if !self.seen.insert(digest.clone()) {
+            return Ok(());
+        }
+        let mut file = self.store.open_blob(digest)?;
+        let size = file.metadata().with_context(|| format!("look at blob {digest}"))?.len();
+        self.entry(&path(digest), size, &mut file)
+    }
+
+    fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.entry(name, bytes.len() as u64, &mut &*bytes)
+    }
+
+    fn entry(&mut self, name: &str, size: u64, content: &mut dyn Read) -> Result<()> {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(size);
+        header.set_mode(0o644);
+        // No time, no owner: the same images give the same archive.
+        header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        self.tar.append_data(&mut header, name, content).with_context(|| format!("write {name} to the archive"))
+    }
+}
+
+fn path(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
+}

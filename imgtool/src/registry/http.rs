@@ -1,0 +1,388 @@
+//! One request to a registry: scheme, authentication, redirects, retries; and what to say when it fails.
+
+use std::io::Read;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use contracts::fault;
+use contracts::fault::{Fault, Kind};
+use serde::Deserialize;
+use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION, RETRY_AFTER};
+use ureq::http::{self, Method, StatusCode, Uri};
+use ureq::{Agent, Body, SendBody};
+
+use super::auth::Scope;
+use super::hosts::Endpoint;
+use super::{Client, tls};
+
+/// An answer, whatever its status.
+pub type Response = http::Response<Body>;
+
+/// What is sent.
+pub enum Payload<'a> {
+    /// Nothing.
+    None,
+    /// Bytes, which can be sent again.
+    Bytes(&'a [u8]),
+    /// A stream of a known length, which cannot.
+    Stream(&'a mut dyn Read, u64),
+}
+
+/// A request; `url` is absolute, or a path on the endpoint.
+pub struct Request<'a> {
+    /// GET, HEAD, …
+    pub method: Method,
+    /// Where to.
+    pub url: String,
+    /// Beside those that every request has.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub payload: Payload<'a>,
+}
+
+impl<'a> Request<'a> {
+    /// A request without body.
+    pub fn new(method: Method, url: impl Into<String>) -> Self {
+        Self { method, url: url.into(), headers: Vec::new(), payload: Payload::None }
+    }
+
+    /// With a header.
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// With a body.
+    pub fn payload(mut self, payload: Payload<'a>) -> Self {
+        self.payload = payload;
+        self
+    }
+}
+
+const MAX_REDIRECTS: u32 = 5;
+/// No server may make us wait longer than this.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+impl Client {
+    /// Sends a request, again after transient failures (unless its body is a stream), with credentials where asked.
+    ///
+    /// # Errors
+    /// `Remote` where no answer came. An answer of any status is a success here.
+    pub fn send(&self, endpoint: &Endpoint, scope: &Scope, mut request: Request<'_>) -> Result<Response> {
+        let mut attempt = 0;
+        loop {
+            let once = matches!(request.payload, Payload::Stream(..));
+            let outcome = self.attempt(endpoint, scope, &mut request);
+            let wait = match &outcome {
+                Ok(response) => transient(response).then(|| retry_after(response)),
+                Err(failure) => failure.transient.then_some(None),
+            };
+            let Some(told) = wait.filter(|_| !once && attempt < self.flags.retry) else {
+                return outcome.map_err(|failure| failure.why);
+            };
+            self.pause(attempt, told);
+            attempt += 1;
+        }
+    }
+
+    /// Waits before attempt number `attempt` + 1: what the server told, else the delay of the flags, doubled each time.
+    pub(super) fn pause(&self, attempt: u32, told: Option<Duration>) {
+        let doubled = self.flags.retry_delay.saturating_mul(1 << attempt.min(10));
+        thread::sleep(told.unwrap_or(doubled).min(MAX_WAIT));
+    }
+
+    /// How often a failure is tried again.
+    pub(super) const fn retries(&self) -> u32 {
+        self.flags.retry
+    }
+
+    fn attempt(&self, endpoint: &Endpoint, scope: &Scope, request: &mut Request<'_>) -> Result<Response, Failure> {
+        let base = format!("{}://{}", self.scheme(endpoint)?, endpoint.host);
+        let first = if request.url.starts_with('/') { format!("{base}{}", request.url) } else { request.url.clone() };
+        let mut url = first.clone();
+        let mut redirects = 0;
+        let mut asked = false;
+        loop {
+            // Credentials are for the registry alone, wherever it sends us (CVE-2020-15157).
+            let at_home = origin(&url) == origin(&base);
+            let authorization = if at_home { self.authorization(endpoint, scope) } else { None };
+            let response = self.once(endpoint, &url, authorization.as_deref(), request)?;
+            let replayable = !matches!(request.payload, Payload::Stream(..));
+            if response.status() == StatusCode::UNAUTHORIZED && at_home && !asked && replayable {
+                asked = true;
+                if self.answer_challenge(endpoint, scope, &response).map_err(Failure::fatal)? {
+                    continue;
+                }
+            }
+            let follows = request.method == Method::GET || request.method == Method::HEAD;
+            if !(response.status().is_redirection() && follows) {
+                return Ok(response);
+            }
+            redirects += 1;
+            let next = target(&url, &response).map_err(Failure::fatal)?;
+            if redirects > MAX_REDIRECTS {
+                return Err(remote(endpoint, "too many redirects"));
+            }
+            if url.starts_with("https:") && !next.starts_with("https:") {
+                return Err(remote(endpoint, "redirected from https to http: refused"));
+            }
+            url = next;
+        }
+    }
+
+    fn once(
+        &self,
+        endpoint: &Endpoint,
+        url: &str,
+        authorization: Option<&str>,
+        request: &mut Request<'_>,
+    ) -> Result<Response, Failure> {
+        let mut builder = http::Request::builder().method(&request.method).uri(url);
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
+        }
+        if let Some(value) = authorization {
+            builder = builder.header(AUTHORIZATION, value);
+        }
+        let host = url.parse::<Uri>().ok().and_then(|uri| uri.authority().map(ToString::to_string));
+        let host = host.unwrap_or_else(|| endpoint.host.clone());
+        let agent = self.agent(&host, endpoint.insecure).map_err(Failure::fatal)?;
+        let sent = match &mut request.payload {
+            Payload::None if request.method == Method::POST || request.method == Method::PUT => {
+                builder.body(SendBody::from_owned_reader(std::io::empty())).map(|built| {
+                    let mut built = built;
+                    built.headers_mut().insert(CONTENT_LENGTH, 0.into());
+                    agent.run(built)
+                })
+            }
+            Payload::None => builder.body(()).map(|built| agent.run(built)),
+            Payload::Bytes(bytes) => {
+                let bytes: &[u8] = bytes;
+                builder.body(bytes).map(|built| agent.run(built))
+            }
+            Payload::Stream(reader, length) => builder
+                .header(CONTENT_LENGTH, *length)
+                .body(SendBody::from_reader(reader))
+                .map(|built| agent.run(built)),
+        };
+        let place = || format!("{} {}", request.method, without_secrets(url));
+        match sent {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(err)) => Err(Failure::of(&err, &place())),
+            Err(err) => Err(Failure::fatal(Fault::new(Kind::Remote, format!("{}: {err}", place())).into())),
+        }
+    }
+
+    /// The agent for a host; connections are kept and shared.
+    pub(super) fn agent(&self, host: &str, insecure: bool) -> Result<Agent> {
+        let mut agents = self.agents.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let key = (host.to_owned(), insecure);
+        if let Some(agent) = agents.get(&key) {
+            return Ok(agent.clone());
+        }
+        let agent = tls::agent(host, self.flags.cert_dir.as_deref(), !insecure, self.flags.timeout)?;
+        agents.insert(key, agent.clone());
+        Ok(agent)
+    }
+
+    /// `https`, unless the endpoint may be insecure and does not speak it.
+    fn scheme(&self, endpoint: &Endpoint) -> Result<&'static str, Failure> {
+        if !endpoint.insecure {
+            return Ok("https");
+        }
+        // Held while probing: parallel layers must not all probe.
+        let mut schemes = self.schemes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(scheme) = schemes.get(&endpoint.host) {
+            return Ok(scheme);
+        }
+        let agent = self.agent(&endpoint.host, true).map_err(Failure::fatal)?;
+        let scheme = match agent.get(format!("https://{}/v2/", endpoint.host)).call() {
+            Ok(_) => "https",
+            Err(ureq::Error::Timeout(_)) => return Err(remote(endpoint, "timed out")),
+            Err(_) => "http",
+        };
+        schemes.insert(endpoint.host.clone(), scheme);
+        Ok(scheme)
+    }
+}
+
+/// Why no answer came, and whether another attempt may help.
+pub(super) struct Failure {
+    why: anyhow::Error,
+    transient: bool,
+}
+
+impl Failure {
+    fn fatal(why: anyhow::Error) -> Self {
+        Self { why, transient: false }
+    }
+
+    fn of(err: &ureq::Error, place: &str) -> Self {
+        let why = explain(err);
+        // A registry that is not there will not be there in a second; one that broke off may answer again.
+        let refused = matches!(err, ureq::Error::Io(err) if matches!(err.kind(),
+            std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::HostUnreachable
+            | std::io::ErrorKind::NetworkUnreachable | std::io::ErrorKind::PermissionDenied));
+        let transient = !refused
+            && matches!(
+                err,
+                ureq::Error::Io(_) | ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::Protocol(_)
+            );
+        let transient = transient && !why.contains("certificate") && !why.contains("HTTP response");
+        Self { why: Fault::new(Kind::Remote, format!("{place}: {why}")).into(), transient }
+    }
+}
+
+fn remote(endpoint: &Endpoint, why: &str) -> Failure {
+    Failure::fatal(Fault::new(Kind::Remote, format!("registry {}: {why}", endpoint.host)).into())
+}
+
+/// The words of the peers where their users search for them.
+fn explain(err: &ureq::Error) -> String {
+    let text = err.to_string();
+    if text.contains("InvalidContentType") || text.contains("corrupt message") {
+        return "server gave HTTP response to HTTPS client".into();
+    }
+    if text.contains("UnknownIssuer") {
+        return "failed to verify certificate: certificate signed by unknown authority".into();
+    }
+    match err {
+        ureq::Error::HostNotFound => "no such host".into(),
+        ureq::Error::Timeout(_) => format!("the registry does not answer ({text})"),
+        ureq::Error::Io(err) => err.to_string(),
+        _ => text,
+    }
+}
+
+/// Whether another attempt may get another answer.
+fn transient(response: &Response) -> bool {
+    matches!(response.status().as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
+}
+
+/// The `Retry-After` header in seconds; dates are rare enough to be left to the usual delay.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    text.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// An answer with one of the statuses `good`; everything else is an error with the registry's own words.
+///
+/// # Errors
+/// `NotFound` for 404, `Remote` else.
+pub fn expect(response: Response, good: &[u16], what: &str) -> Result<Response> {
+    let status = response.status();
+    if good.contains(&status.as_u16()) {
+        return Ok(response);
+    }
+    let words = words_of(response);
+    let words = if words.is_empty() { String::new() } else { format!(": {words}") };
+    if status == StatusCode::NOT_FOUND {
+        fault!(NotFound, "{what} not found{words}");
+    }
+    if status == StatusCode::UNAUTHORIZED && words.is_empty() {
+        fault!(Remote, "{what}: no basic auth credentials");
+    }
+    fault!(Remote, "{what}: {status}{words}");
+}
+
+/// What the body of an error says, on one line and of a bearable length.
+fn words_of(response: Response) -> String {
+    #[derive(Deserialize)]
+    struct Errors {
+        errors: Vec<Entry>,
+    }
+    #[derive(Deserialize)]
+    struct Entry {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: Option<String>,
+    }
+    let mut bytes = Vec::new();
+    if response.into_body().into_reader().take(16 << 10).read_to_end(&mut bytes).is_err() {
+        return String::new();
+    }
+    let words = match serde_json::from_slice::<Errors>(&bytes) {
+        Ok(parsed) => {
+            let text = |entry: Entry| entry.message.filter(|text| !text.is_empty()).unwrap_or(entry.code);
+            parsed.errors.into_iter().map(text).collect::<Vec<_>>().join("; ")
+        }
+        // An HTML page explains nothing.
+        Err(_) => String::from_utf8(bytes).ok().filter(|text| !text.contains('<')).unwrap_or_default(),
+    };
+    let plain: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
+    plain.trim().to_owned()
+}
+
+/// Reads an answer of at most `limit` bytes whole.
+///
+/// # Errors
+/// Longer, or the connection breaks.
+pub fn read(response: Response, limit: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut reader = response.into_body().into_reader().take(limit + 1);
+    reader.read_to_end(&mut bytes).context("read the registry's answer")?;
+    if bytes.len() as u64 > limit {
+        fault!(Remote, "the registry's answer is longer than {limit} bytes");
+    }
+    Ok(bytes)
+}
+
+/// Where a redirect or an upload's `Location` goes, made absolute.
+///
+/// # Errors
+/// No usable `Location`.
+pub fn target(from: &str, response: &Response) -> Result<String> {
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let Some(location) = location else {
+        fault!(Remote, "{}: {} without a Location", without_secrets(from), response.status());
+    };
+    if location.starts_with("https://") || location.starts_with("http://") {
+        return Ok(location.to_owned());
+    }
+    let Some(path) = location.strip_prefix('/') else {
+        let base = from.split('?').next().unwrap_or_default();
+        let base = base.rsplit_once('/').map_or(base, |(dir, _)| dir);
+        return Ok(format!("{base}/{location}"));
+    };
+    Ok(format!("{}/{path}", origin(from)))
+}
+
+/// `scheme://host:port` of a URL.
+pub(super) fn origin(url: &str) -> &str {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let end = url[start..].find(['/', '?', '#']).map_or(url.len(), |at| start + at);
+    &url[..end]
+}
+
+/// A URL without its query, which may be signed.
+fn without_secrets(url: &str) -> &str {
+    url.split('?').next().unwrap_or(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_tell_hosts_and_ports_apart() {
+        assert_eq!(origin("https://a.b:1/v2/x?y"), "https://a.b:1");
+        assert_eq!(origin("http://a?x"), "http://a");
+        assert_ne!(origin("https://a.b/"), origin("https://a.b.evil/"));
+    }
+
+    #[test]
+    fn locations_become_absolute() {
+        let at = |location: &str| {
+            let response = http::Response::builder()
+                .header(LOCATION, location)
+                .body(Body::builder().data(""))
+                .unwrap();
+            target("http://r:5/v2/a/blobs/uploads/?mount=x", &response).unwrap()
+        };
+        assert_eq!(at("/v2/a/u1?s=1"), "http://r:5/v2/a/u1?s=1");
+        assert_eq!(at("https://cdn/x"), "https://cdn/x");
+        assert_eq!(at("u1"), "http://r:5/v2/a/blobs/uploads/u1");
+    }
+}
