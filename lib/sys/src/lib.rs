@@ -4,6 +4,7 @@
 //! which object the call was about. Nothing here knows about containers.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod capability;
 pub mod clone;
 pub mod keyring;

@@ -1,1 +1,239 @@
-//! Control groups.
+//! Control groups: made with their limits before the container's process exists, on v1 (also hybrid) and v2.
+//!
+//! `layout` finds the hierarchies, `v1` and `v2` make a container's directories, `resources` turns the
+//! configuration into files and values, `devices` its device rules into lists or a program. What happens to a
+//! container later (`freeze`, `kill`, `stats`, `remove`) works on [`Location`], which its state file keeps.
+//!
+//! A cgroup namespace shows the cgroup that its maker is in at that moment, and the kernel takes the *parent's* for
+//! `clone3(CLONE_NEWCGROUP)`: the child joins first and unshares then.
+
+mod conversion;
+mod device_program;
+mod devices;
+mod file;
+mod freezer;
+mod kill;
+mod layout;
+mod mounts;
+mod oom;
+mod remove;
+mod resources;
+pub mod stats;
+mod v1;
+mod v2;
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use contracts::fault;
+use oci_spec::runtime::LinuxResources;
+use serde::{Deserialize, Serialize};
+
+use file::Dir;
+pub use mounts::{Hierarchy, Mounts};
+pub use oom::OomEvents;
+
+/// What a container's cgroup is to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// `linux.cgroupsPath`: absolute from each hierarchy's root, relative from our own cgroup, `None` for the id.
+    pub path: Option<&'a Path>,
+    /// The container's id.
+    pub id: &'a str,
+    /// `linux.resources`.
+    pub resources: Option<&'a LinuxResources>,
+    /// Go on without a cgroup where we may not make one and none was asked for by path or limit.
+    pub rootless: bool,
+}
+
+/// A container's cgroup as its state file keeps it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Location {
+    /// One directory for each hierarchy; one in all on v2; none where a rootless container has no cgroup.
+    pub dirs: Vec<Member>,
+    /// The systemd unit that owns it, where systemd made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+}
+
+/// A container's directory in one hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The hierarchy's controllers as `/proc/self/cgroup` lists them (`cpu,cpuacct`, `name=systemd`); empty for the
+    /// unified one.
+    pub controllers: String,
+    /// Absolute.
+    pub path: PathBuf,
+}
+
+impl Member {
+    /// Whether it is in the unified (v2) hierarchy.
+    #[must_use]
+    pub fn is_unified(&self) -> bool {
+        self.controllers.is_empty()
+    }
+
+    /// Whether the hierarchy has a controller.
+    #[must_use]
+    pub fn has(&self, controller: &str) -> bool {
+        self.controllers.split(',').any(|one| one == controller)
+    }
+}
+
+impl Location {
+    /// Whether all of it is in the unified hierarchy.
+    #[must_use]
+    pub fn is_v2(&self) -> bool {
+        self.dirs.len() == 1 && self.dirs[0].is_unified()
+    }
+
+    /// The directory that has a v1 controller.
+    #[must_use]
+    pub fn with_controller(&self, controller: &str) -> Option<&Member> {
+        self.dirs.iter().find(|dir| dir.has(controller))
+    }
+
+    /// The directory in the unified hierarchy.
+    #[must_use]
+    pub fn unified(&self) -> Option<&Member> {
+        self.dirs.iter().find(|dir| dir.is_unified())
+    }
+
+    /// The directory that counts the container's processes: of the unified hierarchy, else of the freezer, else any.
+    fn processes(&self) -> Option<&Member> {
+        self.unified().or_else(|| self.with_controller("freezer")).or_else(|| self.dirs.first())
+    }
+
+    /// The cgroup below this one that `exec --cgroup` names: `PATH` for all hierarchies or, on v1,
+    /// `CONTROLLER[,CONTROLLER…]:PATH` for one.
+    ///
+    /// # Errors
+    /// A path that leaves the container's cgroup, an unknown controller.
+    pub fn below(&self, asked: &[String]) -> Result<Self> {
+        let mut location = self.clone();
+        for one in asked {
+            let (controllers, path) =
+                one.split_once(':').map_or(("", one.as_str()), |(list, path)| (list, path));
+            let path = Path::new(path.trim_start_matches('/'));
+            if path.components().any(|part| part == std::path::Component::ParentDir) {
+                fault!(Usage, "cgroup {one}: leaves the container's cgroup");
+            }
+            let mut found = false;
+            for dir in &mut location.dirs {
+                if controllers.is_empty() || controllers.split(',').any(|controller| dir.has(controller)) {
+                    dir.path.push(path);
+                    found = true;
+                }
+            }
+            if !found {
+                fault!(Usage, "cgroup {one}: the container has no such controller");
+            }
+        }
+        Ok(location)
+    }
+
+    /// The pids of the container's processes, those in nested cgroups too.
+    ///
+    /// # Errors
+    /// The cgroup cannot be read; a missing one has no processes.
+    pub fn pids(&self) -> Result<Vec<i32>> {
+        let mut pids = Vec::new();
+        if let Some(dir) = self.processes() {
+            kill::collect(&dir.path, &mut pids).with_context(|| format!("list {}", dir.path.display()))?;
+        }
+        Ok(pids)
+    }
+
+    /// Changes limits of a running container. Devices stay as they are.
+    ///
+    /// # Errors
+    /// A value the kernel refuses, or a limit that this kernel or this cgroup version has not; naming the file.
+    pub fn update(&self, resources: &LinuxResources) -> Result<()> {
+        let dirs = self.open()?;
+        resources::check_usage(&dirs, resources)?;
+        resources::apply(&dirs, resources)
+    }
+
+    /// Opens the container's directories, for a process that is to join them.
+    ///
+    /// # Errors
+    /// One is missing.
+    pub fn cgroup(&self) -> Result<Cgroup> {
+        Ok(Cgroup { dirs: self.open()?, location: self.clone() })
+    }
+
+    fn open(&self) -> Result<Vec<Dir>> {
+        self.dirs.iter().map(|dir| Dir::open(&dir.controllers, &dir.path)).collect()
+    }
+}
+
+/// A cgroup with its directories open.
+#[derive(Debug)]
+pub struct Cgroup {
+    dirs: Vec<Dir>,
+    location: Location,
+}
+
+impl Cgroup {
+    /// Makes a container's cgroup in every hierarchy, with all its limits.
+    ///
+    /// # Errors
+    /// It exists and has processes, it may not be made, or a limit cannot be set. Nothing new is left then.
+    pub fn create(request: &Request<'_>) -> Result<Self> {
+        let layout = layout::Layout::find()?;
+        let relative = layout.relative_path(request.path, request.id)?;
+        let made = match &layout {
+            layout::Layout::V1(hierarchies) => v1::create(hierarchies, &relative, request),
+            layout::Layout::V2(root) => v2::create(root, &relative, request),
+        };
+        let (dirs, location) = made?;
+        let cgroup = Self { dirs, location };
+        if let Err(err) = cgroup.limit(request) {
+            let _ = remove::remove(&cgroup.location);
+            return Err(err);
+        }
+        Ok(cgroup)
+    }
+
+    fn limit(&self, request: &Request<'_>) -> Result<()> {
+        if self.dirs.is_empty() {
+            return Ok(());
+        }
+        devices::apply(&self.dirs, request.resources, request.rootless)?;
+        request.resources.map_or(Ok(()), |resources| resources::apply(&self.dirs, resources))
+    }
+
+    /// The directory for `clone3(CLONE_INTO_CGROUP)`: the unified hierarchy's, also in a hybrid.
+    #[must_use]
+    pub fn clone_target(&self) -> Option<BorrowedFd<'_>> {
+        self.dirs.iter().find(|dir| dir.is_unified()).map(|dir| dir.as_fd())
+    }
+
+    /// The `tasks` files of the v1 hierarchies, opened for the child, which joins by [`join`].
+    ///
+    /// # Errors
+    /// One cannot be opened for writing.
+    pub fn tasks(&self) -> Result<Vec<OwnedFd>> {
+        self.dirs.iter().filter(|dir| !dir.is_unified()).map(|dir| dir.open_to_write("tasks")).collect()
+    }
+
+    /// What the state file keeps.
+    #[must_use]
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+}
+
+/// Moves the calling thread into the cgroups of these `tasks` files. The process must have no other thread: `tasks`
+/// instead of `cgroup.procs` spares it the kernel's global lock for moving processes.
+///
+/// # Errors
+/// Whatever the kernel says, `ENOSPC` for a cpuset without processors.
+pub fn join(tasks: &[OwnedFd]) -> io::Result<()> {
+    for file in tasks {
+        nix::unistd::write(file, b"0")?;
+    }
+    Ok(())
+}

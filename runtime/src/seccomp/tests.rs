@@ -247,7 +247,7 @@ mod oracle {
             // An unconditional rule wins wherever it stands; the first of two.
             json!([allow(json!(["bind"]), json!([arg(0, 3, eq)])), allow(json!(["bind"]), json!([]))]),
             json!([allow(json!(["bind"]), json!([])), allow(json!(["bind"]), json!([arg(0, 3, eq)]))]),
-// Podman's socket rules: refuse audit, allow the rest.
+            // Podman's socket rules: refuse audit, allow the rest.
             json!([
                 {"names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": 22,
                  "args": [arg(0, 16, eq), arg(2, 9, eq)]},

@@ -1,0 +1,72 @@
+//! Removing a container's directories, also those the container made below.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use super::Location;
+
+/// The kernel keeps a cgroup busy for a moment after its last process was reaped.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Removes all directories; those that are gone already are done.
+///
+/// # Errors
+/// One is still in use after three seconds. The others are removed nevertheless.
+pub fn remove(location: &Location) -> Result<()> {
+    let mut first = Ok(());
+    for member in &location.dirs {
+        let removed = remove_patiently(&member.path)
+            .with_context(|| format!("remove cgroup {}", member.path.display()));
+        if first.is_ok() {
+            first = removed;
+        }
+    }
+    first
+}
+
+fn remove_patiently(path: &Path) -> io::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match remove_tree(path) {
+            Err(err) if err.kind() == ErrorKind::ResourceBusy && Instant::now() < end => {}
+            other => return other,
+        }
+        sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}
+
+fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir(path) {
+        Err(err) if err.kind() == ErrorKind::NotFound => return Ok(()),
+        // Processes, or a cgroup below.
+        Err(err) if err.kind() == ErrorKind::ResourceBusy => {}
+        other => return other,
+    }
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    match fs::remove_dir(path) {
+        Err(err) if err.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+impl Location {
+    /// Removes the container's directories and all below them. Idempotent.
+    ///
+    /// # Errors
+    /// One is still in use after three seconds.
+    pub fn remove(&self) -> Result<()> {
+        remove(self)
+    }
+}

@@ -1,0 +1,96 @@
+//! A container's directories in the version 1 hierarchies.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use contracts::fault;
+
+use super::file::Dir;
+use super::layout::{Found, Place};
+use super::{Location, Member, Request, remove};
+
+/// Makes the directories. What this call made is removed again on failure.
+pub fn create(hierarchies: &[Found], place: &Place, request: &Request<'_>) -> Result<(Vec<Dir>, Location)> {
+    let mut location = Location::default();
+    let mut dirs = Vec::new();
+    for found in hierarchies {
+        let path = found.mount.join(place.in_hierarchy(found));
+        match create_in(found, &path) {
+            Ok(dir) => {
+                location.dirs.push(Member { controllers: found.controllers.clone(), path });
+                dirs.push(dir);
+            }
+            Err(err) if request.rootless && request.path.is_none() && is_refusal(&err) => {}
+            Err(err) => {
+                let _ = remove::remove(&location);
+                return Err(err);
+            }
+        }
+    }
+    Ok((dirs, location))
+}
+
+/// Whether we may not make cgroups here, which a rootless container without limits can live with.
+pub fn is_refusal(err: &anyhow::Error) -> bool {
+    err.chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| matches!(cause.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem))
+}
+
+fn create_in(found: &Found, path: &Path) -> Result<Dir> {
+    let made = make_dir(path).with_context(|| format!("create cgroup {}", path.display()))?;
+    let dir = Dir::open(&found.controllers, path)?;
+    if !made {
+        refuse_if_used(&dir)?;
+    }
+    if dir.has("cpuset") {
+        inherit_cpuset(&found.mount, path)?;
+    }
+    Ok(dir)
+}
+
+/// Makes a directory and its parents; says whether it was missing.
+pub fn make_dir(path: &Path) -> io::Result<bool> {
+    match fs::create_dir(path) {
+        Ok(()) => Ok(true),
+        Err(err) if err.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(err) if err.kind() == ErrorKind::NotFound => {
+            make_dir(path.parent().ok_or(err)?)?;
+            make_dir(path)
+        }
+        Err(err) => Err(err),
+    }
+}
+
+/// A left-over directory is taken over, one in use is not: our limits would be its processes' limits.
+pub fn refuse_if_used(dir: &Dir) -> Result<()> {
+    let path = dir.path.display();
+    let pids = dir.read("cgroup.procs").with_context(|| format!("read cgroup {path}"))?;
+    let count = pids.lines().count();
+    if count > 0 {
+        fault!(Busy, "cgroup {path}: in use by {count} processes");
+    }
+    Ok(())
+}
+
+/// A new cpuset is empty, and nothing can join it: it takes its parent's processors and memory nodes.
+fn inherit_cpuset(mount: &Path, path: &Path) -> Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        inherit(mount, path, file)?;
+    }
+    Ok(())
+}
+
+fn inherit(mount: &Path, path: &Path, file: &str) -> Result<String> {
+    let name: PathBuf = path.join(file);
+    let value = fs::read_to_string(&name).with_context(|| format!("read {}", name.display()))?;
+    let parent = path.parent().filter(|_| path != mount);
+    let Some(parent) = parent.filter(|_| value.trim().is_empty()) else {
+        return Ok(value);
+    };
+    let value = inherit(mount, parent, file)?;
+    fs::write(&name, value.trim()).with_context(|| format!("write {}", name.display()))?;
+    Ok(value)
+}

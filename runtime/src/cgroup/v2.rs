@@ -1,0 +1,55 @@
+//! A container's directory in the unified hierarchy.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use super::file::Dir;
+use super::layout::{Found, Place};
+use super::v1::{is_refusal, make_dir, refuse_if_used};
+use super::{Location, Member, Request};
+
+/// Makes the directory, with every controller there is enabled down to it.
+pub fn create(root: &Found, place: &Place, request: &Request<'_>) -> Result<(Vec<Dir>, Location)> {
+    let path = root.mount.join(place.in_hierarchy(root));
+    let made = make_dir(&path).with_context(|| format!("create cgroup {}", path.display()));
+    let made = match made {
+        Err(err) if request.rootless && request.path.is_none() && is_refusal(&err) => {
+            return Ok((Vec::new(), Location::default()));
+        }
+        other => other?,
+    };
+    let dir = Dir::open("", &path)?;
+    if made {
+        enable_controllers(&root.mount, &path)?;
+    } else {
+        refuse_if_used(&dir)?;
+    }
+    let location = Location { dirs: vec![Member { controllers: String::new(), path }], unit: None };
+    Ok((vec![dir], location))
+}
+
+/// Enables each controller of the root for the children of every cgroup between it and `path`. One that cannot be
+/// enabled (threads above, not delegated) is left out: a limit that needs it says so when it is set.
+fn enable_controllers(mount: &Path, path: &Path) -> Result<()> {
+    let root = Dir::open("", mount)?;
+    let available = root.read("cgroup.controllers").with_context(|| root.name_of("cgroup.controllers"))?;
+    let below = path.strip_prefix(mount).unwrap_or(Path::new(""));
+    let mut at = mount.to_owned();
+    for part in below.components() {
+        let dir = Dir::open("", &at)?;
+        let enabled = dir.read("cgroup.subtree_control").unwrap_or_default();
+        let missing: Vec<String> = available
+            .split_ascii_whitespace()
+            .filter(|one| !enabled.split_ascii_whitespace().any(|other| other == *one))
+            .map(|one| format!("+{one}"))
+            .collect();
+        if !missing.is_empty() && dir.write("cgroup.subtree_control", &missing.join(" ")).is_err() {
+            for one in &missing {
+                let _ = dir.write("cgroup.subtree_control", one);
+            }
+        }
+        at.push(part);
+    }
+    Ok(())
+}
