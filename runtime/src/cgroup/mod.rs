@@ -22,6 +22,7 @@ pub mod stats;
 mod v1;
 mod v2;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -36,7 +37,7 @@ pub use mounts::{Hierarchy, Mounts};
 pub use oom::OomEvents;
 
 /// What a container's cgroup is to be.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Request<'a> {
     /// `linux.cgroupsPath`: absolute from each hierarchy's root, relative from our own cgroup, `None` for the id.
     pub path: Option<&'a Path>,
@@ -46,6 +47,10 @@ pub struct Request<'a> {
     pub resources: Option<&'a LinuxResources>,
     /// Go on without a cgroup where we may not make one and none was asked for by path or limit.
     pub rootless: bool,
+    /// Let systemd make it (`--systemd-cgroup`); `path` is `slice:prefix:name` then.
+    pub systemd: bool,
+    /// The configuration's annotations: `org.systemd.property.NAME` sets a property of the unit.
+    pub annotations: Option<&'a BTreeMap<String, String>>,
 }
 
 /// A container's cgroup as its state file keeps it.
@@ -237,3 +242,6 @@ pub fn join(tasks: &[OwnedFd]) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,9 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// # Errors
 /// One is still in use after three seconds. The others are removed nevertheless.
 pub fn remove(location: &Location) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
     let mut first = Ok(());
     for member in &location.dirs {
-        let removed = remove_patiently(&member.path)
+        let removed = remove_until(&member.path, end)
             .with_context(|| format!("remove cgroup {}", member.path.display()));
         if first.is_ok() {
             first = removed;
@@ -29,8 +30,7 @@ pub fn remove(location: &Location) -> Result<()> {
     first
 }
 
-fn remove_patiently(path: &Path) -> io::Result<()> {
-    let end = Instant::now() + PATIENCE;
+fn remove_until(path: &Path, end: Instant) -> io::Result<()> {
     let mut pause = Duration::from_millis(1);
     loop {
         match remove_tree(path) {

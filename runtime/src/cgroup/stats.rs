@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn lists_and_tables() {
         assert_eq!(list("0-2,7\n"), [0, 1, 2, 7]);
-        assert_eq!(list("\n"), []);
+        assert!(list("\n").is_empty());
         assert_eq!(
             table("a 1\nb x\nc 3\n").into_iter().collect::<Vec<_>>(),
             [("a".into(), 1), ("c".into(), 3)]
