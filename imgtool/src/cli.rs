@@ -35,6 +35,33 @@ pub enum Command {
     Rmi(cmd::rmi::Args),
     /// Remove images that have no name, or that nothing uses
     Prune(cmd::prune::Args),
+    /// Fetch images from a registry
+    Pull(cmd::pull::Args),
+    /// Send an image to a registry
+    Push(cmd::push::Args),
+    /// Write images to an archive
+    Save(cmd::save::Args),
+    /// Read images from an archive
+    Load(cmd::load::Args),
+    /// Copy an image from any place to any other
+    Copy(cmd::copy::Args),
+    /// Store credentials for a registry
+    Login(cmd::login::Args),
+    /// Forget the credentials for a registry
+    Logout(cmd::logout::Args),
+    /// List the tags of a repository in a registry
+    ListTags(cmd::list_tags::Args),
+    /// List the repositories of a registry
+    #[command(visible_alias = "search")]
+    Catalog(cmd::catalog::Args),
+    /// Show an image's manifest in a registry
+    Manifest(cmd::manifest::Args),
+    /// Print the digest of an image in a registry
+    Digest(cmd::manifest::DigestArgs),
+    /// Delete images from a registry
+    Delete(cmd::manifest::DeleteArgs),
+    /// List what refers to an image in a registry: signatures, bills of materials
+    Referrers(cmd::manifest::ReferrersArgs),
     /// Make an OCI bundle from an image: a mounted rootfs and a config.json
     Bundle(cmd::bundle::Args),
     /// Mount a bundle's rootfs again

@@ -1,13 +1,23 @@
 //! One file per verb.
 
 pub mod bundle;
+pub mod catalog;
+pub mod copy;
 pub mod export;
 pub mod history;
 pub mod images;
 pub mod inspect;
+pub mod list_tags;
+pub mod load;
+pub mod login;
+pub mod logout;
+pub mod manifest;
 pub mod mount;
 pub mod prune;
+pub mod pull;
+pub mod push;
 pub mod rmi;
+pub mod save;
 pub mod tag;
 pub mod umount;
 pub mod unbundle;
@@ -31,6 +41,19 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Tag(args) => tag::run(&args),
         Command::Rmi(args) => rmi::run(&args),
         Command::Prune(args) => prune::run(&args),
+        Command::Pull(args) => pull::run(&args),
+        Command::Push(args) => push::run(&args),
+        Command::Save(args) => save::run(&args),
+        Command::Load(args) => load::run(&args),
+        Command::Copy(args) => copy::run(&args),
+        Command::Login(args) => login::run(&args),
+        Command::Logout(args) => logout::run(&args),
+        Command::ListTags(args) => list_tags::run(&args),
+        Command::Catalog(args) => catalog::run(&args),
+        Command::Manifest(args) => manifest::run(&args),
+        Command::Digest(args) => manifest::digest(&args),
+        Command::Delete(args) => manifest::delete(&args),
+        Command::Referrers(args) => manifest::referrers(&args),
         Command::Bundle(args) => bundle::run(&args),
         Command::Mount(args) => mount::run(&args),
         Command::Umount(args) => umount::run(&args),

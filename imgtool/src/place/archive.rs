@@ -114,7 +114,9 @@ impl Writer<'_> {
         header.set_mtime(0);
         header.set_uid(0);
         header.set_gid(0);
-        self.tar.append_data(&mut header, name, content).with_context(|| format!("write {name} to the archive"))
+        self.tar
+            .append_data(&mut header, name, content)
+            .with_context(|| format!("write {name} to the archive"))
     }
 }
 

@@ -96,7 +96,8 @@ impl Sink for DirSink {
     }
 
     fn put_document(&self, document: &Document, top: bool) -> Result<()> {
-        let name = if top { "manifest.json".into() } else { format!("{}.manifest.json", document.digest.hex()) };
+        let name =
+            if top { "manifest.json".into() } else { format!("{}.manifest.json", document.digest.hex()) };
         atomic::write(&self.dir.join(name), &document.bytes, 0o644)
     }
 }

@@ -5,13 +5,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use contracts::fault;
 use serde::Deserialize;
 
+use crate::layer::stream::unpack;
 use crate::reference::Reference;
 use crate::store::Store;
 use crate::store::blob::copy;
@@ -47,27 +48,7 @@ pub fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
     } else {
         Box::new(File::open(path).with_context(|| format!("open {}", path.display()))?)
     };
-    decompress(file).with_context(|| format!("read {}", path.display()))
-}
-
-/// Decompresses what starts with the mark of gzip or zstd.
-///
-/// # Errors
-/// Another compression; the stream cannot be read.
-pub fn decompress(reader: Box<dyn Read + Send>) -> Result<Box<dyn Read + Send>> {
-    let mut reader = reader;
-    let mut head = Vec::with_capacity(6);
-    reader.by_ref().take(6).read_to_end(&mut head).context("read")?;
-    let whole = BufReader::with_capacity(256 << 10, io::Cursor::new(head.clone()).chain(reader));
-    Ok(match &head[..] {
-        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            Box::new(zstd::stream::read::Decoder::with_buffer(whole).context("start zstd")?)
-        }
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => fault!(Unsupported, "xz archives are not read: unpack it with `xz -dc` first"),
-        [b'B', b'Z', b'h', ..] => fault!(Unsupported, "bzip2 archives are not read: unpack it with `bzip2 -dc` first"),
-        _ => Box::new(whole),
-    })
+    unpack(file).with_context(|| format!("read {}", path.display()))
 }
 
 /// Reads an archive and returns its images.
@@ -83,7 +64,10 @@ pub fn ingest(store: &Store, lease: &Lease, reader: &mut dyn Read) -> Result<Vec
     match contents.json::<Vec<Item>>("manifest.json")? {
         Some(items) => contents.add_items(lease, items, &mut found)?,
         None if found.is_empty() => {
-            fault!(Unsupported, "no manifest.json or index.json in it: not an image archive (a root file system is for `import`)")
+            fault!(
+                Unsupported,
+                "no manifest.json or index.json in it: not an image archive (a root file system is for `import`)"
+            )
         }
         None => {}
     }
@@ -120,8 +104,10 @@ impl<'s> Contents<'s> {
             let Some(path) = normal("", &path) else { continue };
             let kind = entry.header().entry_type();
             if kind.is_symlink() || kind.is_hard_link() {
-                let target = entry.link_name_bytes().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-                let base = if kind.is_symlink() { path.rsplit_once('/').map_or("", |(dir, _)| dir) } else { "" };
+                let target =
+                    entry.link_name_bytes().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+                let base =
+                    if kind.is_symlink() { path.rsplit_once('/').map_or("", |(dir, _)| dir) } else { "" };
                 if let Some(target) = target.and_then(|target| normal(base, &target)) {
                     contents.links.insert(path, target);
                 }
@@ -142,7 +128,8 @@ impl<'s> Contents<'s> {
 
     fn take(&self, lease: &Lease, path: &str, size: u64, entry: &mut dyn Read) -> Result<Digest> {
         // A blob of the layout says its digest by its name, so one that is here need not be written again.
-        let named = path.strip_prefix("blobs/").and_then(|rest| rest.replacen('/', ":", 1).parse::<Digest>().ok());
+        let named =
+            path.strip_prefix("blobs/").and_then(|rest| rest.replacen('/', ":", 1).parse::<Digest>().ok());
         if let Some(digest) = named {
             lease.hold([&digest])?;
             self.store.put(lease, &digest, None, entry)?;
@@ -181,9 +168,11 @@ impl<'s> Contents<'s> {
     fn of_index(&self, index: &Index) -> Result<Vec<Found>> {
         let mut found: Vec<Found> = Vec::new();
         for entry in &index.manifests {
-            let annotation = entry.annotations.get(CONTAINERD_NAME).or_else(|| entry.annotations.get(REF_NAME));
+            let annotation =
+                entry.annotations.get(CONTAINERD_NAME).or_else(|| entry.annotations.get(REF_NAME));
             // A bare word is a tag of nothing, or some other tool's own mark.
-            let name = annotation.filter(|text| text.contains([':', '/']) || entry.annotations.contains_key(CONTAINERD_NAME));
+            let name = annotation
+                .filter(|text| text.contains([':', '/']) || entry.annotations.contains_key(CONTAINERD_NAME));
             let name = name.and_then(|text| text.parse::<Reference>().ok()).map(Reference::or_latest);
             let Some(document) = self.complete(entry)? else { continue };
             match found.iter_mut().find(|known| known.document.digest == document.digest) {
@@ -206,7 +195,9 @@ impl<'s> Contents<'s> {
             Kind::Index(index) => {
                 let mut present = Index { manifests: Vec::new(), ..index.clone() };
                 for child in &index.manifests {
-                    if self.store.has(&child.digest) && self.complete(child).is_ok_and(|found| found.is_some()) {
+                    if self.store.has(&child.digest)
+                        && self.complete(child).is_ok_and(|found| found.is_some())
+                    {
                         present.manifests.push(child.clone());
                     }
                 }
@@ -223,7 +214,9 @@ impl<'s> Contents<'s> {
         for blob in std::iter::once(&manifest.config).chain(&manifest.layers) {
             match self.store.size_of(&blob.digest) {
                 Some(size) if size == blob.size => {}
-                Some(size) => anyhow::bail!("blob {} has {size} bytes, its manifest says {}", blob.digest, blob.size),
+                Some(size) => {
+                    anyhow::bail!("blob {} has {size} bytes, its manifest says {}", blob.digest, blob.size)
+                }
                 None => fault!(NotFound, "the archive names blob {} but does not hold it", blob.digest),
             }
         }
@@ -240,9 +233,7 @@ impl<'s> Contents<'s> {
                 .iter()
                 .map(|text| Ok(text.parse::<Reference>()?.or_latest()))
                 .collect::<Result<_>>()?;
-            let same = |one: &&mut Found| {
-                matches!(&one.document.kind, Kind::Manifest(manifest) if manifest.config.digest == *config)
-            };
+            let same = |one: &&mut Found| matches!(&one.document.kind, Kind::Manifest(manifest) if manifest.config.digest == *config);
             if let Some(known) = found.iter_mut().find(same) {
                 for name in names {
                     if !known.names.contains(&name) {
@@ -262,7 +253,13 @@ impl<'s> Contents<'s> {
         let bytes = self.store.read_blob(config, MAX_DOCUMENT)?;
         let diff_ids = ImageConfig::parse(&bytes)?.rootfs.diff_ids;
         if diff_ids.len() != layers.len() {
-            fault!(Unsupported, "image {} has {} layers but {} diff ids", config.short(), layers.len(), diff_ids.len());
+            fault!(
+                Unsupported,
+                "image {} has {} layers but {} diff ids",
+                config.short(),
+                layers.len(),
+                diff_ids.len()
+            );
         }
         let mut descriptors = Vec::new();
         for (path, diff_id) in layers.iter().zip(&diff_ids) {

@@ -42,10 +42,12 @@ impl LayoutSource {
     fn entry(&self) -> Result<Descriptor> {
         let bytes = self.root.read(Path::new("index.json"), MAX_DOCUMENT);
         let bytes = bytes.with_context(|| format!("read index.json of {}", self.dir.display()))?;
-        let index: Index =
-            serde_json::from_slice(&bytes).with_context(|| format!("parse index.json of {}", self.dir.display()))?;
+        let index: Index = serde_json::from_slice(&bytes)
+            .with_context(|| format!("parse index.json of {}", self.dir.display()))?;
         let has = |entry: &Descriptor, name: &str| {
-            [REF_NAME, CONTAINERD_NAME].iter().any(|key| entry.annotations.get(*key).is_some_and(|own| own == name))
+            [REF_NAME, CONTAINERD_NAME]
+                .iter()
+                .any(|key| entry.annotations.get(*key).is_some_and(|own| own == name))
                 || entry.digest.to_string() == name
         };
         match (&self.name, &index.manifests[..]) {
@@ -182,7 +184,9 @@ pub(super) fn write_verified(path: &Path, digest: &Digest, reader: &mut dyn Read
         if found != *digest {
             fault!(Remote, "blob {digest} has the wrong content: its digest is {found}");
         }
-        file.sync_data().and_then(|()| fs::rename(&temporary, path)).with_context(|| format!("write blob {digest}"))
+        file.sync_data()
+            .and_then(|()| fs::rename(&temporary, path))
+            .with_context(|| format!("write blob {digest}"))
     })();
     if written.is_err() {
         let _ = fs::remove_file(&temporary);

@@ -1,15 +1,16 @@
 //! The store as a place.
 
-use std::io::{self, Read, Seek as _, SeekFrom};
+use std::io::{Read, Seek as _, SeekFrom};
 
 use anyhow::{Context as _, Result};
+use contracts::fault;
 
 use super::{Sink, Source};
 use crate::reference::Reference;
 use crate::store::Store;
 use crate::store::blob::copy;
 use crate::store::config::ImageConfig;
-use crate::store::document::{Descriptor, Document, Kind, MAX_DOCUMENT};
+use crate::store::document::{Descriptor, Document, Kind, MAX_DOCUMENT, Manifest, is_image_config};
 use crate::store::index::{add_repo_digest, name_of};
 use crate::store::lease::Lease;
 use crate::transfer::progress::Bar;
@@ -61,7 +62,12 @@ pub struct LocalSink<'s> {
 
 impl<'s> LocalSink<'s> {
     /// Stores an image under `names`; `known_as` is its `name@digest` in the registry it comes from.
-    pub fn new(store: &'s Store, lease: &'s Lease, names: Vec<Reference>, known_as: Option<Reference>) -> Self {
+    pub fn new(
+        store: &'s Store,
+        lease: &'s Lease,
+        names: Vec<Reference>,
+        known_as: Option<Reference>,
+    ) -> Self {
         Self { store, lease, names, known_as }
     }
 
@@ -116,7 +122,11 @@ impl Sink for LocalSink<'_> {
         let config = match &document.kind {
             Kind::Manifest(manifest) => {
                 let bytes = self.store.read_blob(&manifest.config.digest, MAX_DOCUMENT)?;
-                ImageConfig::parse(&bytes).ok()
+                if is_image_config(&manifest.config.media_type) {
+                    Some(checked(&bytes, manifest)?)
+                } else {
+                    None
+                }
             }
             Kind::Index(_) => None,
         };
@@ -135,7 +145,8 @@ impl Sink for LocalSink<'_> {
             }
             if let Some(known) = &self.known_as {
                 for entry in index.manifests.iter_mut().filter(|entry| entry.digest == target.digest) {
-                    let ours = self.names.is_empty() || name_of(entry).is_some_and(|name| self.names.contains(&name));
+                    let ours = self.names.is_empty()
+                        || name_of(entry).is_some_and(|name| self.names.contains(&name));
                     if ours {
                         add_repo_digest(entry, known);
                     }
@@ -146,7 +157,12 @@ impl Sink for LocalSink<'_> {
     }
 }
 
-/// Reads all of a reader away; for finishing streams whose end carries a check.
-pub fn drain(reader: &mut dyn Read) -> io::Result<()> {
-    copy(reader, &mut io::sink()).map(|_| ())
+/// The config of an image that fits its manifest; anything else could never be unpacked.
+fn checked(bytes: &[u8], manifest: &Manifest) -> Result<ImageConfig> {
+    let config = ImageConfig::parse(bytes)?;
+    let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
+    if layers != diff_ids {
+        fault!(Unsupported, "manifest names {layers} layers, its config {diff_ids}");
+    }
+    Ok(config)
 }

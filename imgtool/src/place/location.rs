@@ -28,9 +28,13 @@ impl FromStr for Location {
     type Err = Fault;
 
     fn from_str(text: &str) -> Result<Self, Fault> {
-        let wrong = |why: &str| Fault::new(Kind::Usage, format!("invalid place \"{}\": {why}", text.escape_default()));
+        let wrong = |why: &str| {
+            Fault::new(Kind::Usage, format!("invalid place \"{}\": {why}", text.escape_default()))
+        };
         let kinds = "docker://NAME, store:NAME, oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME] or dir:DIR";
-        let Some((kind, rest)) = text.split_once(':') else { return Err(wrong(&format!("{kinds} expected"))) };
+        let Some((kind, rest)) = text.split_once(':') else {
+            return Err(wrong(&format!("{kinds} expected")));
+        };
         if rest.is_empty() {
             return Err(wrong("nothing after the colon"));
         }
@@ -57,7 +61,9 @@ impl FromStr for Location {
                 Self::DockerArchive(path, name)
             }
             "dir" => Self::Dir(rest.into()),
-            "docker-daemon" => return Err(wrong("there is no daemon here; use `docker save | imgtool load`")),
+            "docker-daemon" => {
+                return Err(wrong("there is no daemon here; use `docker save | imgtool load`"));
+            }
             _ => return Err(wrong(&format!("{kinds} expected"))),
         })
     }
@@ -70,8 +76,14 @@ mod tests {
     #[test]
     fn places() {
         let parse = |text: &str| text.parse::<Location>();
-        assert_eq!(parse("docker://a/b").unwrap(), Location::Registry("docker.io/a/b:latest".parse().unwrap()));
-        assert_eq!(parse("oci:/x/y:docker.io/a:1").unwrap(), Location::Layout("/x/y".into(), Some("docker.io/a:1".into())));
+        assert_eq!(
+            parse("docker://a/b").unwrap(),
+            Location::Registry("docker.io/a/b:latest".parse().unwrap())
+        );
+        assert_eq!(
+            parse("oci:/x/y:docker.io/a:1").unwrap(),
+            Location::Layout("/x/y".into(), Some("docker.io/a:1".into()))
+        );
         assert_eq!(parse("docker-archive:-").unwrap(), Location::DockerArchive("-".into(), None));
         for bad in ["", "web", "oci:", "docker:web", "docker://BAD", "ftp:x", "docker-daemon:x"] {
             assert!(parse(bad).is_err(), "{bad}");

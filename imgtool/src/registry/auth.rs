@@ -150,8 +150,12 @@ impl Client {
             Ok(response) => response,
             Err(err) => fault!(Remote, "token server {realm}: {err}"),
         };
-        let response = http::expect(response, &[200], &format!("token server {realm}"))
-            .map_err(|err| anyhow::Error::from(contracts::fault::Fault::new(contracts::fault::Kind::Remote, format!("{err:#}"))))?;
+        let response = http::expect(response, &[200], &format!("token server {realm}")).map_err(|err| {
+            anyhow::Error::from(contracts::fault::Fault::new(
+                contracts::fault::Kind::Remote,
+                format!("{err:#}"),
+            ))
+        })?;
         #[derive(Deserialize)]
         struct Answer {
             #[serde(default)]
@@ -159,8 +163,8 @@ impl Client {
             #[serde(default)]
             access_token: Option<String>,
         }
-        let answer: Answer =
-            serde_json::from_slice(&http::read(response, 1 << 20)?).with_context(|| format!("answer of {realm}"))?;
+        let answer: Answer = serde_json::from_slice(&http::read(response, 1 << 20)?)
+            .with_context(|| format!("answer of {realm}"))?;
         match answer.token.or(answer.access_token).filter(|token| !token.is_empty()) {
             Some(token) => Ok(token),
             None => fault!(Remote, "token server {realm} gave no token"),
@@ -243,9 +247,10 @@ mod tests {
 
     #[test]
     fn challenges_with_commas_and_escapes() {
-        let parsed =
-            Challenge::parse(r#"Bearer realm="https://a/t?x=1",service="s, \"q\"", scope="repository:a:pull,push""#)
-                .unwrap();
+        let parsed = Challenge::parse(
+            r#"Bearer realm="https://a/t?x=1",service="s, \"q\"", scope="repository:a:pull,push""#,
+        )
+        .unwrap();
         assert_eq!(parsed.scheme, "bearer");
         assert_eq!(parsed.value("realm"), Some("https://a/t?x=1"));
         assert_eq!(parsed.value("service"), Some("s, \"q\""));
@@ -257,6 +262,9 @@ mod tests {
 
     #[test]
     fn queries_are_escaped() {
-        assert_eq!(query(&[("scope", "repository:a/b:pull,push".into())]), "scope=repository%3Aa%2Fb%3Apull%2Cpush");
+        assert_eq!(
+            query(&[("scope", "repository:a/b:pull,push".into())]),
+            "scope=repository%3Aa%2Fb%3Apull%2Cpush"
+        );
     }
 }

@@ -76,7 +76,9 @@ pub fn docker_config() -> PathBuf {
 pub fn find(told: Option<&Path>, host: &str, path: &str) -> Result<Option<Credentials>> {
     for file in files(told) {
         let Some(config) = atomic::read_json::<Value>(&file)? else { continue };
-        if let Some(found) = find_in(&config, host, path).with_context(|| format!("auth file {}", file.display()))? {
+        if let Some(found) =
+            find_in(&config, host, path).with_context(|| format!("auth file {}", file.display()))?
+        {
             return Ok(Some(found));
         }
     }
@@ -103,7 +105,8 @@ fn find_in(config: &Value, host: &str, path: &str) -> Result<Option<Credentials>
 /// The most special key of `auths` for a repository: Podman's files may have `host/path` keys, old Docker files URLs.
 fn entry_of<'a>(config: &'a Value, host: &str, path: &str) -> Option<&'a Value> {
     let auths = config["auths"].as_object()?;
-    let hosts: &[&str] = if is_hub(host) { &["docker.io", "index.docker.io", "registry-1.docker.io"] } else { &[host] };
+    let hosts: &[&str] =
+        if is_hub(host) { &["docker.io", "index.docker.io", "registry-1.docker.io"] } else { &[host] };
     let mut scopes = vec![String::new()];
     let mut so_far = String::new();
     for part in path.split('/') {
@@ -143,10 +146,9 @@ fn from_entry(entry: &Value) -> Result<Option<Credentials>> {
         let password = password.trim_matches('\0');
         return Ok(Some(Credentials::Password { user: user.into(), password: password.into() }));
     }
-    Ok(text("username").zip(text("password")).map(|(user, password)| Credentials::Password {
-        user: user.into(),
-        password: password.into(),
-    }))
+    Ok(text("username")
+        .zip(text("password"))
+        .map(|(user, password)| Credentials::Password { user: user.into(), password: password.into() }))
 }
 
 /// Runs `docker-credential-NAME get`. A name with a slash would run any program, so it is refused.
@@ -319,7 +321,9 @@ mod tests {
         let credentials = Credentials::Password { user: "testuser".into(), password: "testpw".into() };
         store(Some(&path), "10.200.0.1:5443", &credentials).unwrap();
         let text = fs::read_to_string(&path).unwrap();
-        assert!(text.contains("\t\"auths\": {\n\t\t\"10.200.0.1:5443\": {\n\t\t\t\"auth\": \"dGVzdHVzZXI6dGVzdHB3\""));
+        assert!(text.contains(
+            "\t\"auths\": {\n\t\t\"10.200.0.1:5443\": {\n\t\t\t\"auth\": \"dGVzdHVzZXI6dGVzdHB3\""
+        ));
         fs::write(&path, text.replacen('{', "{\"HttpHeaders\":{\"a\":\"b\"},", 1)).unwrap();
         assert_eq!(find(Some(&path), "10.200.0.1:5443", "x").unwrap(), Some(credentials));
         assert!(erase(Some(&path), Some("10.200.0.1:5443")).unwrap());

@@ -45,7 +45,8 @@ impl BlobReader<'_> {
         let response = expect(self.repository.send(request)?, &[200, 206], &what)?;
         let partial = response.status() == StatusCode::PARTIAL_CONTENT;
         let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
-        let start = range.and_then(|text| text.strip_prefix("bytes ")?.split('-').next()?.parse::<u64>().ok());
+        let start =
+            range.and_then(|text| text.strip_prefix("bytes ")?.split('-').next()?.parse::<u64>().ok());
         if partial && start != Some(self.offset) {
             fault!(Remote, "{what}: asked from byte {}, got another range", self.offset);
         }
@@ -77,7 +78,9 @@ impl BlobReader<'_> {
             self.failures += 1;
             match self.open() {
                 Ok(()) => return Ok(()),
-                Err(err) if self.failures >= client.retries() => return Err(io::Error::other(format!("{err:#}"))),
+                Err(err) if self.failures >= client.retries() => {
+                    return Err(io::Error::other(format!("{err:#}")));
+                }
                 Err(_) => {}
             }
         }

@@ -324,7 +324,11 @@ mod tests {
             ("reg.lan/a", false),
             ("11.0.0.1/a", false),
         ] {
-            assert_eq!(hosts.endpoints(&name.parse().unwrap(), true).unwrap()[0].insecure, insecure, "{name}");
+            assert_eq!(
+                hosts.endpoints(&name.parse().unwrap(), true).unwrap()[0].insecure,
+                insecure,
+                "{name}"
+            );
         }
         assert_eq!(shown(&hosts, "a/b"), ["!m.lan/a/b", "registry-1.docker.io/a/b"]);
     }

@@ -97,9 +97,15 @@ impl Client {
         self.flags.retry
     }
 
-    fn attempt(&self, endpoint: &Endpoint, scope: &Scope, request: &mut Request<'_>) -> Result<Response, Failure> {
+    fn attempt(
+        &self,
+        endpoint: &Endpoint,
+        scope: &Scope,
+        request: &mut Request<'_>,
+    ) -> Result<Response, Failure> {
         let base = format!("{}://{}", self.scheme(endpoint)?, endpoint.host);
-        let first = if request.url.starts_with('/') { format!("{base}{}", request.url) } else { request.url.clone() };
+        let first =
+            if request.url.starts_with('/') { format!("{base}{}", request.url) } else { request.url.clone() };
         let mut url = first.clone();
         let mut redirects = 0;
         let mut asked = false;
@@ -227,7 +233,10 @@ impl Failure {
         let transient = !refused
             && matches!(
                 err,
-                ureq::Error::Io(_) | ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::Protocol(_)
+                ureq::Error::Io(_)
+                    | ureq::Error::Timeout(_)
+                    | ureq::Error::ConnectionFailed
+                    | ureq::Error::Protocol(_)
             );
         let transient = transient && !why.contains("certificate") && !why.contains("HTTP response");
         Self { why: Fault::new(Kind::Remote, format!("{place}: {why}")).into(), transient }
@@ -375,10 +384,8 @@ mod tests {
     #[test]
     fn locations_become_absolute() {
         let at = |location: &str| {
-            let response = http::Response::builder()
-                .header(LOCATION, location)
-                .body(Body::builder().data(""))
-                .unwrap();
+            let response =
+                http::Response::builder().header(LOCATION, location).body(Body::builder().data("")).unwrap();
             target("http://r:5/v2/a/blobs/uploads/?mount=x", &response).unwrap()
         };
         assert_eq!(at("/v2/a/u1?s=1"), "http://r:5/v2/a/u1?s=1");

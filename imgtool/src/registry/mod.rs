@@ -55,8 +55,22 @@ pub struct Flags {
     pub timeout: Duration,
 }
 
+impl Flags {
+    /// The flags of a command on which none were given.
+    #[must_use]
+    pub fn usual() -> Self {
+        Self {
+            retry: 3,
+            retry_delay: Duration::from_secs(1),
+            timeout: Duration::from_secs(60),
+            ..Self::default()
+        }
+    }
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
-    let number: f64 = text.trim_end_matches('s').parse().map_err(|_| format!("\"{text}\" is no number of seconds"))?;
+    let number: f64 =
+        text.trim_end_matches('s').parse().map_err(|_| format!("\"{text}\" is no number of seconds"))?;
     Duration::try_from_secs_f64(number).map_err(|err| err.to_string())
 }
 
@@ -108,7 +122,10 @@ impl Client {
     /// The registry is blocked.
     pub fn repositories(&self, name: &Reference, to_write: bool) -> Result<Vec<Repository<'_>>> {
         let endpoints = self.hosts.endpoints(name, to_write)?;
-        Ok(endpoints.into_iter().map(|endpoint| Repository::new(self, self.fit(endpoint), to_write)).collect())
+        Ok(endpoints
+            .into_iter()
+            .map(|endpoint| Repository::new(self, self.fit(endpoint), to_write))
+            .collect())
     }
 
     /// The repository `name` belongs to, without mirrors.
@@ -116,9 +133,31 @@ impl Client {
     /// # Errors
     /// The registry is blocked.
     pub fn repository(&self, name: &Reference, to_write: bool) -> Result<Repository<'_>> {
-        self.repositories(name, true)?.pop().map(|repository| repository.for_writing(to_write)).ok_or_else(|| {
-            Fault::new(Kind::NotFound, format!("no registry for {}", name.familiar())).into()
-        })
+        self.repositories(name, true)?
+            .pop()
+            .map(|repository| repository.for_writing(to_write))
+            .ok_or_else(|| Fault::new(Kind::NotFound, format!("no registry for {}", name.familiar())).into())
+    }
+
+    /// The server of a registry by its name alone, `host[:port]`.
+    ///
+    /// # Errors
+    /// The registry is blocked; the name is none.
+    pub fn endpoint(&self, host: &str) -> Result<Endpoint> {
+        let plain = host.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
+        // A path is needed to parse as a name and is dropped again.
+        let name: Reference = format!("{plain}/x").parse().or_else(|_| format!("{plain}/x/y").parse())?;
+        let mut endpoints = self.hosts.endpoints(&name, true)?;
+        match endpoints.pop() {
+            Some(endpoint) => Ok(self.fit(Endpoint { path: String::new(), ..endpoint })),
+            None => Err(Fault::new(Kind::Usage, format!("{host} is no registry")).into()),
+        }
+    }
+
+    /// The file that the flags name for credentials.
+    #[must_use]
+    pub fn authfile(&self) -> Option<&std::path::Path> {
+        self.flags.authfile.as_deref()
     }
 
     fn fit(&self, endpoint: Endpoint) -> Endpoint {

@@ -72,12 +72,14 @@ impl<'c> Repository<'c> {
     /// `NotFound`; `Remote`; not a manifest.
     pub fn manifest(&self, name: &str) -> Result<Document> {
         let what = self.what(name);
-        let response = self.send(accepting(Request::new(Method::GET, self.url(&format!("manifests/{name}")))))?;
+        let response =
+            self.send(accepting(Request::new(Method::GET, self.url(&format!("manifests/{name}")))))?;
         let response = expect(response, &[200], &what)?;
         let header = |key: &str| response.headers().get(key)?.to_str().ok().map(str::to_owned);
         let told = header("docker-content-digest");
         // Parameters such as a charset are no part of the type.
-        let media_type = header("content-type").map(|text| text.split(';').next().unwrap_or_default().trim().to_owned());
+        let media_type =
+            header("content-type").map(|text| text.split(';').next().unwrap_or_default().trim().to_owned());
         let bytes = read(response, MAX_DOCUMENT).with_context(|| what.clone())?;
         let wanted = name.parse::<Digest>().ok().or_else(|| told?.parse().ok());
         if let Some(wanted) = wanted
@@ -94,7 +96,8 @@ impl<'c> Repository<'c> {
     /// As [`Repository::manifest`].
     pub fn digest(&self, name: &str) -> Result<Digest> {
         let url = self.url(&format!("manifests/{name}"));
-        let response = expect(self.send(accepting(Request::new(Method::HEAD, url)))?, &[200], &self.what(name))?;
+        let response =
+            expect(self.send(accepting(Request::new(Method::HEAD, url)))?, &[200], &self.what(name))?;
         let told = response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
         match told.and_then(|text| text.parse().ok()) {
             Some(digest) => Ok(digest),
@@ -161,7 +164,8 @@ impl<'c> Repository<'c> {
     /// `Remote`.
     pub fn referrers(&self, digest: &Digest) -> Result<Index> {
         let what = format!("referrers of {}@{digest}", self.title());
-        let request = Request::new(Method::GET, self.url(&format!("referrers/{digest}"))).header("accept", OCI_INDEX);
+        let request =
+            Request::new(Method::GET, self.url(&format!("referrers/{digest}"))).header("accept", OCI_INDEX);
         let response = self.send(request)?;
         if response.status() == 200 {
             let bytes = read(response, MAX_DOCUMENT)?;

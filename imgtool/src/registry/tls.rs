@@ -69,7 +69,9 @@ fn certs_d(host: &str) -> Vec<PathBuf> {
         bases.push(Path::new(&home).join(".config/containers/certs.d"));
         bases.push(Path::new(&home).join(".config/docker/certs.d"));
     }
-    bases.extend(["/etc/bulkhead/certs.d", "/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from));
+    bases.extend(
+        ["/etc/bulkhead/certs.d", "/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from),
+    );
     if let Some(config) = env::var_os("BULKHEAD_CONFIG").filter(|path| !path.is_empty()) {
         bases.insert(0, Path::new(&config).join("certs.d"));
     }

@@ -88,7 +88,13 @@ impl Repository<'_> {
     }
 
     /// One PATCH with everything, then the PUT that names the digest; a PATCH that broke is gone on with once.
-    fn send_blob(&self, location: String, descriptor: &Descriptor, open: &Opener<'_>, what: &str) -> Result<()> {
+    fn send_blob(
+        &self,
+        location: String,
+        descriptor: &Descriptor,
+        open: &Opener<'_>,
+        what: &str,
+    ) -> Result<()> {
         let (mut location, mut offset) = (location, 0);
         let mut resumed = false;
         loop {
@@ -101,7 +107,9 @@ impl Repository<'_> {
                 Err(err) => {
                     resumed = true;
                     match self.standing(&location) {
-                        Some((next, received)) if received <= descriptor.size => (location, offset) = (next, received),
+                        Some((next, received)) if received <= descriptor.size => {
+                            (location, offset) = (next, received)
+                        }
                         _ => return Err(err),
                     }
                 }

@@ -237,6 +237,12 @@ fn is_known(media_type: &str) -> bool {
     [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST].contains(&media_type)
 }
 
+/// Whether a config of this media type is an image's, not some artifact's.
+#[must_use]
+pub fn is_image_config(media_type: &str) -> bool {
+    matches!(media_type, "" | OCI_CONFIG | "application/vnd.docker.container.image.v1+json")
+}
+
 /// How a layer's bytes are packed, told by its media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {

@@ -6,7 +6,7 @@ use contracts::fault;
 use super::Store;
 use super::config::ImageConfig;
 use super::digest::Digest;
-use super::document::{Descriptor, Document, Kind, MAX_DOCUMENT, Manifest, OCI_CONFIG, Platform};
+use super::document::{Descriptor, Document, Kind, MAX_DOCUMENT, Manifest, Platform, is_image_config};
 use super::index::{name_of, repo_digests};
 use super::platform;
 use crate::reference::Reference;
@@ -178,9 +178,7 @@ impl Store {
     fn config_of(&self, manifest: &Manifest) -> Result<(Digest, Vec<u8>, ImageConfig)> {
         let id = manifest.config.digest.clone();
         let bytes = self.read_blob(&id, MAX_DOCUMENT)?;
-        let media_type = manifest.config.media_type.as_str();
-        let is_image =
-            matches!(media_type, "" | OCI_CONFIG | "application/vnd.docker.container.image.v1+json");
+        let is_image = is_image_config(&manifest.config.media_type);
         // An artifact's config is anything; it is listed, and fails where somebody wants to run it.
         let config = if is_image { ImageConfig::parse(&bytes)? } else { ImageConfig::default() };
         Ok((id, bytes, config))

@@ -17,6 +17,7 @@ use contracts::{atomic, name};
 
 use super::Store;
 use super::digest::Digest;
+use super::document::{Descriptor, Kind};
 
 /// A running command's claim on blobs; dropping it lets them go.
 #[derive(Debug)]
@@ -74,6 +75,31 @@ impl Lease {
         (&self.file)
             .write_all(text.as_bytes())
             .with_context(|| format!("write lease {}", self.path.display()))
+    }
+}
+
+impl Lease {
+    /// Claims everything that `target` needs: its manifests, configs and layers.
+    ///
+    /// # Errors
+    /// The manifest is missing; the lease cannot be written.
+    pub fn hold_all(&self, target: &Descriptor) -> Result<()> {
+        self.hold([&target.digest])?;
+        let mut waiting = vec![target.clone()];
+        while let Some(descriptor) = waiting.pop() {
+            match self.store.document(&descriptor)?.kind {
+                Kind::Manifest(manifest) => {
+                    let layers = manifest.layers.iter().map(|layer| &layer.digest);
+                    self.hold(std::iter::once(&manifest.config.digest).chain(layers))?;
+                }
+                Kind::Index(index) => {
+                    self.hold(index.manifests.iter().map(|child| &child.digest))?;
+                    // An index may be there with only some of its images.
+                    waiting.extend(index.manifests.into_iter().filter(|child| self.store.has(&child.digest)));
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,8 @@
 //! Moving images between places: which manifests, then their blobs in parallel, then the manifests.
 
+pub mod compress;
 pub mod progress;
+pub mod pull;
 
 use std::collections::HashSet;
 use std::sync::Mutex;
@@ -135,7 +137,12 @@ fn choose(
     }
 }
 
-fn add_all(source: &dyn Source, document: &Document, manifests: &mut Vec<Document>, depth: u32) -> Result<()> {
+fn add_all(
+    source: &dyn Source,
+    document: &Document,
+    manifests: &mut Vec<Document>,
+    depth: u32,
+) -> Result<()> {
     if manifests.len() > 1000 || depth > 3 {
         fault!(Unsupported, "index {} has too many manifests or nests too deep", document.digest);
     }
@@ -153,7 +160,12 @@ fn add_all(source: &dyn Source, document: &Document, manifests: &mut Vec<Documen
 fn fetch(source: &dyn Source, descriptor: &Descriptor) -> Result<Document> {
     let document = source.document(descriptor)?;
     if document.digest != descriptor.digest && !descriptor.digest.matches(&document.bytes) {
-        fault!(Remote, "manifest {} has the wrong content: its digest is {}", descriptor.digest, document.digest);
+        fault!(
+            Remote,
+            "manifest {} has the wrong content: its digest is {}",
+            descriptor.digest,
+            document.digest
+        );
     }
     Ok(document)
 }

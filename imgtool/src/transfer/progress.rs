@@ -28,7 +28,9 @@ impl Progress {
         let bar = self.bars.as_ref().map(|bars| {
             let bar = bars.add(ProgressBar::new(descriptor.size));
             // The templates are ours; one that does not parse would show as the library's own.
-            if let Ok(style) = ProgressStyle::with_template("{prefix}: {msg:20!} [{bar:40}] {bytes}/{total_bytes}") {
+            if let Ok(style) =
+                ProgressStyle::with_template("{prefix}: {msg:20!} [{bar:40}] {bytes}/{total_bytes}")
+            {
                 bar.set_style(style.progress_chars("=> "));
             }
             bar.set_prefix(descriptor.digest.short().to_owned());
