@@ -1,7 +1,7 @@
 //! OCI image layouts in directories: `oci:DIR[:NAME]`.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek as _, SeekFrom, Write as _};
+use std::io::{Read, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -199,7 +199,7 @@ struct Hashing<'a> {
     hasher: Hasher,
 }
 
-impl std::io::Write for Hashing<'_> {
+impl Write for Hashing<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let count = self.file.write(bytes)?;
         self.hasher.update(&bytes[..count]);

@@ -62,7 +62,8 @@ impl Client {
         tokens.get(&token_key(endpoint, scope)).or_else(|| tokens.get(&basic_key(endpoint))).cloned()
     }
 
-    /// Gets what the 401 `response` asks for. `false` where there is nothing more to offer.
+    /// Gets what the 401 `response` to a request with the authorization `sent` asks for. `false` where there is nothing
+    /// more to offer.
     ///
     /// # Errors
     /// The token server fails or refuses.
@@ -71,6 +72,7 @@ impl Client {
         endpoint: &Endpoint,
         scope: &Scope,
         response: &Response,
+        sent: Option<&str>,
     ) -> Result<bool> {
         let headers = response.headers().get_all(WWW_AUTHENTICATE);
         let challenges: Vec<Challenge> =
@@ -95,9 +97,10 @@ impl Client {
             return Ok(false);
         };
         let mut tokens = self.tokens.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let old = tokens.insert(key, value.clone());
-        // The same again would be refused again.
-        Ok(old.as_ref() != Some(&value))
+        // The same again would be refused again. (What is kept may come from another thread, and be unknown to this.)
+        let new = sent != Some(value.as_str());
+        tokens.insert(key, value);
+        Ok(new)
     }
 
     fn known(&self, endpoint: &Endpoint) -> Result<Option<Credentials>> {

@@ -117,8 +117,14 @@ impl Client {
             let replayable = !matches!(request.payload, Payload::Stream(..));
             if response.status() == StatusCode::UNAUTHORIZED && at_home && !asked && replayable {
                 asked = true;
-                if self.answer_challenge(endpoint, scope, &response).map_err(Failure::fatal)? {
+                let sent = authorization.as_deref();
+                if self.answer_challenge(endpoint, scope, &response, sent).map_err(Failure::fatal)? {
                     continue;
+                }
+                if sent.is_none() {
+                    let what =
+                        format!("{} {}: no basic auth credentials", request.method, without_secrets(&url));
+                    return Err(Failure::fatal(Fault::new(Kind::Remote, what).into()));
                 }
             }
             let follows = request.method == Method::GET || request.method == Method::HEAD;
@@ -258,6 +264,7 @@ fn explain(err: &ureq::Error) -> String {
     }
     match err {
         ureq::Error::HostNotFound => "no such host".into(),
+        _ if text.contains("failed to lookup address") => "no such host".into(),
         ureq::Error::Timeout(_) => format!("the registry does not answer ({text})"),
         ureq::Error::Io(err) => err.to_string(),
         _ => text,
@@ -288,9 +295,6 @@ pub fn expect(response: Response, good: &[u16], what: &str) -> Result<Response> 
     let words = if words.is_empty() { String::new() } else { format!(": {words}") };
     if status == StatusCode::NOT_FOUND {
         fault!(NotFound, "{what} not found{words}");
-    }
-    if status == StatusCode::UNAUTHORIZED && words.is_empty() {
-        fault!(Remote, "{what}: no basic auth credentials");
     }
     fault!(Remote, "{what}: {status}{words}");
 }
