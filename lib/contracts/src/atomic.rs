@@ -57,6 +57,31 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     serde_json::from_slice(&bytes).map(Some).with_context(|| format!("parse {}", path.display()))
 }
 
+/// [`write_json`] without waiting for the disk: still one step for every reader and for a killed writer, but a power
+/// cut may lose it. For what a reboot makes void anyway.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_json_volatile(path: &Path, value: &impl Serialize, mode: u32) -> Result<()> {
+    let mut bytes = serde_json::to_vec(value).with_context(|| format!("encode {}", path.display()))?;
+    bytes.push(b'\n');
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    let temporary = Path::new(&temporary);
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(temporary)
+        .and_then(|mut file| file.write_all(&bytes))
+        .and_then(|()| fs::rename(temporary, path));
+    written.or_else(|err| {
+        let _ = fs::remove_file(temporary);
+        Err(err).with_context(|| format!("write {}", path.display()))
+    })
+}
+
 fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
     file.write_all(bytes)?;

@@ -74,6 +74,18 @@ impl Paths {
         self.store.join("containers")
     }
 
+    /// Containers' names: one symbolic link each, to the id. Making a link is claiming the name.
+    #[must_use]
+    pub fn names(&self) -> PathBuf {
+        self.store.join("names")
+    }
+
+    /// What happened to containers and volumes, one JSON object per line.
+    #[must_use]
+    pub fn events(&self) -> PathBuf {
+        self.store.join("events.json")
+    }
+
     /// Named volumes, one directory each.
     #[must_use]
     pub fn volumes(&self) -> PathBuf {

@@ -1,0 +1,153 @@
+//! Flags and help only.
+
+mod create;
+mod verbs;
+
+pub use create::{
+    CreateFlags, HealthFlags, NetworkFlags, ResourceFlags, SecurityFlags, StorageFlags, WindowsFlags,
+};
+pub use verbs::*;
+
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+/// Containers with one supervisor each and no daemon: run, stop, logs, exec, restart.
+#[derive(Debug, Parser)]
+#[command(
+    name = "shim",
+    version,
+    disable_help_flag = true,
+    disable_help_subcommand = true,
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 exists or wrong state, 5 busy, 6 remote, \
+                  7 not supported here.\nrun, exec and start -a: the payload's own code, 125 shim failed, 126 not \
+                  executable, 127 not found, 128+n killed by signal n."
+)]
+pub struct Cli {
+    /// Show help
+    #[arg(long, global = true, action = ArgAction::Help)]
+    help: Option<bool>,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What the user types.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Make a container from an image and start it
+    Run(Box<RunFlags>),
+    /// Make a container without starting it
+    Create(Box<CreateFlags>),
+    /// Start stopped containers
+    Start(StartFlags),
+    /// Stop containers: signal, wait, SIGKILL
+    Stop(StopFlags),
+    /// Stop and start containers
+    Restart(StopFlags),
+    /// Send a signal to containers
+    Kill(KillFlags),
+    /// Remove containers
+    Rm(RmFlags),
+    /// List containers
+    #[command(visible_aliases = ["ls", "list"])]
+    Ps(PsFlags),
+    /// Show what a container wrote
+    Logs(LogsFlags),
+    /// Connect to a running container's streams
+    Attach(AttachFlags),
+    /// Run a command in a running container
+    Exec(ExecFlags),
+    /// Wait for containers to end and print their exit codes
+    Wait(Names),
+    /// Show everything about containers
+    Inspect(InspectFlags),
+    /// Write a container's file system as a tar
+    Export(ExportFlags),
+    /// Make an image from a container
+    Commit(CommitFlags),
+    /// Show what changed in a container's file system
+    Diff(OneName),
+    /// List a container's published ports
+    Port(PortFlags),
+    /// List a container's processes
+    Top(TopFlags),
+    /// Give a container another name
+    Rename(RenameFlags),
+    /// Freeze containers
+    Pause(Names),
+    /// Thaw containers
+    Unpause(Names),
+    /// Copy files between a container and here
+    Cp(CpFlags),
+    /// Show what containers use
+    Stats(StatsFlags),
+    /// Change limits and restart policy of containers
+    Update(Box<UpdateFlags>),
+    /// Remove all stopped containers
+    Prune(PruneFlags),
+    /// Show what happened
+    Events(EventsFlags),
+    /// Work with volumes
+    #[command(subcommand)]
+    Volume(VolumeVerb),
+    /// The same verbs, as docker groups them
+    #[command(subcommand)]
+    Container(Box<Verb>),
+    /// Run a container's health check now
+    #[command(subcommand)]
+    Healthcheck(HealthcheckVerb),
+    /// Start the containers whose restart policy asks for it, after a boot
+    Boot,
+    /// Show the machine as shim sees it
+    Info(FormatOnly),
+    /// Show the version
+    Version(FormatOnly),
+}
+
+/// Parses the command line; every switch also takes `=true` and `=false`, as docker's do.
+pub fn parse(arguments: Vec<std::ffi::OsString>) -> Result<Cli, clap::Error> {
+    let matches = switches(Cli::command()).try_get_matches_from(arguments)?;
+    Cli::from_arg_matches(&matches)
+}
+
+fn switches(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| {
+        if !matches!(arg.get_action(), ArgAction::SetTrue) {
+            return arg;
+        }
+        arg.action(ArgAction::Set)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .default_value("false")
+            .hide_default_value(true)
+            .hide_possible_values(true)
+            .value_name("BOOL")
+            .value_parser(clap::value_parser!(bool))
+    });
+    command.mut_subcommands(switches)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(line: &str) -> RunFlags {
+        let words = ["shim", "run"].into_iter().chain(line.split(' ')).map(Into::into).collect();
+        match parse(words).unwrap().verb {
+            Verb::Run(flags) => *flags,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn flags_after_the_image_belong_to_the_command() {
+        let flags = run("-it --rm=false --init=true -h web img sh -c --rm");
+        assert!(flags.create.interactive && flags.create.tty && flags.create.init && !flags.create.rm);
+        assert_eq!(flags.create.hostname.as_deref(), Some("web"));
+        assert_eq!(flags.create.image_and_command, ["img", "sh", "-c", "--rm"]);
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        switches(Cli::command()).debug_assert();
+    }
+}

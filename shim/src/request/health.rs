@@ -1,0 +1,111 @@
+//! Health check and restart policy flags.
+
+use anyhow::Result;
+use contracts::container::{Healthcheck, RestartPolicy};
+use contracts::fault;
+
+use super::units::duration;
+use crate::cli::HealthFlags;
+
+/// The check the flags ask for; fields that stay zero or empty come from the image.
+pub fn check(flags: &HealthFlags) -> Result<Option<Healthcheck>> {
+    let mut check = Healthcheck::default();
+    if let Some(command) = &flags.health_cmd {
+        check.test = vec!["CMD-SHELL".into(), command.clone()];
+    }
+    check.retries = flags.health_retries.unwrap_or_default();
+    if check.retries < 0 {
+        fault!(Usage, "--health-retries cannot be negative");
+    }
+    let fields = [
+        ("health-interval", "Interval", &flags.health_interval, &mut check.interval),
+        ("health-timeout", "Timeout", &flags.health_timeout, &mut check.timeout),
+        ("health-start-period", "StartPeriod", &flags.health_start_period, &mut check.start_period),
+        ("health-start-interval", "StartInterval", &flags.health_start_interval, &mut check.start_interval),
+    ];
+    for (flag, field, text, value) in fields {
+        if let Some(text) = text {
+            *value = duration(flag, text)?;
+            if *value != 0 && *value < 1_000_000 {
+                fault!(Usage, "{field} in Healthcheck cannot be less than 1ms");
+            }
+        }
+    }
+    let asked = check != Healthcheck::default();
+    if flags.no_healthcheck {
+        if asked {
+            fault!(Usage, "--no-healthcheck conflicts with --health-* options");
+        }
+        return Ok(Some(Healthcheck { test: vec!["NONE".into()], ..Healthcheck::default() }));
+    }
+    Ok(asked.then_some(check))
+}
+
+/// The image's check under the user's.
+pub fn inherit(user: Option<Healthcheck>, image: Option<Healthcheck>) -> Option<Healthcheck> {
+    let (Some(mut check), Some(image)) = (user.clone(), image.clone()) else { return user.or(image) };
+    if check.test.is_empty() {
+        check.test = image.test;
+    }
+    for (mine, theirs) in [
+        (&mut check.interval, image.interval),
+        (&mut check.timeout, image.timeout),
+        (&mut check.start_period, image.start_period),
+        (&mut check.start_interval, image.start_interval),
+        (&mut check.retries, image.retries),
+    ] {
+        if *mine == 0 {
+            *mine = theirs;
+        }
+    }
+    Some(check)
+}
+
+/// `no`, `on-failure[:N]`, `always`, `unless-stopped`.
+pub fn restart_policy(text: &str) -> Result<RestartPolicy> {
+    let (name, count) = text.split_once(':').map_or((text, None), |(name, count)| (name, Some(count)));
+    let name = if name.is_empty() { "no" } else { name };
+    if !["no", "on-failure", "always", "unless-stopped"].contains(&name) {
+        fault!(
+            Usage,
+            "invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+        );
+    }
+    let maximum_retry_count = match count.map(str::parse::<i64>) {
+        None => 0,
+        Some(Ok(count)) if count < 0 => {
+            fault!(Usage, "invalid restart policy: maximum retry count cannot be negative")
+        }
+        Some(Ok(count)) => match u32::try_from(count) {
+            Ok(count) => count,
+            Err(_) => fault!(Usage, "invalid restart policy: maximum retry count {count} is too large"),
+        },
+        Some(Err(_)) => fault!(Usage, "invalid restart policy format: maximum retry count must be an integer"),
+    };
+    if count.is_some() && name != "on-failure" {
+        fault!(Usage, "invalid restart policy: maximum retry count can only be used with 'on-failure'");
+    }
+    Ok(RestartPolicy { name: name.into(), maximum_retry_count })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies() {
+        assert_eq!(restart_policy("on-failure:3").unwrap().maximum_retry_count, 3);
+        assert_eq!(restart_policy("").unwrap().name, "no");
+        for wrong in ["bogus", "always:3", "on-failure:-1", "on-failure:x", "no:0"] {
+            assert!(restart_policy(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_image_fills_what_the_user_left_out() {
+        let user = Healthcheck { retries: 2, ..Healthcheck::default() };
+        let image = Healthcheck { test: vec!["CMD".into(), "x".into()], retries: 5, timeout: 7, ..Healthcheck::default() };
+        let both = inherit(Some(user), Some(image)).unwrap();
+        assert_eq!((both.test.len(), both.retries, both.timeout), (2, 2, 7));
+    }
+}

@@ -1,0 +1,131 @@
+//! Sizes, durations, switches and lists as docker's flags spell them.
+
+use anyhow::{Context as _, Result};
+use contracts::fault;
+
+/// Bytes of `64m`, `1.5g`, `512`, `10MiB`: units are powers of 1024, as docker's are.
+pub fn size(flag: &str, text: &str) -> Result<i64> {
+    let wrong = || format!("invalid argument \"{text}\" for \"{flag}\" flag: invalid size: '{text}'");
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
+    let (number, unit) = lower.split_at(digits);
+    let shift = match unit.trim() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        "p" | "pb" | "pib" => 50,
+        _ => fault!(Usage, "{}", wrong()),
+    };
+    let Ok(number) = number.parse::<f64>() else { fault!(Usage, "{}", wrong()) };
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // up to 2^53, then rounded
+    let bytes = (number * (1_i64 << shift) as f64) as i64;
+    Ok(bytes)
+}
+
+/// Nanoseconds of Go's duration syntax: `1m30s`, `250ms`, `1.5h`.
+pub fn duration(flag: &str, text: &str) -> Result<i64> {
+    parse_duration(text).with_context(|| format!("invalid argument \"{text}\" for \"--{flag}\" flag"))
+}
+
+fn parse_duration(text: &str) -> Result<i64> {
+    let (negative, mut rest) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+    if rest == "0" {
+        return Ok(0);
+    }
+    if rest.is_empty() {
+        fault!(Usage, "time: invalid duration \"{text}\"");
+    }
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let (number, tail) = rest.split_at(digits);
+        let letters = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(letters);
+        let factor = match unit {
+            "ns" => 1.0,
+            "us" | "µs" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            "m" => 60e9,
+            "h" => 3600e9,
+            "" => fault!(Usage, "time: missing unit in duration \"{text}\""),
+            _ => fault!(Usage, "time: unknown unit \"{unit}\" in duration \"{text}\""),
+        };
+        let Ok(number) = number.parse::<f64>() else { fault!(Usage, "time: invalid duration \"{text}\"") };
+        total += number * factor;
+        rest = tail;
+    }
+    #[allow(clippy::cast_possible_truncation)] // saturates, which is what an absurd duration deserves
+    let nanos = total as i64;
+    Ok(if negative { -nanos } else { nanos })
+}
+
+/// A duration as Go prints it: `1.5s`, `2m0s`.
+pub fn show_duration(nanos: i64) -> String {
+    #[allow(clippy::cast_precision_loss)]
+    let seconds = nanos as f64 / 1e9;
+    match nanos / 1_000_000_000 {
+        0 => format!("{}ms", nanos / 1_000_000),
+        whole if whole < 60 => format!("{seconds}s"),
+        whole if whole < 3600 => format!("{}m{}s", whole / 60, whole % 60),
+        whole => format!("{}h{}m{}s", whole / 3600, whole / 60 % 60, whole % 60),
+    }
+}
+
+/// `KEY=VALUE` pairs; a missing value is empty.
+pub fn pairs(items: &[String]) -> impl Iterator<Item = (String, String)> + '_ {
+    items.iter().map(|item| {
+        let (key, value) = item.split_once('=').unwrap_or((item, ""));
+        (key.to_owned(), value.to_owned())
+    })
+}
+
+/// CPU or node numbers of `0-2,5`.
+pub fn number_list(text: &str) -> Option<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.trim().parse::<u32>().ok()?, last.trim().parse::<u32>().ok()?);
+        if first > last || last > 8192 {
+            return None;
+        }
+        numbers.extend(first..=last);
+    }
+    Some(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [("512", 512), ("64m", 64 << 20), ("1.5g", 3 << 29), ("10MiB", 10 << 20), ("0", 0)] {
+            assert_eq!(size("-m", text).unwrap(), bytes);
+        }
+        for wrong in ["abc", "", "1x", "-1", "1.2.3m"] {
+            assert!(size("-m", wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        for (text, nanos) in [("1s", 1_000_000_000), ("1m30s", 90_000_000_000), ("250ms", 250_000_000), ("0", 0)] {
+            assert_eq!(duration("t", text).unwrap(), nanos);
+        }
+        for wrong in ["", "5", "1y", "s"] {
+            assert!(duration("t", wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(show_duration(1_500_000_000), "1.5s");
+        assert_eq!(show_duration(120_000_000_000), "2m0s");
+    }
+
+    #[test]
+    fn lists() {
+        assert_eq!(number_list("0-2,5"), Some(vec![0, 1, 2, 5]));
+        assert_eq!(number_list("2-1"), None);
+        assert_eq!(number_list("x"), None);
+    }
+}
