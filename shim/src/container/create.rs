@@ -1,0 +1,148 @@
+//! A container comes to be: id and name, bundle from the image, record.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use contracts::atomic;
+use contracts::bundle::Report;
+use contracts::container::Container;
+use contracts::fault;
+use contracts::lock::Lock;
+use sys::path::Root;
+
+use super::{Store, make_dir, names, remove};
+use crate::cli::CreateFlags;
+use crate::request::{self, mounts::Wish};
+use crate::tools::NetworkUp;
+use crate::{events, spec, tools, volume};
+
+/// A container just made, still locked.
+pub struct Created {
+    /// Its record.
+    pub record: Container,
+    /// The lock: whoever starts it right away keeps it.
+    pub lock: Lock,
+    /// The network, already being made because the container will be started right away.
+    pub network: Option<NetworkUp>,
+}
+
+/// Makes a container. With `will_start` its network is prepared while the image is.
+pub fn create(store: &Store, flags: &CreateFlags, will_start: bool) -> Result<Created> {
+    let (mut record, wishes) = request::read(store, flags)?;
+    if let Some(path) = &flags.cidfile
+        && path.exists()
+    {
+        fault!(
+            Exists,
+            "container ID file found, make sure the other container isn't running or delete {}",
+            path.display()
+        );
+    }
+    record.id = names::new_id()?;
+    let dir = store.dir(&record.id);
+    make_dir(&dir)?;
+    let made = Lock::exclusive(&dir.join("lock")).and_then(|lock| {
+        claim_name(store, flags, &mut record)?;
+        // Ports of the image's are known only when the image is: then the network waits for it.
+        let early = will_start && !flags.network.publish_all;
+        let network = if early { Some(begin_network(store, &record)?) } else { None };
+        fill(store, flags, &mut record, wishes)?;
+        store.save(&record)?;
+        if let Some(path) = &flags.cidfile {
+            fs::write(path, &record.id).with_context(|| format!("write {}", path.display()))?;
+        }
+        Ok(Created { record: record.clone(), lock, network })
+    });
+    if made.is_err() {
+        undo(store, &record);
+    } else {
+        events::container(store, &record, "create", &[]);
+    }
+    made
+}
+
+fn undo(store: &Store, record: &Container) {
+    names::release(store, &record.name, &record.id);
+    if store.live(&record.id).exists() {
+        let _ = tools::network_down(&record.id);
+    }
+    for point in record.mounts.iter().filter(|point| point.anonymous) {
+        let _ = volume::remove(store, &point.name, Some(&record.id));
+    }
+    let _ = remove::files(store, &record.id);
+}
+
+fn claim_name(store: &Store, flags: &CreateFlags, record: &mut Container) -> Result<()> {
+    if !flags.name.is_empty() {
+        let name = flags.name.strip_prefix('/').unwrap_or(&flags.name);
+        names::check(name)?;
+        names::claim(store, name, &record.id)?;
+        record.name = name.into();
+    } else {
+        let mut attempt = 0;
+        record.name = loop {
+            let name = names::made_up(attempt)?;
+            match names::claim(store, &name, &record.id) {
+                Ok(()) => break name,
+                Err(err) if attempt > 100 => return Err(err),
+                Err(_) => attempt += 1,
+            }
+        };
+    }
+    record.network.name.clone_from(&record.name);
+    record.network.hostname = spec::hostname(record);
+    Ok(())
+}
+
+fn begin_network(store: &Store, record: &Container) -> Result<NetworkUp> {
+    super::start::own(store, &record.id)?;
+    NetworkUp::start(&record.id, &record.network)
+}
+
+/// Everything that needs the image: bundle, volumes, config.json.
+fn fill(store: &Store, flags: &CreateFlags, record: &mut Container, wishes: Vec<Wish>) -> Result<()> {
+    let bundle = store.bundle(&record.id);
+    let report = make_bundle(flags, record, &bundle)?;
+    request::image::inherit(record, &report)?;
+    if record.config.hostname.is_empty() {
+        record.config.hostname = spec::hostname(record);
+    }
+    if record.host_config.runtime.is_empty() {
+        record.host_config.runtime = record.runtime.display().to_string();
+    }
+    let rootfs = Root::open(&bundle.join("rootfs")).context("open the root file system")?;
+    record.mounts = volume::attach::resolve(store, record, wishes, &rootfs)?;
+    let mut config = spec::read(&bundle)?;
+    spec::merge(store, record, &mut config, &rootfs)?;
+    if !record.config.working_dir.is_empty() {
+        make_working_dir(record, &rootfs)?;
+    }
+    let path = bundle.join("config.json");
+    if record.host_config.auto_remove {
+        return atomic::write_json_volatile(&path, &config, 0o600);
+    }
+    atomic::write_json(&path, &config, 0o600)
+}
+
+fn make_bundle(flags: &CreateFlags, record: &Container, bundle: &std::path::Path) -> Result<Report> {
+    let mut command = tools::imgtool("bundle");
+    command.args(["--format", "json", "--pull", &flags.pull, "--name", &record.id]);
+    if let Some(platform) = &flags.platform {
+        command.args(["--platform", platform]);
+    }
+    if flags.quiet {
+        command.arg("--quiet");
+    }
+    command.arg("--").arg(&record.image).arg(bundle);
+    let report = tools::run(&mut command)?;
+    serde_json::from_slice(&report).context("imgtool bundle: its report is not what it promises")
+}
+
+/// A missing working directory is made, owned by root, as docker does.
+fn make_working_dir(record: &Container, rootfs: &Root) -> Result<()> {
+    let dir = std::path::Path::new(&record.config.working_dir);
+    rootfs
+        .mkdir_all(dir, nix::sys::stat::Mode::from_bits_truncate(0o755))
+        .with_context(|| format!("make the working directory {}", dir.display()))?;
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! A container starts: network, rootfs, supervisor. The command waits only for the supervisor's one-line answer.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
+use std::process::{ChildStdout, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use contracts::atomic;
+use contracts::container::{Container, Status};
+use contracts::fault::{Fault, Kind};
+use contracts::lock::Lock;
+use contracts::process::Process;
+use serde::{Deserialize, Serialize};
+
+use super::{Store, make_dir, status};
+use crate::tools::{self, NetworkUp};
+use crate::{events, spec};
+
+/// The supervisor's one line.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Answer {
+    /// `None` when the payload runs.
+    pub error: Option<String>,
+    /// The exit code that the error stands for.
+    #[serde(default)]
+    pub code: i32,
+}
+
+/// Marks the container as owned by this process, until the supervisor takes over.
+pub fn own(store: &Store, id: &str) -> Result<()> {
+    make_dir(&store.live(id))?;
+    let mut kept = atomic::read_json::<Status>(&store.dir(id).join("status.json"))?.unwrap_or_default();
+    kept.version = 1;
+    kept.owner = Some(Process::current().context("read /proc/self/stat")?);
+    store.save_live(id, &kept)
+}
+
+/// Starts the container and returns when its payload runs. `client` is the supervisor's end of an attached
+/// connection: it sees every byte from the first.
+pub fn start(
+    store: &Store,
+    record: &Container,
+    _lock: &Lock,
+    network: Option<NetworkUp>,
+    client: Option<OwnedFd>,
+) -> Result<()> {
+    let id = &record.id;
+    own(store, id)?;
+    let started = prepare(store, record, network).and_then(|()| supervise(store, id, client, &[]));
+    if let Err(err) = &started {
+        failed(store, record, err);
+    }
+    started
+}
+
+fn prepare(store: &Store, record: &Container, network: Option<NetworkUp>) -> Result<()> {
+    let id = &record.id;
+    let network = match network {
+        Some(up) => up,
+        None => NetworkUp::start(id, &record.network)?,
+    };
+    let bundle = store.bundle(id);
+    // Both run at once; both must end before anything is undone.
+    let mounted = tools::mount(&bundle);
+    let network = network.answer()?;
+    mounted?;
+    let mut config = spec::read(&bundle)?;
+    spec::join_network(&mut config, &network);
+    atomic::write_json_volatile(&bundle.join("config.json"), &config, 0o600)?;
+    let mut live = atomic::read_json::<Status>(&store.live_status(id))?.unwrap_or_default();
+    live.network = Some(network);
+    store.save_live(id, &live)
+}
+
+/// Leaves a container whose start failed as it was before, with the reason in its status.
+fn failed(store: &Store, record: &Container, err: &anyhow::Error) {
+    let id = &record.id;
+    let mut status =
+        atomic::read_json::<Status>(&store.dir(id).join("status.json")).ok().flatten().unwrap_or_default();
+    status.version = 1;
+    status.error = contracts::report::one_line(err);
+    status.exit_code = i32::from(contracts::exit::Exit::before_payload(err).code());
+    if status.exit_code == 125 {
+        status.exit_code = 128;
+    }
+    let _ = tools::run(tools::runtime(store, record).args(["delete", "--force", id]));
+    let _ = tools::network_down(id);
+    let _ = tools::unmount(&store.bundle(id));
+    let _ = store.save_kept(id, &status);
+    let _ = std::fs::remove_dir_all(store.live(id));
+    events::container(store, record, "die", &[("exitCode", &status.exit_code.to_string())]);
+}
+
+/// A new supervisor for a payload that still runs.
+pub fn adopt(store: &Store, record: &Container) -> Result<()> {
+    supervise(store, &record.id, None, &["--adopt"])
+}
+
+/// Executes the supervisor: this program again, so that it begins with an empty heap and none of our descriptors.
+fn supervise(store: &Store, id: &str, client: Option<OwnedFd>, flags: &[&str]) -> Result<()> {
+    let exe = std::env::current_exe().context("find this program")?;
+    let mut command = Command::new(exe);
+    command.arg0("shim").arg("supervise").arg(id).args(flags);
+    command.env("BULKHEAD_STATE", &store.paths.state).env("BULKHEAD_STORE", &store.paths.store);
+    command.stdin(client.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::piped()).stderr(Stdio::null());
+    // Out of reach of the terminal's signals from the first instant; the session of its own follows.
+    command.process_group(0).current_dir("/");
+    let mut child = command.spawn().context("execute the supervisor")?;
+    let answer = child.stdout.take().context("the supervisor's answer")?;
+    read_answer(answer)
+}
+
+fn read_answer(answer: ChildStdout) -> Result<()> {
+    let mut line = String::new();
+    BufReader::new(answer).take(1 << 20).read_line(&mut line).context("read the supervisor's answer")?;
+    if line.is_empty() {
+        bail!("the supervisor ended before the container started");
+    }
+    let answer: Answer = serde_json::from_str(&line).context("read the supervisor's answer")?;
+    let Some(message) = answer.error else { return Ok(()) };
+    Err(match answer.code {
+        126 => Fault::new(Kind::CommandNotExecutable, message).into(),
+        127 => Fault::new(Kind::CommandNotFound, message).into(),
+        _ => anyhow::Error::msg(message),
+    })
+}
+
+/// Starts a stopped container: `start`, `restart`, `boot`.
+pub fn again(store: &Store, id: &str, client: Option<OwnedFd>) -> Result<bool> {
+    let mut lock = store.lock(id)?;
+    let record = loop {
+        let record = store.load(id)?;
+        let status = status::read_locked(store, id)?;
+        match status.owner {
+            Some(_) if status.state.is_live() => return Ok(false),
+            // Its last supervisor is still clearing away; it may need the lock for that.
+            Some(owner) => {
+                drop(lock);
+                wait_for(owner)?;
+                lock = store.lock(id)?;
+            }
+            None => break record,
+        }
+    };
+    start(store, &record, &lock, None, client)?;
+    Ok(true)
+}
+
+/// Waits for a process's end.
+pub fn wait_for(process: Process) -> Result<()> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd as _;
+    let Some(pidfd) = process.open().context("open the supervisor")? else { return Ok(()) };
+    loop {
+        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
+            Err(nix::errno::Errno::EINTR) => {}
+            other => return other.map(drop).context("wait for the supervisor"),
+        }
+    }
+}

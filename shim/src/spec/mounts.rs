@@ -1,0 +1,68 @@
+//! `mounts` of config.json. The record's mount points are already resolved to host paths.
+
+use contracts::container::Container;
+use serde_json::{Value, json};
+
+use super::list;
+use super::process::{INIT, init_program};
+
+pub fn apply(record: &Container, spec: &mut Value) {
+    let host = &record.host_config;
+    let mounts = list(spec, "/mounts");
+    for mount in mounts.iter_mut().filter(|mount| mount["destination"] == "/dev/shm") {
+        if let Some(options) = mount["options"].as_array_mut() {
+            options.retain(|option| !option.as_str().unwrap_or_default().starts_with("size="));
+            options.push(json!(format!("size={}", host.shm_size)));
+        }
+    }
+    if host.privileged {
+        writable_kernel_mounts(mounts);
+    }
+    let mut own = Vec::new();
+    for point in &record.mounts {
+        own.push(match point.kind.as_str() {
+            "tmpfs" => tmpfs(&point.destination, &point.mode, point.rw),
+            _ => bind(&point.source, &point.destination, &point.propagation, point.rw),
+        });
+    }
+    for (target, options) in &host.tmpfs {
+        own.push(tmpfs(target, options, true));
+    }
+    if let (Some(true), Ok(program)) = (host.init, init_program()) {
+        own.push(bind(&program, INIT, "rprivate", false));
+    }
+    // Parents before children, whatever the order they were asked for.
+    own.sort_by_key(|mount| mount["destination"].as_str().unwrap_or_default().matches('/').count());
+    mounts.retain(|known| !own.iter().any(|mount| mount["destination"] == known["destination"]));
+    mounts.append(&mut own);
+}
+
+fn bind(source: &str, target: &str, propagation: &str, rw: bool) -> Value {
+    let propagation = if propagation.is_empty() { "rprivate" } else { propagation };
+    let access = if rw { "rw" } else { "ro" };
+    json!({ "destination": target, "type": "bind", "source": source, "options": ["rbind", access, propagation] })
+}
+
+fn tmpfs(target: &str, options: &str, rw: bool) -> Value {
+    let mut all: Vec<&str> = vec!["nosuid", "nodev", "noexec"];
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        // `exec` takes back `noexec`, and so on.
+        all.retain(|known| known.strip_prefix("no") != Some(option));
+        all.push(option);
+    }
+    if !rw {
+        all.push("ro");
+    }
+    json!({ "destination": target, "type": "tmpfs", "source": "tmpfs", "options": all })
+}
+
+/// A privileged container may write to /sys and the cgroups.
+fn writable_kernel_mounts(mounts: &mut [Value]) {
+    for mount in mounts {
+        if matches!(mount["type"].as_str(), Some("sysfs" | "cgroup" | "cgroup2"))
+            && let Some(options) = mount["options"].as_array_mut()
+        {
+            options.retain(|option| option != "ro");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The other tools, executed.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use contracts::container::Container;
+use contracts::fault::{Fault, Kind};
+use contracts::network;
+use contracts::tool;
+
+use crate::container::Store;
+
+/// The image tool with its verb.
+pub fn imgtool(verb: &str) -> Command {
+    let mut command = Command::new(tool::find("imgtool"));
+    command.arg(verb);
+    command
+}
+
+/// The runtime of a container with its global flags.
+pub fn runtime(store: &Store, record: &Container) -> Command {
+    let mut command = Command::new(&record.runtime);
+    command.arg("--root").arg(store.paths.runtime()).args(&record.runtime_args);
+    command
+}
+
+/// Runs a tool to its end; its stdout. What it said on stderr becomes the error, and its exit code the error's kind.
+pub fn run(command: &mut Command) -> Result<Vec<u8>> {
+    command.stdin(Stdio::null());
+    let output = command.output().with_context(|| format!("execute {}", program(command)))?;
+    finish(command, output)
+}
+
+fn finish(command: &Command, output: Output) -> Result<Vec<u8>> {
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+    let name = program(command);
+    let message = match (said.is_empty(), output.status.code()) {
+        (false, _) if said.starts_with(&format!("{name}:")) => said.to_owned(),
+        (false, _) => format!("{name}: {said}"),
+        (true, Some(code)) => format!("{name}: exit code {code}"),
+        (true, None) => format!("{name}: {}", output.status),
+    };
+    match output.status.code().and_then(kind_of) {
+        Some(kind) => Err(Fault::new(kind, message).into()),
+        None => bail!(message),
+    }
+}
+
+/// The kinds that the suite's exit codes stand for (`docs/exit-codes.md`).
+fn kind_of(code: i32) -> Option<Kind> {
+    Some(match code {
+        2 => Kind::Usage,
+        3 => Kind::NotFound,
+        4 => Kind::WrongState,
+        5 => Kind::Busy,
+        6 => Kind::Remote,
+        7 => Kind::Unsupported,
+        126 => Kind::CommandNotExecutable,
+        127 => Kind::CommandNotFound,
+        _ => return None,
+    })
+}
+
+fn program(command: &Command) -> String {
+    let path = PathBuf::from(command.get_program());
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// `netctl up`, started: the image can be prepared meanwhile.
+pub struct NetworkUp {
+    command: Command,
+    child: Child,
+}
+
+impl NetworkUp {
+    /// Starts it.
+    pub fn start(id: &str, request: &network::Request) -> Result<Self> {
+        let mut command = Command::new(tool::find("netctl"));
+        command.args(["up", id]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("execute {}", program(&command)))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A netctl that ended already says why below.
+            let _ = stdin.write_all(&serde_json::to_vec(request)?);
+        }
+        Ok(Self { command, child })
+    }
+
+    /// Waits for its answer.
+    pub fn answer(self) -> Result<network::Status> {
+        let output = self.child.wait_with_output()?;
+        let answer = finish(&self.command, output)?;
+        serde_json::from_slice(&answer).context("netctl: its answer is not what it promises")
+    }
+}
+
+/// `netctl down`: idempotent, also after a crash of anything.
+pub fn network_down(id: &str) -> Result<()> {
+    run(Command::new(tool::find("netctl")).args(["down", id])).map(drop)
+}
+
+/// `imgtool mount`, unless the bundle's rootfs is mounted.
+pub fn mount(bundle: &Path) -> Result<()> {
+    if is_mounted(bundle) {
+        return Ok(());
+    }
+    run(imgtool("mount").arg(bundle)).map(drop)
+}
+
+/// `imgtool umount`.
+pub fn unmount(bundle: &Path) -> Result<()> {
+    if !is_mounted(bundle) {
+        return Ok(());
+    }
+    run(imgtool("umount").arg(bundle)).map(drop)
+}
+
+/// Whether a bundle's rootfs is a file system of its own.
+pub fn is_mounted(bundle: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let device = |path: &Path| std::fs::metadata(path).map(|meta| meta.dev());
+    match (device(bundle), device(&bundle.join("rootfs"))) {
+        (Ok(outside), Ok(inside)) => outside != inside,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_tool_said_is_the_error() {
+        let err = run(Command::new("/bin/sh").args(["-c", "echo out; echo noise >&2; echo 'sh: the why' >&2; exit 3"]));
+        let err = err.unwrap_err();
+        assert_eq!((err.to_string().as_str(), Kind::of(&err)), ("sh: the why", Some(Kind::NotFound)));
+        assert!(run(&mut Command::new("/nonexistent/tool")).unwrap_err().to_string().contains("tool"));
+    }
+}

@@ -1,0 +1,153 @@
+//! The mounts a container asked for get their host paths: volumes are made (and filled from the image), host
+//! directories found.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use contracts::container::{Container, MountPoint};
+use contracts::fault;
+use nix::mount::{MsFlags, mount, umount2};
+use sys::path::Root;
+
+use super::{Volume, data, ensure, load};
+use crate::container::{Store, make_dir, names};
+use crate::copy::tree;
+use crate::request::mounts::{Wish, clean};
+
+/// The record's mount points, from the user's wishes, `--volumes-from` and the image's VOLUMEs.
+pub fn resolve(store: &Store, record: &Container, wishes: Vec<Wish>, rootfs: &Root) -> Result<Vec<MountPoint>> {
+    let mut points: Vec<MountPoint> = Vec::new();
+    for text in record.host_config.volumes_from.iter().flatten() {
+        for point in from_container(store, text)? {
+            points.retain(|known| known.destination != point.destination);
+            points.push(point);
+        }
+    }
+    let mut wishes = wishes;
+    for target in record.config.volumes.iter().flat_map(BTreeMap::keys) {
+        let target = clean(target);
+        let taken = wishes.iter().any(|wish| wish.point.destination == target)
+            || points.iter().any(|point| point.destination == target)
+            || record.host_config.tmpfs.contains_key(&target);
+        if !taken {
+            wishes.push(crate::request::mounts::volume(&target)?);
+        }
+    }
+    for wish in wishes {
+        points.retain(|known| known.destination != wish.point.destination);
+        let point = match wish.point.kind.as_str() {
+            "volume" => volume_point(store, wish, rootfs)?,
+            "bind" => bind_point(wish)?,
+            _ => MountPoint { mode: wish.options.join(","), ..wish.point },
+        };
+        points.push(point);
+    }
+    Ok(points)
+}
+
+fn from_container(store: &Store, text: &str) -> Result<Vec<MountPoint>> {
+    let (name, mode) = text.split_once(':').unwrap_or((text, ""));
+    if !["", "ro", "rw", "z", "Z"].contains(&mode) {
+        fault!(Usage, "invalid volumesFrom specification: {text}: invalid mode: {mode}");
+    }
+    let mut points = store.load(&store.resolve(name)?)?.mounts;
+    points.retain(|point| point.kind != "tmpfs");
+    for point in &mut points {
+        point.rw &= mode != "ro";
+    }
+    Ok(points)
+}
+
+fn volume_point(store: &Store, wish: Wish, rootfs: &Root) -> Result<MountPoint> {
+    let mut point = wish.point;
+    if point.name.is_empty() {
+        point.name = names::new_id()?;
+        point.anonymous = true;
+    }
+    let volume = Volume {
+        name: point.name.clone(),
+        options: wish.volume_options.iter().cloned().collect(),
+        anonymous: point.anonymous,
+        ..Volume::default()
+    };
+    ensure(store, &volume)?;
+    mount_options(store, &point.name)?;
+    let mut source = data(store, &point.name);
+    if !wish.subpath.is_empty() {
+        let root = Root::open(&source)?;
+        if !root.exists(Path::new(&wish.subpath)).unwrap_or(false) || wish.subpath.split('/').any(|part| part == "..") {
+            fault!(NotFound, "volume {}: no such subpath: {}", point.name, wish.subpath);
+        }
+        source.push(&wish.subpath);
+    } else if !wish.no_copy && is_empty(&source) {
+        // A volume that is still empty gets what the image has at that place, with its owner and mode.
+        tree::copy_up(rootfs, Path::new(&point.destination), &source)
+            .with_context(|| format!("fill volume {} from the image", point.name))?;
+    }
+    point.source = source.display().to_string();
+    Ok(point)
+}
+
+fn is_empty(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn bind_point(wish: Wish) -> Result<MountPoint> {
+    let path = Path::new(&wish.point.source);
+    if !path.exists() {
+        if !wish.make_source {
+            fault!(
+                NotFound,
+                "invalid mount config for type \"bind\": bind source path does not exist: {}",
+                path.display()
+            );
+        }
+        make_dir(path)?;
+    }
+    Ok(wish.point)
+}
+
+/// A volume with options of its own (`type=tmpfs`, `o=bind`) is a mount over its directory.
+pub fn mount_options(store: &Store, name: &str) -> Result<()> {
+    let Some(volume) = load(store, name)?.filter(|volume| !volume.options.is_empty()) else { return Ok(()) };
+    let target = data(store, name);
+    if is_mount(&target) {
+        return Ok(());
+    }
+    let option = |key: &str| volume.options.get(key).map(String::as_str).unwrap_or_default();
+    let mut flags = MsFlags::empty();
+    let mut rest = Vec::new();
+    for word in option("o").split(',').filter(|word| !word.is_empty()) {
+        match word {
+            "bind" => flags |= MsFlags::MS_BIND,
+            "rbind" => flags |= MsFlags::MS_BIND | MsFlags::MS_REC,
+            "ro" => flags |= MsFlags::MS_RDONLY,
+            "nosuid" => flags |= MsFlags::MS_NOSUID,
+            "nodev" => flags |= MsFlags::MS_NODEV,
+            "noexec" => flags |= MsFlags::MS_NOEXEC,
+            "noatime" => flags |= MsFlags::MS_NOATIME,
+            "rw" => {}
+            other => rest.push(other),
+        }
+    }
+    mount(Some(option("device")), &target, Some(option("type")), flags, Some(rest.join(",").as_str()))
+        .with_context(|| format!("mount volume {name}"))
+}
+
+/// Takes away what [`mount_options`] mounted.
+pub fn unmount(store: &Store, name: &str) -> Result<()> {
+    let target = data(store, name);
+    if is_mount(&target) {
+        umount2(&target, nix::mount::MntFlags::MNT_DETACH).with_context(|| format!("unmount volume {name}"))?;
+    }
+    Ok(())
+}
+
+fn is_mount(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let device = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+    let (here, above) = (device(path), path.parent().and_then(device));
+    matches!((here, above), (Some(here), Some(above)) if here.0 != above.0)
+}

@@ -1,0 +1,142 @@
+//! Named volumes: `STORE/volumes/<name>/_data`, and beside it `volume.json`.
+
+pub mod attach;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use contracts::atomic;
+use contracts::container::now;
+use contracts::fault;
+use contracts::lock::Lock;
+use serde::{Deserialize, Serialize};
+
+use crate::container::{Store, make_dir};
+use crate::events;
+
+/// `volume.json`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Volume {
+    /// Format: 1.
+    pub version: u32,
+    /// Its name.
+    pub name: String,
+    /// RFC 3339.
+    pub created: String,
+    /// The user's labels.
+    pub labels: BTreeMap<String, String>,
+    /// What to mount over `_data` (`type`, `device`, `o`).
+    pub options: BTreeMap<String, String>,
+    /// Made up because a mount had no name: pruned without `--all`.
+    pub anonymous: bool,
+}
+
+/// Where a volume's files are.
+pub fn data(store: &Store, name: &str) -> PathBuf {
+    store.paths.volumes().join(name).join("_data")
+}
+
+fn lock(store: &Store) -> Result<Lock> {
+    make_dir(&store.paths.volumes())?;
+    Lock::exclusive(&store.paths.volumes().join("lock"))
+}
+
+/// The volume, if it exists.
+pub fn load(store: &Store, name: &str) -> Result<Option<Volume>> {
+    if contracts::name::check("volume name", name).is_err() {
+        return Ok(None);
+    }
+    atomic::read_json(&store.paths.volumes().join(name).join("volume.json"))
+}
+
+/// Makes the volume unless it exists; whether it is new.
+pub fn ensure(store: &Store, wish: &Volume) -> Result<bool> {
+    let lock = lock(store)?;
+    if let Some(known) = load(store, &wish.name)? {
+        if !wish.options.is_empty() && known.options != wish.options {
+            fault!(Exists, "volume {} exists with other options", wish.name);
+        }
+        return Ok(false);
+    }
+    let dir = store.paths.volumes().join(&wish.name);
+    make_dir(&dir.join("_data"))?;
+    set_mode(&dir.join("_data"), 0o755)?;
+    let volume = Volume { version: 1, created: now(), ..wish.clone() };
+    // The record comes last: without it the directory is no volume, and is used again.
+    atomic::write_json(&dir.join("volume.json"), &volume, 0o600)?;
+    drop(lock);
+    events::volume(store, &wish.name, "create");
+    Ok(true)
+}
+
+fn set_mode(path: &std::path::Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(|| format!("chmod {}", path.display()))
+}
+
+/// All volumes by name.
+pub fn list(store: &Store) -> Result<Vec<Volume>> {
+    let path = store.paths.volumes();
+    let entries = match fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(err) if err.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(err) => return Err(err).with_context(|| format!("list {}", path.display())),
+    };
+    let mut volumes = Vec::new();
+    for entry in entries.flatten() {
+        if let Some(name) = entry.file_name().to_str() {
+            volumes.extend(load(store, name)?);
+        }
+    }
+    volumes.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(volumes)
+}
+
+/// The containers that mount a volume.
+pub fn users(store: &Store, name: &str) -> Result<Vec<String>> {
+    let mut users = Vec::new();
+    for id in store.ids()? {
+        if let Ok(record) = store.load(&id)
+            && record.mounts.iter().any(|point| point.kind == "volume" && point.name == name)
+        {
+            users.push(id);
+        }
+    }
+    Ok(users)
+}
+
+/// Removes a volume that nobody but `except` uses; the bytes it held.
+pub fn remove(store: &Store, name: &str, except: Option<&str>) -> Result<u64> {
+    let lock = lock(store)?;
+    if load(store, name)?.is_none() {
+        fault!(NotFound, "get {name}: no such volume");
+    }
+    let users: Vec<String> = users(store, name)?.into_iter().filter(|id| Some(id.as_str()) != except).collect();
+    if !users.is_empty() {
+        fault!(Busy, "remove {name}: volume is in use - [{}]", users.join(", "));
+    }
+    let dir = store.paths.volumes().join(name);
+    attach::unmount(store, name)?;
+    let size = size(&dir.join("_data"));
+    // The record first: a killed removal leaves a directory that is no volume.
+    fs::remove_file(dir.join("volume.json")).with_context(|| format!("remove {}", dir.display()))?;
+    fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
+    drop(lock);
+    events::volume(store, name, "destroy");
+    Ok(size)
+}
+
+/// Bytes of the regular files below `path`.
+pub fn size(path: &std::path::Path) -> u64 {
+    let Ok(entries) = fs::read_dir(path) else { return 0 };
+    let one = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => size(&entry.path()),
+        Ok(meta) if meta.is_file() => meta.len(),
+        _ => 0,
+    };
+    entries.flatten().map(one).sum()
+}
