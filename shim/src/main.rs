@@ -1,2 +1,66 @@
-//! placeholder
-fn main() {}
+//! `shim`: containers without a daemon, one small supervisor process each.
+//!
+//! Owns `STORE/containers`, `STORE/names`, `STORE/volumes`, `STORE/events.json` and `STATE/shim`. Executes `imgtool`
+//! (bundles), `netctl` (networks), the OCI runtime, and itself as `shim supervise ID`. Exit codes:
+//! `docs/exit-codes.md`; `run`, `exec` and `start -a` give the payload's own, or 125, 126, 127.
+
+mod attach;
+mod cli;
+mod cmd;
+mod container;
+mod copy;
+mod events;
+mod init;
+mod inspect;
+mod log;
+mod request;
+mod show;
+mod spec;
+mod supervisor;
+mod tools;
+mod volume;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use contracts::exit::Exit;
+use contracts::report;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let word = |at: usize| arguments.get(at).and_then(|word| word.to_str()).unwrap_or_default();
+    // Before any parsing: these two live as long as a container, and stay as small as they began.
+    if word(0).ends_with("docker-init") {
+        return init::main(&arguments[1..]).into();
+    }
+    if word(1) == "supervise" {
+        return supervisor::main(word(2), word(3) == "--adopt").into();
+    }
+    let payload =
+        matches!(word(1), "run" | "exec") || (word(1) == "container" && matches!(word(2), "run" | "exec"));
+    if word(1) == "hold-terminal" {
+        attach::local::hold();
+        return ExitCode::SUCCESS;
+    }
+    match cli::parse(arguments.clone()) {
+        Ok(cli) => cmd::run(cli.verb),
+        Err(err) => usage(&err, payload),
+    }
+}
+
+/// Help goes to stdout and is a success; a wrong flag is 2, or 125 where the code may be a payload's.
+fn usage(err: &clap::Error, payload: bool) -> ExitCode {
+    let _ = err.print();
+    let _ = std::io::stdout().flush();
+    match err.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if payload => Exit::Payload(125).into(),
+        _ => Exit::Usage.into(),
+    }
+}
+
+/// The error's end of every command.
+fn finish(result: anyhow::Result<Exit>) -> ExitCode {
+    report::finish("shim", result)
+}

@@ -136,7 +136,9 @@ mod tests {
 
     #[test]
     fn what_a_tool_said_is_the_error() {
-        let err = run(Command::new("/bin/sh").args(["-c", "echo out; echo noise >&2; echo 'sh: the why' >&2; exit 3"]));
+        let err =
+            run(Command::new("/bin/sh")
+                .args(["-c", "echo out; echo noise >&2; echo 'sh: the why' >&2; exit 3"]));
         let err = err.unwrap_err();
         assert_eq!((err.to_string().as_str(), Kind::of(&err)), ("sh: the why", Some(Kind::NotFound)));
         assert!(run(&mut Command::new("/nonexistent/tool")).unwrap_err().to_string().contains("tool"));

@@ -17,4 +17,5 @@ pub mod pidfd;
 pub mod pty;
 pub mod sched;
 pub mod seccomp;
+pub mod seqpacket;
 pub mod xattr;

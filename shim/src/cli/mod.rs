@@ -3,9 +3,7 @@
 mod create;
 mod verbs;
 
-pub use create::{
-    CreateFlags, HealthFlags, NetworkFlags, ResourceFlags, SecurityFlags, StorageFlags, WindowsFlags,
-};
+pub use create::{CreateFlags, HealthFlags, NetworkFlags, ResourceFlags, WindowsFlags};
 pub use verbs::*;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};

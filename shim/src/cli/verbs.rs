@@ -88,7 +88,14 @@ pub struct PsFlags {
     #[arg(long)]
     pub no_trunc: bool,
     /// Show the last N made, in any state
-    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, default_value = "-1", hide_default_value = true)]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        default_value = "-1",
+        hide_default_value = true
+    )]
     pub last: i64,
     /// Show the last one made
     #[arg(short, long)]

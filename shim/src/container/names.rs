@@ -11,17 +11,66 @@ use contracts::fault;
 use super::{Store, is_id, make_dir};
 
 const FIRST: &[&str] = &[
-    "amber", "bold", "brave", "bright", "brisk", "calm", "clever", "crisp", "deep", "eager", "fair", "fleet", "gentle",
-    "golden", "grand", "hardy", "keen", "kind", "lively", "lucky", "merry", "misty", "nimble", "noble", "proud",
-    "quick", "quiet", "salty", "silver", "steady", "stout", "sunny", "swift", "tidy", "trusty", "vivid", "warm", "wise",
+    "amber", "bold", "brave", "bright", "brisk", "calm", "clever", "crisp", "deep", "eager", "fair", "fleet",
+    "gentle", "golden", "grand", "hardy", "keen", "kind", "lively", "lucky", "merry", "misty", "nimble",
+    "noble", "proud", "quick", "quiet", "salty", "silver", "steady", "stout", "sunny", "swift", "tidy",
+    "trusty", "vivid", "warm", "wise",
 ];
 
 const SECOND: &[&str] = &[
-    "anchor", "beacon", "binnacle", "bosun", "bow", "bowsprit", "breeze", "buoy", "capstan", "captain", "clipper",
-    "compass", "current", "cutter", "deck", "dory", "fathom", "galley", "gull", "halyard", "harbour", "hawser", "helm",
-    "hull", "jetty", "keel", "ketch", "lagoon", "lantern", "mariner", "mast", "mizzen", "otter", "pilot", "port",
-    "quay", "reef", "rigging", "rudder", "sail", "schooner", "sextant", "sloop", "spar", "spinnaker", "starboard",
-    "stern", "tide", "tiller", "trawler", "wake", "wharf", "yawl",
+    "anchor",
+    "beacon",
+    "binnacle",
+    "bosun",
+    "bow",
+    "bowsprit",
+    "breeze",
+    "buoy",
+    "capstan",
+    "captain",
+    "clipper",
+    "compass",
+    "current",
+    "cutter",
+    "deck",
+    "dory",
+    "fathom",
+    "galley",
+    "gull",
+    "halyard",
+    "harbour",
+    "hawser",
+    "helm",
+    "hull",
+    "jetty",
+    "keel",
+    "ketch",
+    "lagoon",
+    "lantern",
+    "mariner",
+    "mast",
+    "mizzen",
+    "otter",
+    "pilot",
+    "port",
+    "quay",
+    "reef",
+    "rigging",
+    "rudder",
+    "sail",
+    "schooner",
+    "sextant",
+    "sloop",
+    "spar",
+    "spinnaker",
+    "starboard",
+    "stern",
+    "tide",
+    "tiller",
+    "trawler",
+    "wake",
+    "wharf",
+    "yawl",
 ];
 
 /// The id that has `name`.
@@ -40,7 +89,8 @@ pub fn claim(store: &Store, name: &str, id: &str) -> Result<()> {
             Err(err) if err.kind() == ErrorKind::AlreadyExists => {}
             Err(err) => return Err(err).with_context(|| format!("claim the name {name}")),
         }
-        let holder = fs::read_link(&path).unwrap_or_default().into_os_string().into_string().unwrap_or_default();
+        let holder =
+            fs::read_link(&path).unwrap_or_default().into_os_string().into_string().unwrap_or_default();
         if holder == id {
             return Ok(());
         }
@@ -92,7 +142,9 @@ pub fn made_up(again: usize) -> Result<String> {
 
 fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).context("read /dev/urandom")?;
+    fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .context("read /dev/urandom")?;
     Ok(bytes)
 }
 

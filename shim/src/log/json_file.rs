@@ -202,7 +202,10 @@ mod tests {
         log.flush().unwrap();
         let lines = read(&dir.path().join("log.json"));
         assert_eq!(lines[0]["log"], odd);
-        assert_eq!((lines[1]["log"].as_str(), lines[1]["stream"].as_str()), (Some("\u{fffd}unfinished"), Some("stderr")));
+        assert_eq!(
+            (lines[1]["log"].as_str(), lines[1]["stream"].as_str()),
+            (Some("\u{fffd}unfinished"), Some("stderr"))
+        );
     }
 
     #[test]
@@ -229,7 +232,8 @@ mod tests {
         assert!(log.write(Stream::Stdout, b"f\n").is_err());
         log.file = good;
         log.write(Stream::Stdout, b"f\n").unwrap();
-        let texts: Vec<Value> = read(&dir.path().join("log.json")).iter().map(|line| line["log"].clone()).collect();
+        let texts: Vec<Value> =
+            read(&dir.path().join("log.json")).iter().map(|line| line["log"].clone()).collect();
         assert_eq!(texts, ["a\n", "half\n"]);
     }
 }

@@ -41,9 +41,13 @@ pub fn check(config: &LogConfig) -> Result<()> {
             "mode" if !["blocking", "non-blocking"].contains(&value.as_str()) => {
                 fault!(Usage, "logger: \"{value}\": invalid mode: use blocking or non-blocking")
             }
-            "compress" if value != "false" => fault!(Unsupported, "log-opt compress={value} is not supported"),
+            "compress" if value != "false" => {
+                fault!(Unsupported, "log-opt compress={value} is not supported")
+            }
             "max-size" => drop(Limits::read(config)?),
-            "labels-regex" | "env-regex" => fault!(Unsupported, "log-opt {key} is not supported: name them with labels and env"),
+            "labels-regex" | "env-regex" => {
+                fault!(Unsupported, "log-opt {key} is not supported: name them with labels and env")
+            }
             _ => {}
         }
     }
@@ -78,7 +82,13 @@ impl Limits {
             },
         };
         let files = match config.config.get("max-file") {
-            None => if local { 5 } else { 1 },
+            None => {
+                if local {
+                    5
+                } else {
+                    1
+                }
+            }
             Some(text) => match text.parse() {
                 Ok(files) if files > 0 => files,
                 _ => fault!(Usage, "max-file cannot be less than 1: {text}"),
@@ -105,7 +115,11 @@ impl Sink {
             "syslog" => Self::Syslog(syslog::Writer::open(record)?),
             _ => {
                 let attrs = attributes(record);
-                Self::JsonFile(json_file::Writer::open(&store.log(&record.id), Limits::read(config)?, &attrs)?)
+                Self::JsonFile(json_file::Writer::open(
+                    &store.log(&record.id),
+                    Limits::read(config)?,
+                    &attrs,
+                )?)
             }
         })
     }
@@ -141,7 +155,8 @@ impl Sink {
 /// What the user asked to keep with each line: the tag, labels and variables.
 fn attributes(record: &Container) -> Vec<(String, String)> {
     let options = &record.host_config.log_config.config;
-    let list = |key: &str| options.get(key).map(|text| text.split(',').map(str::trim).collect()).unwrap_or_default();
+    let list =
+        |key: &str| options.get(key).map(|text| text.split(',').map(str::trim).collect()).unwrap_or_default();
     let mut attributes = Vec::new();
     let labels: Vec<&str> = list("labels");
     for name in labels {

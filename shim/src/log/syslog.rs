@@ -159,8 +159,8 @@ fn connect(address: &Address) -> Result<Connection> {
 
 fn facility(name: &str) -> Result<u8> {
     const NAMES: &[&str] = &[
-        "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "", "",
-        "", "", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+        "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp",
+        "", "", "", "", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
     ];
     let number = name.parse::<u8>().ok().filter(|&number| number < 24);
     let found = NAMES.iter().position(|known| *known == name && !name.is_empty());
@@ -183,7 +183,10 @@ mod tests {
         assert_eq!(read("udp://1.2.3.4").unwrap(), Address::Udp("1.2.3.4:514".into()));
         assert_eq!(read("tcp://h:99").unwrap(), Address::Tcp("h:99".into()));
         assert!(read("bogus").is_err() && read("tcp+tls://x").is_err());
-        assert_eq!((facility("daemon").unwrap(), facility("local7").unwrap(), facility("5").unwrap()), (3, 23, 5));
+        assert_eq!(
+            (facility("daemon").unwrap(), facility("local7").unwrap(), facility("5").unwrap()),
+            (3, 23, 5)
+        );
         assert!(facility("x").is_err() && facility("").is_err());
     }
 }

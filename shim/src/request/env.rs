@@ -20,7 +20,10 @@ pub fn collect(files: &[std::path::PathBuf], flags: &[String]) -> Result<Vec<Str
     }
     for flag in flags {
         if flag.starts_with('=') || flag.is_empty() {
-            fault!(Usage, "invalid argument \"{flag}\" for \"-e, --env\" flag: invalid environment variable: {flag}");
+            fault!(
+                Usage,
+                "invalid argument \"{flag}\" for \"-e, --env\" flag: invalid environment variable: {flag}"
+            );
         }
         push(&mut env, flag);
     }

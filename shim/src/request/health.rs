@@ -80,7 +80,9 @@ pub fn restart_policy(text: &str) -> Result<RestartPolicy> {
             Ok(count) => count,
             Err(_) => fault!(Usage, "invalid restart policy: maximum retry count {count} is too large"),
         },
-        Some(Err(_)) => fault!(Usage, "invalid restart policy format: maximum retry count must be an integer"),
+        Some(Err(_)) => {
+            fault!(Usage, "invalid restart policy format: maximum retry count must be an integer")
+        }
     };
     if count.is_some() && name != "on-failure" {
         fault!(Usage, "invalid restart policy: maximum retry count can only be used with 'on-failure'");
@@ -104,7 +106,12 @@ mod tests {
     #[test]
     fn the_image_fills_what_the_user_left_out() {
         let user = Healthcheck { retries: 2, ..Healthcheck::default() };
-        let image = Healthcheck { test: vec!["CMD".into(), "x".into()], retries: 5, timeout: 7, ..Healthcheck::default() };
+        let image = Healthcheck {
+            test: vec!["CMD".into(), "x".into()],
+            retries: 5,
+            timeout: 7,
+            ..Healthcheck::default()
+        };
         let both = inherit(Some(user), Some(image)).unwrap();
         assert_eq!((both.test.len(), both.retries, both.timeout), (2, 2, 7));
     }

@@ -36,7 +36,8 @@ pub fn read(store: &Store, flags: &CreateFlags) -> Result<(Container, Vec<mounts
         health_on_failure: flags.health.health_on_failure.clone().unwrap_or_default(),
         ..Container::default()
     };
-    let (image, command) = flags.image_and_command.split_first().map_or(("", &[][..]), |(a, b)| (a.as_str(), b));
+    let (image, command) =
+        flags.image_and_command.split_first().map_or(("", &[][..]), |(a, b)| (a.as_str(), b));
     record.image = image.into();
     record.config.image = image.into();
     if !command.is_empty() {
@@ -96,7 +97,10 @@ fn config(flags: &CreateFlags) -> Result<Config> {
     }
     for stream in &flags.attach {
         if !["stdin", "stdout", "stderr"].contains(&stream.to_ascii_lowercase().as_str()) {
-            fault!(Usage, "invalid argument \"{stream}\" for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR");
+            fault!(
+                Usage,
+                "invalid argument \"{stream}\" for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR"
+            );
         }
     }
     let attached = |name: &str| flags.attach.iter().any(|stream| stream.eq_ignore_ascii_case(name));
@@ -199,15 +203,24 @@ fn log_config(flags: &CreateFlags) -> Result<LogConfig> {
 
 fn sysctls(items: &[String]) -> Result<BTreeMap<String, String>> {
     const IPC: &[&str] = &[
-        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
-        "kernel.shmmni", "kernel.shm_rmid_forced",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
     ];
     let mut sysctls = BTreeMap::new();
     for item in items {
         let (name, value) = item.split_once('=').unwrap_or((item, ""));
         let allowed = IPC.contains(&name) || name.starts_with("net.") || name.starts_with("fs.mqueue.");
         if !allowed || !item.contains('=') {
-            fault!(Usage, "invalid argument \"{item}\" for \"--sysctl\" flag: sysctl '{item}' is not allowed");
+            fault!(
+                Usage,
+                "invalid argument \"{item}\" for \"--sysctl\" flag: sysctl '{item}' is not allowed"
+            );
         }
         sysctls.insert(name.into(), value.into());
     }
@@ -222,7 +235,9 @@ fn device(text: &str) -> Result<DeviceMapping> {
         [host, mode] if is_mode(mode) => (host, host, mode),
         [host, inside] => (host, inside, "rwm"),
         [host, inside, mode] if is_mode(mode) => (host, inside, mode),
-        _ => fault!(Usage, "invalid argument \"{text}\" for \"--device\" flag: bad format for device: {text}"),
+        _ => {
+            fault!(Usage, "invalid argument \"{text}\" for \"--device\" flag: bad format for device: {text}")
+        }
     };
     if !host.starts_with('/') || !inside.starts_with('/') {
         fault!(Usage, "invalid argument \"{text}\" for \"--device\" flag: {text} is not an absolute path");

@@ -36,9 +36,16 @@ pub fn volume(text: &str) -> Result<Wish> {
     if target.is_empty() || (parts.len() > 1 && source.is_empty()) {
         fault!(Usage, "invalid spec: {text}: empty section between colons");
     }
-    let bind = source.starts_with('/') || source.starts_with("./") || source.starts_with("../") || source == "." || source == "..";
+    let bind = source.starts_with('/')
+        || source.starts_with("./")
+        || source.starts_with("../")
+        || source == "."
+        || source == "..";
     let kind = if bind { "bind" } else { "volume" };
-    check_target(&format!("invalid volume specification: '{text}': invalid mount config for type \"{kind}\": "), target)?;
+    check_target(
+        &format!("invalid volume specification: '{text}': invalid mount config for type \"{kind}\": "),
+        target,
+    )?;
     let mut wish = Wish {
         point: MountPoint {
             kind: kind.into(),
@@ -106,23 +113,32 @@ pub fn mount(text: &str) -> Result<Wish> {
             "readonly" | "ro" => wish.point.rw = !on,
             "volume-nocopy" => wish.no_copy = on,
             "bind-nonrecursive" => wish.recursive = !on,
-            _ if value.is_none() => fault!(Usage, "{}", wrong(format!("invalid field '{field}' must be a key=value pair"))),
+            _ if value.is_none() => {
+                fault!(Usage, "{}", wrong(format!("invalid field '{field}' must be a key=value pair")))
+            }
             "type" => wish.point.kind = text_of().to_ascii_lowercase(),
             "src" | "source" => wish.point.source = text_of(),
             "dst" | "destination" | "target" => wish.point.destination = text_of(),
-            "bind-propagation" if PROPAGATION.contains(&text_of().as_str()) => wish.point.propagation = text_of(),
+            "bind-propagation" if PROPAGATION.contains(&text_of().as_str()) => {
+                wish.point.propagation = text_of()
+            }
             "bind-recursive" => wish.recursive = text_of() != "disabled",
             "bind-create-src" => wish.make_source = on,
             "volume-subpath" => wish.subpath = text_of(),
             "volume-driver" if text_of() == "local" => {}
-            "volume-driver" => fault!(Unsupported, "error looking up volume plugin {0}: plugin \"{0}\" not found", text_of()),
+            "volume-driver" => {
+                fault!(Unsupported, "error looking up volume plugin {0}: plugin \"{0}\" not found", text_of())
+            }
             "volume-label" => {}
             "volume-opt" => {
-                let (key, value) = value.unwrap_or_default().split_once('=').unwrap_or((value.unwrap_or_default(), ""));
+                let (key, value) =
+                    value.unwrap_or_default().split_once('=').unwrap_or((value.unwrap_or_default(), ""));
                 wish.volume_options.push((key.into(), value.into()));
             }
             "tmpfs-size" => wish.options.push(format!("size={}", super::units::size("--mount", &text_of())?)),
-            "tmpfs-mode" if u32::from_str_radix(&text_of(), 8).is_ok() => wish.options.push(format!("mode={}", text_of())),
+            "tmpfs-mode" if u32::from_str_radix(&text_of(), 8).is_ok() => {
+                wish.options.push(format!("mode={}", text_of()))
+            }
             "consistency" => {}
             _ => fault!(Usage, "{}", wrong(format!("unexpected key '{key}' in '{field}'"))),
         }
@@ -154,7 +170,9 @@ fn finish(mut wish: Wish) -> Result<Wish> {
                 fault!(Usage, "{prefix}must not set Subpath when using anonymous volumes");
             }
         }
-        "tmpfs" if !wish.point.source.is_empty() => fault!(Usage, "{prefix}field Source must not be specified"),
+        "tmpfs" if !wish.point.source.is_empty() => {
+            fault!(Usage, "{prefix}field Source must not be specified")
+        }
         "tmpfs" => {}
         "image" | "cluster" | "npipe" => fault!(Unsupported, "{prefix}not supported"),
         _ => fault!(Usage, "{prefix}mount type unknown"),
@@ -234,13 +252,18 @@ mod tests {
         let wish = volume("data:/d:ro,nocopy").unwrap();
         assert!(wish.point.kind == "volume" && !wish.point.rw && wish.no_copy && wish.point.name == "data");
         let wish = volume("/h/../x:/d/:rshared").unwrap();
-        assert_eq!((&*wish.point.source, &*wish.point.destination, &*wish.point.propagation), ("/x", "/d", "rshared"));
+        assert_eq!(
+            (&*wish.point.source, &*wish.point.destination, &*wish.point.propagation),
+            ("/x", "/d", "rshared")
+        );
         assert_eq!(volume("/data").unwrap().point.name, "");
     }
 
     #[test]
     fn refused_volumes() {
-        for wrong in ["a:b:c:d", "v1:/d:bogus", "v1:/d:ro,rw", "v1:/", "/x:relative", "rel/dir:/x", ":/x", "v1:"] {
+        for wrong in
+            ["a:b:c:d", "v1:/d:bogus", "v1:/d:ro,rw", "v1:/", "/x:relative", "rel/dir:/x", ":/x", "v1:"]
+        {
             assert!(volume(wrong).is_err(), "{wrong}");
         }
     }
@@ -249,9 +272,19 @@ mod tests {
     fn mounts() {
         let wish = mount("type=bind,src=/a,dst=/b,readonly").unwrap();
         assert!(!wish.point.rw && !wish.make_source && wish.point.source == "/a");
-        assert_eq!(mount("type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=700").unwrap().options, ["size=1048576", "mode=700"]);
+        assert_eq!(
+            mount("type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=700").unwrap().options,
+            ["size=1048576", "mode=700"]
+        );
         assert_eq!(mount("src=vol,dst=/v").unwrap().point.name, "vol");
-        for wrong in ["src=a", "type=bogus,dst=/t", "type=bind,dst=/t", "dst=/t,bogus=1", "dst=t", "type=tmpfs,src=/a,dst=/t"] {
+        for wrong in [
+            "src=a",
+            "type=bogus,dst=/t",
+            "type=bind,dst=/t",
+            "dst=/t,bogus=1",
+            "dst=t",
+            "type=tmpfs,src=/a,dst=/t",
+        ] {
             assert!(mount(wrong).is_err(), "{wrong}");
         }
     }

@@ -21,7 +21,10 @@ pub fn request(store: &Store, flags: &NetworkFlags) -> Result<Request> {
     }
     let special = |name: &str| matches!(name, "none" | "host") || name.starts_with("container:");
     if request.networks.len() > 1 && request.networks.iter().any(|at| special(&at.network)) {
-        fault!(Usage, "conflicting options: cannot attach both user-defined and non-user-defined network-modes");
+        fault!(
+            Usage,
+            "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
+        );
     }
     let first = &mut request.networks[0];
     first.aliases.extend(flags.network_alias.iter().cloned());
@@ -33,7 +36,11 @@ pub fn request(store: &Store, flags: &NetworkFlags) -> Result<Request> {
     }
     let named = special(&first.network);
     if named && (!first.aliases.is_empty() || first.ip.is_some() || first.ip6.is_some()) {
-        fault!(Usage, "invalid config for network {}: network-scoped alias and addresses need a network", first.network);
+        fault!(
+            Usage,
+            "invalid config for network {}: network-scoped alias and addresses need a network",
+            first.network
+        );
     }
     if let Some(other) = first.network.strip_prefix("container:") {
         conflicts_with_shared(flags)?;
@@ -56,11 +63,16 @@ pub fn request(store: &Store, flags: &NetworkFlags) -> Result<Request> {
     for text in &flags.add_host {
         // `=` is docker's newer separator; it leaves IPv6 addresses readable.
         match text.split_once('=').or_else(|| text.split_once(':')) {
-            Some((name, address)) if !name.is_empty() && (address == "host-gateway" || ip(address).is_some()) => {
+            Some((name, address))
+                if !name.is_empty() && (address == "host-gateway" || ip(address).is_some()) =>
+            {
                 let address = ip(address).map_or_else(|| address.to_owned(), |ip| ip.to_string());
                 request.extra_hosts.push((name.into(), address));
             }
-            _ => fault!(Usage, "invalid argument \"{text}\" for \"--add-host\" flag: bad format for add-host: \"{text}\""),
+            _ => fault!(
+                Usage,
+                "invalid argument \"{text}\" for \"--add-host\" flag: bad format for add-host: \"{text}\""
+            ),
         }
     }
     links(store, flags, &mut request)?;
@@ -127,7 +139,10 @@ fn attachment(text: &str) -> Result<Attachment> {
             ("mac-address" | "mac", _) => at.mac = Some(value.into()),
             ("interface-name" | "interface_name", _) => at.interface = Some(value.into()),
             ("gw-priority", _) => {
-                fault!(Unsupported, "--network gw-priority is not supported: the first network gives the default route")
+                fault!(
+                    Unsupported,
+                    "--network gw-priority is not supported: the first network gives the default route"
+                )
             }
             _ => fault!(Usage, "{}", wrong()),
         }

@@ -17,14 +17,19 @@ pub fn parse(text: &str) -> Result<Vec<Port>> {
         fault!(Usage, "invalid publish \"{text}\": invalid proto: {protocol}");
     }
     let (address, host, container) = split(text, rest)?;
-    let Some(inside) = range(container) else { fault!(Usage, "invalid publish \"{text}\": invalid containerPort: {container}") };
+    let Some(inside) = range(container) else {
+        fault!(Usage, "invalid publish \"{text}\": invalid containerPort: {container}")
+    };
     let Some(outside) = (if host.is_empty() { Some((0, 0)) } else { range(host) }) else {
         fault!(Usage, "invalid publish \"{text}\": invalid hostPort: {host}")
     };
     let (inside_count, outside_count) = (inside.1 - inside.0, outside.1 - outside.0);
     // One container port with a range outside: any free port of the range; the first is asked for.
     if !host.is_empty() && inside_count != outside_count && inside_count != 0 {
-        fault!(Usage, "invalid publish \"{text}\": invalid ranges specified for container and host Ports: {container} and {host}");
+        fault!(
+            Usage,
+            "invalid publish \"{text}\": invalid ranges specified for container and host Ports: {container} and {host}"
+        );
     }
     let port = |at: u16| Port {
         host_ip: address,
@@ -116,7 +121,9 @@ mod tests {
 
     #[test]
     fn refused() {
-        for wrong in ["", "x", "1-3:4-5", "0:80", "70000:1", "1.2.3:1:2", "80/icmp", "a:b:c:d", "5-3", "[::1]80"] {
+        for wrong in
+            ["", "x", "1-3:4-5", "0:80", "70000:1", "1.2.3:1:2", "80/icmp", "a:b:c:d", "5-3", "[::1]80"]
+        {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -137,7 +137,11 @@ fn check_set(what: &str, list: &str, available: &str) -> Result<()> {
     let available = std::fs::read_to_string(available).unwrap_or_else(|_| "0".into());
     let known = number_list(available.trim()).unwrap_or_default();
     if asked.iter().any(|number| !known.contains(number)) {
-        fault!(Usage, "Requested {what} are not available - requested {list}, available: {}", available.trim());
+        fault!(
+            Usage,
+            "Requested {what} are not available - requested {list}, available: {}",
+            available.trim()
+        );
     }
     Ok(())
 }
@@ -149,7 +153,10 @@ fn nano_cpus(text: &str) -> Result<i64> {
             let nanos = (cpus * 1e9).round() as i64;
             Ok(nanos)
         }
-        _ => fault!(Usage, "invalid argument \"{text}\" for \"--cpus\" flag: failed to parse {text} as a rational number"),
+        _ => fault!(
+            Usage,
+            "invalid argument \"{text}\" for \"--cpus\" flag: failed to parse {text} as a rational number"
+        ),
     }
 }
 
@@ -171,8 +178,21 @@ fn device(flag: &str, text: &str, bytes: bool) -> Result<(String, u64)> {
 /// `--ulimit nofile=100:200`.
 pub fn ulimit(text: &str) -> Result<Ulimit> {
     const NAMES: &[&str] = &[
-        "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-        "rttime", "sigpending", "stack",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
     ];
     let wrong = |why: String| format!("invalid argument \"{text}\" for \"--ulimit\" flag: {why}");
     let Some((name, values)) = text.split_once('=') else {

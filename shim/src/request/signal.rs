@@ -25,7 +25,11 @@ pub fn parse(text: &str) -> Result<i32> {
 /// The kernel's numbers: 34 is the first that a C library leaves to programs.
 fn real_time(name: &str) -> Option<i32> {
     if let Some(rest) = name.strip_prefix("RTMIN") {
-        return if rest.is_empty() { Some(34) } else { rest.strip_prefix('+')?.parse().ok().map(|n: i32| 34 + n) };
+        return if rest.is_empty() {
+            Some(34)
+        } else {
+            rest.strip_prefix('+')?.parse().ok().map(|n: i32| 34 + n)
+        };
     }
     let rest = name.strip_prefix("RTMAX")?;
     if rest.is_empty() { Some(64) } else { rest.strip_prefix('-')?.parse().ok().map(|n: i32| 64 - n) }
@@ -37,7 +41,9 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
-        for (text, number) in [("KILL", 9), ("sigterm", 15), ("10", 10), ("RTMIN+3", 37), ("SIGRTMAX", 64), ("CLD", 17)] {
+        for (text, number) in
+            [("KILL", 9), ("sigterm", 15), ("10", 10), ("RTMIN+3", 37), ("SIGRTMAX", 64), ("CLD", 17)]
+        {
             assert_eq!(parse(text).unwrap(), number, "{text}");
         }
         for wrong in ["BOGUS", "0", "65", "", "RTMIN+99", "-1"] {

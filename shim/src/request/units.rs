@@ -102,7 +102,9 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, bytes) in [("512", 512), ("64m", 64 << 20), ("1.5g", 3 << 29), ("10MiB", 10 << 20), ("0", 0)] {
+        for (text, bytes) in
+            [("512", 512), ("64m", 64 << 20), ("1.5g", 3 << 29), ("10MiB", 10 << 20), ("0", 0)]
+        {
             assert_eq!(size("-m", text).unwrap(), bytes);
         }
         for wrong in ["abc", "", "1x", "-1", "1.2.3m"] {
@@ -112,7 +114,9 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, nanos) in [("1s", 1_000_000_000), ("1m30s", 90_000_000_000), ("250ms", 250_000_000), ("0", 0)] {
+        for (text, nanos) in
+            [("1s", 1_000_000_000), ("1m30s", 90_000_000_000), ("250ms", 250_000_000), ("0", 0)]
+        {
             assert_eq!(duration("t", text).unwrap(), nanos);
         }
         for wrong in ["", "5", "1y", "s"] {

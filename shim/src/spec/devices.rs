@@ -16,7 +16,12 @@ pub fn apply(record: &Container, spec: &mut Value) -> Result<()> {
     for device in &host.devices {
         let mut found = Vec::new();
         collect(Path::new(&device.path_on_host), Path::new(&device.path_in_container), &mut found)
-            .with_context(|| format!("error gathering device information while adding custom device \"{}\"", device.path_on_host))?;
+            .with_context(|| {
+                format!(
+                    "error gathering device information while adding custom device \"{}\"",
+                    device.path_on_host
+                )
+            })?;
         for node in found {
             allow(spec, &node, &device.cgroup_permissions);
             let devices = list(spec, "/linux/devices");
@@ -49,7 +54,10 @@ fn collect(host: &Path, inside: &Path, found: &mut Vec<Value>) -> Result<()> {
     }
     for entry in fs::read_dir(host)? {
         let entry = entry?;
-        if entry.file_type().is_ok_and(|kind| kind.is_dir() || kind.is_block_device() || kind.is_char_device()) {
+        if entry
+            .file_type()
+            .is_ok_and(|kind| kind.is_dir() || kind.is_block_device() || kind.is_char_device())
+        {
             collect(&entry.path(), &inside.join(entry.file_name()), found)?;
         }
     }
@@ -78,13 +86,20 @@ fn allow(spec: &mut Value, node: &Value, access: &str) {
 
 /// `c 1:3 rwm`; `*` is any number.
 fn rule(text: &str) -> Result<Value> {
-    let wrong = || format!("invalid argument \"{text}\" for \"--device-cgroup-rule\" flag: invalid device cgroup format '{text}'");
+    let wrong = || {
+        format!(
+            "invalid argument \"{text}\" for \"--device-cgroup-rule\" flag: invalid device cgroup format '{text}'"
+        )
+    };
     let words: Vec<&str> = text.split_whitespace().collect();
     let [kind, numbers, access] = words[..] else { fault!(Usage, "{}", wrong()) };
     let Some((major, minor)) = numbers.split_once(':') else { fault!(Usage, "{}", wrong()) };
     let fine = ["a", "b", "c"].contains(&kind) && access.chars().all(|c| "rwm".contains(c));
-    let number = |text: &str| if text == "*" { Some(-1) } else { text.parse::<i64>().ok().filter(|&n| n >= 0) };
-    let (Some(major), Some(minor), true) = (number(major), number(minor), fine) else { fault!(Usage, "{}", wrong()) };
+    let number =
+        |text: &str| if text == "*" { Some(-1) } else { text.parse::<i64>().ok().filter(|&n| n >= 0) };
+    let (Some(major), Some(minor), true) = (number(major), number(minor), fine) else {
+        fault!(Usage, "{}", wrong())
+    };
     let mut rule = json!({ "allow": true, "type": kind, "access": access });
     for (key, value) in [("major", major), ("minor", minor)] {
         if value >= 0 {

@@ -1,8 +1,10 @@
 //! The container's record becomes the bundle's config.json: what the image tool wrote, changed by what was asked.
 
 mod devices;
+pub mod exec;
 mod mounts;
 mod namespaces;
+pub use namespaces::is_cgroup_v2;
 pub mod process;
 pub mod resources;
 mod security;
@@ -66,7 +68,9 @@ pub fn join_network(spec: &mut Value, network: &network::Status) {
     let Some(mounts) = spec.pointer_mut("/mounts").and_then(Value::as_array_mut) else { return };
     for (target, source) in files {
         // A mount of the user's on that very file wins.
-        let ours = |mount: &Value| mount["source"].as_str().is_some_and(|known| Path::new(known) == source.as_path());
+        let ours = |mount: &Value| {
+            mount["source"].as_str().is_some_and(|known| Path::new(known) == source.as_path())
+        };
         if mounts.iter().any(|mount| mount["destination"] == target && !ours(mount)) {
             continue;
         }
@@ -93,7 +97,11 @@ pub fn cgroups_path(record: &Container) -> String {
         parent => parent,
     };
     // A slice is systemd's: the runtime's systemd driver takes `slice:prefix:name`.
-    if parent.ends_with(".slice") { format!("{parent}:bulkhead:{}", record.id) } else { format!("/{parent}/{}", record.id) }
+    if parent.ends_with(".slice") {
+        format!("{parent}:bulkhead:{}", record.id)
+    } else {
+        format!("/{parent}/{}", record.id)
+    }
 }
 
 /// Reads a bundle's config.json.
@@ -156,3 +164,8 @@ fn merge_into(to: &mut Map<String, Value>, from: Value) {
 
 #[cfg(test)]
 mod tests;
+
+/// Sets limits in a finished config.json.
+pub fn set_resources(spec: &mut Value, limits: Value) {
+    merge_into(object(spec, "/linux/resources"), limits);
+}

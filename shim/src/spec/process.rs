@@ -68,7 +68,9 @@ pub fn user_json(user: &passwd::User) -> Value {
 
 fn environment(record: &Container, home: &str) -> Vec<String> {
     let hostname = match super::hostname(record) {
-        name if name.is_empty() => nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned(),
+        name if name.is_empty() => {
+            nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned()
+        }
         name => name,
     };
     let mut base = vec![PATH.to_owned(), format!("HOSTNAME={hostname}")];

@@ -11,11 +11,46 @@ use super::{list, object, set, strings};
 
 /// Every capability of linux/capability.h, in its order.
 const ALL: &[&str] = &[
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
-    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
-    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
     "CHECKPOINT_RESTORE",
 ];
 
@@ -25,16 +60,39 @@ const CALLS: &[(&str, &[&str])] = &[
     (
         "CAP_SYS_ADMIN",
         &[
-            "bpf", "clone", "clone3", "fanotify_init", "fsconfig", "fsmount", "fsopen", "fspick", "lookup_dcookie",
-            "mount", "mount_setattr", "move_mount", "open_tree", "perf_event_open", "quotactl", "quotactl_fd",
-            "setdomainname", "sethostname", "setns", "syslog", "umount", "umount2", "unshare",
+            "bpf",
+            "clone",
+            "clone3",
+            "fanotify_init",
+            "fsconfig",
+            "fsmount",
+            "fsopen",
+            "fspick",
+            "lookup_dcookie",
+            "mount",
+            "mount_setattr",
+            "move_mount",
+            "open_tree",
+            "perf_event_open",
+            "quotactl",
+            "quotactl_fd",
+            "setdomainname",
+            "sethostname",
+            "setns",
+            "syslog",
+            "umount",
+            "umount2",
+            "unshare",
         ],
     ),
     ("CAP_SYS_BOOT", &["reboot"]),
     ("CAP_SYS_CHROOT", &["chroot"]),
     ("CAP_SYS_MODULE", &["delete_module", "init_module", "finit_module"]),
     ("CAP_SYS_PACCT", &["acct"]),
-    ("CAP_SYS_PTRACE", &["kcmp", "pidfd_getfd", "process_madvise", "process_vm_readv", "process_vm_writev", "ptrace"]),
+    (
+        "CAP_SYS_PTRACE",
+        &["kcmp", "pidfd_getfd", "process_madvise", "process_vm_readv", "process_vm_writev", "ptrace"],
+    ),
     ("CAP_SYS_RAWIO", &["iopl", "ioperm"]),
     ("CAP_SYS_TIME", &["settimeofday", "stime", "clock_settime", "clock_settime64"]),
     ("CAP_SYS_TTY_CONFIG", &["vhangup"]),
@@ -129,15 +187,22 @@ fn security_option(spec: &mut Value, option: &str) -> Result<()> {
         ("seccomp", "builtin") => {}
         ("seccomp", file) => {
             let text = fs::read(file).with_context(|| format!("opening seccomp profile ({file}) failed"))?;
-            let profile: Value =
-                serde_json::from_slice(&text).with_context(|| format!("decoding seccomp profile ({file}) failed"))?;
-            set(spec, "/linux/seccomp", resolve_profile(profile, &strings(spec, "/process/capabilities/bounding")));
+            let profile: Value = serde_json::from_slice(&text)
+                .with_context(|| format!("decoding seccomp profile ({file}) failed"))?;
+            set(
+                spec,
+                "/linux/seccomp",
+                resolve_profile(profile, &strings(spec, "/process/capabilities/bounding")),
+            );
         }
         ("apparmor", "unconfined") => drop(object(spec, "/process").remove("apparmorProfile")),
         ("apparmor", profile) => set(spec, "/process/apparmorProfile", json!(profile)),
         ("label", _) if !fs::exists("/sys/fs/selinux/enforce").unwrap_or(false) => {}
         ("label", "disable") => drop(object(spec, "/process").remove("selinuxLabel")),
-        ("label", _) => fault!(Unsupported, "--security-opt {option}: SELinux labels are not made here; use label=disable"),
+        ("label", _) => fault!(
+            Unsupported,
+            "--security-opt {option}: SELinux labels are not made here; use label=disable"
+        ),
         ("systempaths", "unconfined") => {
             for key in ["maskedPaths", "readonlyPaths"] {
                 object(spec, "/linux").remove(key);
@@ -193,4 +258,9 @@ fn resolve_profile(mut profile: Value, caps: &[String]) -> Value {
         map.insert("architectures".into(), json!(arches));
     }
     profile
+}
+
+/// Every capability.
+pub fn all() -> Vec<String> {
+    ALL.iter().map(|cap| format!("CAP_{cap}")).collect()
 }

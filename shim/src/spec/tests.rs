@@ -14,7 +14,8 @@ fn image_spec() -> Value {
 
 fn merged(change: impl FnOnce(&mut Container)) -> Result<Value> {
     let dir = tempfile::tempdir()?;
-    let mut record = Container { id: "0123456789abcdef".into(), path: "/bin/x".into(), ..Container::default() };
+    let mut record =
+        Container { id: "0123456789abcdef".into(), path: "/bin/x".into(), ..Container::default() };
     record.host_config.shm_size = 9;
     change(&mut record);
     let mut spec = image_spec();
@@ -82,7 +83,8 @@ fn networks_are_joined_once() {
     join_network(&mut spec, &network);
     join_network(&mut spec, &network);
     assert_eq!(spec["linux"]["namespaces"], json!([{"type": "pid"}, {"type": "network", "path": "/run/ns"}]));
-    let hosts = spec["mounts"].as_array().unwrap().iter().filter(|mount| mount["destination"] == "/etc/hosts");
+    let hosts =
+        spec["mounts"].as_array().unwrap().iter().filter(|mount| mount["destination"] == "/etc/hosts");
     assert_eq!(hosts.count(), 1);
 }
 

@@ -17,7 +17,12 @@ use crate::copy::tree;
 use crate::request::mounts::{Wish, clean};
 
 /// The record's mount points, from the user's wishes, `--volumes-from` and the image's VOLUMEs.
-pub fn resolve(store: &Store, record: &Container, wishes: Vec<Wish>, rootfs: &Root) -> Result<Vec<MountPoint>> {
+pub fn resolve(
+    store: &Store,
+    record: &Container,
+    wishes: Vec<Wish>,
+    rootfs: &Root,
+) -> Result<Vec<MountPoint>> {
     let mut points: Vec<MountPoint> = Vec::new();
     for text in record.host_config.volumes_from.iter().flatten() {
         for point in from_container(store, text)? {
@@ -77,7 +82,9 @@ fn volume_point(store: &Store, wish: Wish, rootfs: &Root) -> Result<MountPoint> 
     let mut source = data(store, &point.name);
     if !wish.subpath.is_empty() {
         let root = Root::open(&source)?;
-        if !root.exists(Path::new(&wish.subpath)).unwrap_or(false) || wish.subpath.split('/').any(|part| part == "..") {
+        if !root.exists(Path::new(&wish.subpath)).unwrap_or(false)
+            || wish.subpath.split('/').any(|part| part == "..")
+        {
             fault!(NotFound, "volume {}: no such subpath: {}", point.name, wish.subpath);
         }
         source.push(&wish.subpath);
@@ -140,7 +147,8 @@ pub fn mount_options(store: &Store, name: &str) -> Result<()> {
 pub fn unmount(store: &Store, name: &str) -> Result<()> {
     let target = data(store, name);
     if is_mount(&target) {
-        umount2(&target, nix::mount::MntFlags::MNT_DETACH).with_context(|| format!("unmount volume {name}"))?;
+        umount2(&target, nix::mount::MntFlags::MNT_DETACH)
+            .with_context(|| format!("unmount volume {name}"))?;
     }
     Ok(())
 }

@@ -75,7 +75,8 @@ pub fn ensure(store: &Store, wish: &Volume) -> Result<bool> {
 
 fn set_mode(path: &std::path::Path, mode: u32) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).with_context(|| format!("chmod {}", path.display()))
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .with_context(|| format!("chmod {}", path.display()))
 }
 
 /// All volumes by name.
@@ -115,7 +116,8 @@ pub fn remove(store: &Store, name: &str, except: Option<&str>) -> Result<u64> {
     if load(store, name)?.is_none() {
         fault!(NotFound, "get {name}: no such volume");
     }
-    let users: Vec<String> = users(store, name)?.into_iter().filter(|id| Some(id.as_str()) != except).collect();
+    let users: Vec<String> =
+        users(store, name)?.into_iter().filter(|id| Some(id.as_str()) != except).collect();
     if !users.is_empty() {
         fault!(Busy, "remove {name}: volume is in use - [{}]", users.join(", "));
     }

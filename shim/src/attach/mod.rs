@@ -1,0 +1,8 @@
+//! Talking to a supervisor: the messages, the connection, the terminal at our end.
+
+pub mod client;
+pub mod keys;
+pub mod local;
+pub mod session;
+pub mod terminal;
+pub mod wire;

@@ -1,0 +1,101 @@
+//! One file per verb.
+
+mod attach;
+mod boot;
+mod commit;
+mod cp;
+mod create;
+mod events;
+mod exec;
+mod export;
+mod healthcheck;
+mod info;
+mod inspect;
+mod kill;
+mod logs;
+mod pause;
+mod port;
+mod prune;
+mod ps;
+mod rename;
+mod rm;
+mod run;
+mod start;
+mod stats;
+mod stop;
+mod top;
+mod update;
+mod volume;
+mod wait;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use contracts::exit::Exit;
+use contracts::report;
+
+use crate::cli::Verb;
+use crate::container::Store;
+use crate::{finish, show};
+
+/// Does what the user asked for.
+pub fn run(verb: Verb) -> ExitCode {
+    let store = Store::open();
+    let store = &store;
+    match verb {
+        Verb::Container(verb) => run(*verb),
+        // Whatever fails before the payload starts must not look like the payload's code.
+        Verb::Run(flags) => report::finish_payload("shim", run::run(store, &flags)),
+        Verb::Exec(flags) => report::finish_payload("shim", exec::run(store, &flags)),
+        Verb::Start(flags) if flags.attach || flags.interactive => {
+            report::finish_payload("shim", start::attached(store, &flags))
+        }
+        Verb::Create(flags) => finish(create::run(store, &flags)),
+        Verb::Start(flags) => finish(each(&flags.containers, |name| start::one(store, name))),
+        Verb::Stop(flags) => finish(each(&flags.containers, |name| stop::stop(store, name, &flags))),
+        Verb::Restart(flags) => finish(each(&flags.containers, |name| stop::restart(store, name, &flags))),
+        Verb::Kill(flags) => finish(each(&flags.containers, |name| kill::run(store, name, &flags))),
+        Verb::Rm(flags) => finish(each(&flags.containers, |name| rm::run(store, name, &flags))),
+        Verb::Ps(flags) => finish(ps::run(store, &flags)),
+        Verb::Logs(flags) => finish(logs::run(store, &flags)),
+        Verb::Attach(flags) => finish(attach::run(store, &flags)),
+        Verb::Wait(names) => finish(each(&names.containers, |name| wait::run(store, name))),
+        Verb::Inspect(flags) => finish(inspect::run(store, &flags)),
+        Verb::Export(flags) => finish(export::run(store, &flags)),
+        Verb::Commit(flags) => finish(commit::run(store, &flags)),
+        Verb::Diff(name) => finish(commit::diff(store, &name.container)),
+        Verb::Port(flags) => finish(port::run(store, &flags)),
+        Verb::Top(flags) => finish(top::run(store, &flags)),
+        Verb::Rename(flags) => finish(rename::run(store, &flags)),
+        Verb::Pause(names) => finish(each(&names.containers, |name| pause::run(store, name, true))),
+        Verb::Unpause(names) => finish(each(&names.containers, |name| pause::run(store, name, false))),
+        Verb::Cp(flags) => finish(cp::run(store, &flags)),
+        Verb::Stats(flags) => finish(stats::run(store, &flags)),
+        Verb::Update(flags) => finish(each(&flags.containers, |name| update::run(store, name, &flags))),
+        Verb::Prune(flags) => finish(prune::run(store, &flags)),
+        Verb::Events(flags) => finish(events::run(store, &flags)),
+        Verb::Volume(verb) => finish(volume::run(store, &verb)),
+        Verb::Healthcheck(verb) => finish(healthcheck::run(store, &verb)),
+        Verb::Boot => finish(boot::run(store)),
+        Verb::Info(flags) => finish(info::info(store, &flags)),
+        Verb::Version(flags) => finish(info::version(&flags)),
+    }
+}
+
+/// Does one thing to each name, prints what it returns, goes on after an error; the first error's code counts.
+fn each(names: &[String], mut one: impl FnMut(&str) -> Result<Option<String>>) -> Result<Exit> {
+    let mut exit = Exit::Ok;
+    for name in names {
+        match one(name) {
+            Ok(Some(line)) => show::line(&line)?,
+            Ok(None) => {}
+            Err(err) => {
+                report::print_error("shim", &err);
+                if exit == Exit::Ok {
+                    exit = Exit::from(&err);
+                }
+            }
+        }
+    }
+    Ok(exit)
+}

@@ -1,0 +1,281 @@
+//! `shim ps`
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use contracts::container::{Container, State, Status};
+use contracts::exit::Exit;
+use contracts::fault;
+use contracts::output::human;
+use contracts::output::template::Format;
+use serde_json::{Value, json};
+
+use super::port::addresses;
+use crate::cli::PsFlags;
+use crate::container::{Store, remove, short, status};
+use crate::{inspect, show};
+
+/// A container with its state.
+pub struct Row {
+    pub record: Container,
+    pub status: Status,
+}
+
+const COLUMNS: &str =
+    "{{.ID}}\\t{{.Image}}\\t{{.Command}}\\t{{.RunningFor}}\\t{{.Status}}\\t{{.Ports}}\\t{{.Names}}";
+
+const HEADINGS: &[(&str, &str)] = &[
+    ("ID", "CONTAINER ID"),
+    ("RunningFor", "CREATED"),
+    ("CreatedAt", "CREATED AT"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
+];
+
+pub fn run(store: &Store, flags: &PsFlags) -> Result<Exit> {
+    let filters = filters(store, &flags.filter)?;
+    let columns = if flags.size { format!("{COLUMNS}\\t{{{{.Size}}}}") } else { COLUMNS.to_owned() };
+    let format = Format::parse(flags.format.as_deref(), &columns)?;
+    let mut rows = rows(store)?;
+    let limit = if flags.latest { 1 } else { flags.last };
+    let states =
+        flags.filter.iter().any(|filter| filter.starts_with("status=") || filter.starts_with("exited="));
+    let all = flags.all || limit > 0 || states;
+    rows.retain(|row| {
+        row.status.state != State::Removing
+            && (all || row.status.state.is_live())
+            && filters.iter().all(|filter| filter.matches(row))
+    });
+    if let Ok(limit) = usize::try_from(limit)
+        && limit > 0
+    {
+        rows.truncate(limit);
+    }
+    if flags.quiet && flags.format.is_none() {
+        let id =
+            |row: &Row| format!("{}\n", if flags.no_trunc { &row.record.id } else { short(&row.record.id) });
+        show::text(&rows.iter().map(id).collect::<String>())?;
+        return Ok(Exit::Ok);
+    }
+    let sizes = flags.size || flags.format.as_deref().is_some_and(|format| format.contains(".Size"));
+    let values: Vec<Value> = rows.iter().map(|row| value(store, row, flags.no_trunc, sizes)).collect();
+    show::text(&format.render(HEADINGS, &values)?)?;
+    Ok(Exit::Ok)
+}
+
+/// All containers, newest first.
+pub fn rows(store: &Store) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for id in store.ids()? {
+        let Ok(record) = store.load(&id) else {
+            // Half made or half removed by a process that was killed.
+            let _ = remove::debris(store, &id);
+            continue;
+        };
+        // One that is being removed at this moment is not there any more.
+        if let Ok(status) = status::read(store, &id) {
+            rows.push(Row { record, status });
+        }
+    }
+    rows.sort_by(|a, b| b.record.created.cmp(&a.record.created));
+    Ok(rows)
+}
+
+fn value(store: &Store, row: &Row, no_trunc: bool, sizes: bool) -> Value {
+    let Row { record, status } = row;
+    let words: Vec<&str> = std::iter::once(&record.path).chain(&record.args).map(String::as_str).collect();
+    let mut command = words.join(" ");
+    if words.iter().any(|word| word.contains(' ')) {
+        let quoted = |word: &&str| if word.contains(' ') { format!("'{word}'") } else { (*word).to_owned() };
+        command = words.iter().map(quoted).collect::<Vec<_>>().join(" ");
+    }
+    if !no_trunc && command.chars().count() > 20 {
+        command = command.chars().take(19).chain(['…']).collect();
+    }
+    let labels: Vec<String> =
+        record.config.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mounts: Vec<&str> = record
+        .mounts
+        .iter()
+        .map(|point| if point.name.is_empty() { &*point.source } else { &*point.name })
+        .collect();
+    let networks: Vec<&str> = record.network.networks.iter().map(|at| at.network.as_str()).collect();
+    let size = if sizes {
+        let (own, all) = inspect::sizes(store, &record.id);
+        format!("{} (virtual {})", human::size(own), human::size(all))
+    } else {
+        "0B".into()
+    };
+    let created: Option<jiff::Timestamp> = record.created.parse().ok();
+    json!({
+        "ID": if no_trunc { &record.id } else { short(&record.id) },
+        "Image": record.image,
+        "Command": format!("\"{command}\""),
+        "CreatedAt": created.map(|at| at.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string()).unwrap_or_default(),
+        "RunningFor": format!("{} ago", since(&record.created)),
+        "Status": status_words(status),
+        "State": status.state.word(),
+        "Ports": ports(record, status),
+        "Names": record.name,
+        "Labels": labels.join(","),
+        "Mounts": mounts.join(","),
+        "LocalVolumes": record.mounts.iter().filter(|point| point.kind == "volume").count().to_string(),
+        "Networks": networks.join(","),
+        "Size": size,
+        "Platform": record.platform,
+    })
+}
+
+/// How long ago, in docker's words.
+pub fn since(time: &str) -> String {
+    let then = time.parse::<jiff::Timestamp>().unwrap_or_default();
+    let seconds = jiff::Timestamp::now().as_second() - then.as_second();
+    human::duration(u64::try_from(seconds).unwrap_or(0))
+}
+
+/// `Up 3 minutes (healthy)`, `Exited (0) 2 hours ago`.
+pub fn status_words(status: &Status) -> String {
+    let health = match &status.health {
+        Some(health) if health.status == "starting" => " (health: starting)".to_owned(),
+        Some(health) if !health.status.is_empty() => format!(" ({})", health.status),
+        _ => String::new(),
+    };
+    match status.state {
+        State::Running => format!("Up {}{health}", since(&status.started_at)),
+        State::Paused => format!("Up {} (Paused)", since(&status.started_at)),
+        State::Restarting => format!("Restarting ({}) {} ago", status.exit_code, since(&status.finished_at)),
+        State::Exited => format!("Exited ({}) {} ago", status.exit_code, since(&status.finished_at)),
+        State::Created => "Created".into(),
+        State::Removing => "Removal In Progress".into(),
+        State::Dead => "Dead".into(),
+    }
+}
+
+fn ports(record: &Container, status: &Status) -> String {
+    if !status.state.is_live() {
+        return String::new();
+    }
+    let published = status.network.as_ref().map(|network| network.ports.as_slice()).unwrap_or_default();
+    let mut parts: Vec<String> = published
+        .iter()
+        .flat_map(|port| {
+            addresses(port).map(move |at| format!("{at}->{}/{}", port.container_port, port.protocol))
+        })
+        .collect();
+    for key in record.config.exposed_ports.keys() {
+        if !published.iter().any(|port| format!("{}/{}", port.container_port, port.protocol) == *key) {
+            parts.push(key.clone());
+        }
+    }
+    parts.join(", ")
+}
+
+/// One `--filter`; several of one key are alternatives, different keys must all hold.
+pub struct Filter {
+    key: String,
+    values: Vec<String>,
+    /// For `before` and `since`: the other container's time.
+    time: Option<String>,
+}
+
+impl Filter {
+    pub fn matches(&self, row: &Row) -> bool {
+        let Row { record, status } = row;
+        // Of labels all must hold, as in docker.
+        if self.key == "label" {
+            return self.values.iter().all(|value| has_label(&record.config.labels, value));
+        }
+        self.values.iter().any(|value| {
+            let time = self.time.as_deref().unwrap_or_default();
+            match self.key.as_str() {
+                "id" => record.id.starts_with(value.as_str()),
+                "name" => {
+                    record
+                        .name
+                        .contains(value.trim_start_matches('/').trim_start_matches('^').trim_end_matches('$'))
+                        && (!value.starts_with('^')
+                            || record.name.starts_with(
+                                value.trim_start_matches('^').trim_start_matches('/').trim_end_matches('$'),
+                            ))
+                        && (!value.ends_with('$')
+                            || record.name.ends_with(
+                                value.trim_end_matches('$').trim_start_matches('^').trim_start_matches('/'),
+                            ))
+                }
+                "status" => status.state.word() == value,
+                "exited" => status.state == State::Exited && status.exit_code.to_string() == *value,
+                "ancestor" => is_image(record, value),
+                "before" => record.created.as_str() < time,
+                "since" => record.created.as_str() > time,
+                "volume" => record
+                    .mounts
+                    .iter()
+                    .any(|point| [&point.name, &point.source, &point.destination].contains(&value)),
+                "network" => record.network.networks.iter().any(|at| at.network == *value),
+                "publish" => {
+                    record.network.ports.iter().any(|port| is_port(port.host_port, &port.protocol, value))
+                }
+                "expose" => record
+                    .config
+                    .exposed_ports
+                    .keys()
+                    .any(|key| key == value || key.split('/').next() == Some(value)),
+                "health" => status.health.as_ref().map_or("none", |health| health.status.as_str()) == value,
+                _ => false,
+            }
+        })
+    }
+}
+
+fn is_port(port: u16, protocol: &str, value: &str) -> bool {
+    let (number, wanted) = value.split_once('/').unwrap_or((value, "tcp"));
+    number.parse() == Ok(port) && protocol == wanted
+}
+
+fn is_image(record: &Container, value: &str) -> bool {
+    let full = |name: &str| if name.contains(':') { name.to_owned() } else { format!("{name}:latest") };
+    let id = record.image_id.trim_start_matches("sha256:");
+    let digits = value.trim_start_matches("sha256:");
+    full(&record.image) == full(value) || (digits.len() >= 4 && id.starts_with(digits))
+}
+
+/// Whether a `key` or `key=value` filter matches.
+pub fn has_label(labels: &BTreeMap<String, String>, filter: &str) -> bool {
+    match filter.split_once('=') {
+        Some((key, value)) => labels.get(key).is_some_and(|known| known == value),
+        None => labels.contains_key(filter),
+    }
+}
+
+fn filters(store: &Store, items: &[String]) -> Result<Vec<Filter>> {
+    const STATES: &[&str] = &["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+    const KEYS: &[&str] = &[
+        "id", "name", "label", "status", "exited", "ancestor", "before", "since", "volume", "network",
+        "publish", "expose", "health",
+    ];
+    let mut filters: Vec<Filter> = Vec::new();
+    for item in items {
+        let Some((key, value)) = item.split_once('=') else {
+            fault!(Usage, "invalid filter '{item}': use KEY=VALUE")
+        };
+        if !KEYS.contains(&key) {
+            fault!(Usage, "invalid filter '{key}'");
+        }
+        if key == "status" && !STATES.contains(&value) {
+            fault!(
+                Usage,
+                "invalid filter 'status={value}': invalid value for state ({value}): must be one of {}",
+                STATES.join(", ")
+            );
+        }
+        let time = if matches!(key, "before" | "since") {
+            Some(store.load(&store.resolve(value)?)?.created)
+        } else {
+            None
+        };
+        match filters.iter_mut().find(|filter| filter.key == key && filter.time.is_none()) {
+            Some(filter) => filter.values.push(value.into()),
+            None => filters.push(Filter { key: key.into(), values: vec![value.into()], time }),
+        }
+    }
+    Ok(filters)
+}

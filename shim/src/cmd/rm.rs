@@ -1,0 +1,67 @@
+//! `shim rm`
+
+use anyhow::Result;
+use contracts::container::State;
+use contracts::fault;
+use contracts::fault::Kind;
+use contracts::report;
+
+use crate::attach::client;
+use crate::attach::wire::Request;
+use crate::cli::RmFlags;
+use crate::container::{Store, remove, start, status};
+
+pub fn run(store: &Store, name: &str, flags: &RmFlags) -> Result<Option<String>> {
+    let id = match store.resolve(name) {
+        Ok(id) => id,
+        // As docker: said, but no failure.
+        Err(err) if flags.force && Kind::of(&err) == Some(Kind::NotFound) => {
+            report::print_error("shim", &err);
+            return Ok(None);
+        }
+        Err(err) => return Err(err),
+    };
+    one(store, &id, name, flags)?;
+    Ok(Some(name.to_owned()))
+}
+
+/// Removes a container by its id; `name` is for the words.
+pub fn one(store: &Store, id: &str, name: &str, flags: &RmFlags) -> Result<()> {
+    loop {
+        let status = status::read(store, id)?;
+        if status.state.is_live() {
+            if !flags.force {
+                let what = if status.state == State::Paused {
+                    "paused and must be unpaused first"
+                } else {
+                    "running"
+                };
+                fault!(
+                    WrongState,
+                    "cannot remove container \"{name}\": container is {what}: stop the container before removing or \
+                     force remove"
+                );
+            }
+            if let Some(socket) = client::connect(store, id)? {
+                client::until_exit(&socket, &Request::Stop { signal: libc::SIGKILL, timeout: -1 })?;
+            }
+        }
+        if let Some(owner) = status.owner {
+            start::wait_for(owner)?;
+        }
+        if !store.dir(id).exists() {
+            return Ok(());
+        }
+        let Ok(_lock) = store.lock(id) else { return Ok(()) };
+        let now = status::read_locked(store, id)?;
+        // Started again between two looks: once more from the beginning.
+        if now.owner.is_some() && flags.force {
+            continue;
+        }
+        if now.owner.is_some() {
+            fault!(WrongState, "cannot remove container \"{name}\": container is running");
+        }
+        let Ok(record) = store.load(id) else { return Ok(()) };
+        return remove::everything(store, &record, flags.volumes || record.host_config.auto_remove);
+    }
+}

@@ -1,0 +1,34 @@
+//! `shim stop` and `shim restart`
+
+use anyhow::Result;
+
+use crate::attach::client;
+use crate::attach::wire::Request;
+use crate::cli::StopFlags;
+use crate::container::{Store, start, status};
+use crate::request::signal;
+
+pub fn stop(store: &Store, name: &str, flags: &StopFlags) -> Result<Option<String>> {
+    let id = store.resolve(name)?;
+    if status::read(store, &id)?.state.is_live() {
+        ask(store, &id, flags)?;
+    }
+    Ok(Some(name.to_owned()))
+}
+
+pub fn restart(store: &Store, name: &str, flags: &StopFlags) -> Result<Option<String>> {
+    stop(store, name, flags)?;
+    start::again(store, &store.resolve(name)?, None)?;
+    Ok(Some(name.to_owned()))
+}
+
+/// Asks the supervisor and waits until it is done.
+fn ask(store: &Store, id: &str, flags: &StopFlags) -> Result<()> {
+    let record = store.load(id)?;
+    let default = if record.config.stop_signal.is_empty() { "TERM" } else { &record.config.stop_signal };
+    let signal = signal::parse(flags.signal.as_deref().unwrap_or(default))?;
+    let timeout = flags.time.or(record.config.stop_timeout).unwrap_or(10);
+    let Some(socket) = client::connect(store, id)? else { return Ok(()) };
+    client::until_exit(&socket, &Request::Stop { signal, timeout })?;
+    Ok(())
+}

@@ -1,0 +1,4 @@
+//! Files between places that do not trust each other.
+
+pub mod archive;
+pub mod tree;

@@ -1,0 +1,164 @@
+//! A container as docker's `inspect` shows it.
+
+use contracts::container::{Container, State, Status};
+use contracts::network::Endpoint;
+use serde_json::{Map, Value, json};
+
+use crate::container::Store;
+use crate::volume;
+
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// The whole object.
+pub fn object(store: &Store, record: &Container, status: &Status, sizes: bool) -> Value {
+    let bundle = store.bundle(&record.id);
+    let network = status.network.as_ref();
+    let file =
+        |path: Option<&std::path::PathBuf>| path.map(|path| path.display().to_string()).unwrap_or_default();
+    let driver = record.host_config.log_config.driver.as_str();
+    let log = if matches!(driver, "none" | "syslog") {
+        String::new()
+    } else {
+        store.log(&record.id).display().to_string()
+    };
+    let mut object = json!({
+        "Id": record.id,
+        "Created": record.created,
+        "Path": record.path,
+        "Args": record.args,
+        "State": state(status),
+        "Image": record.image_id,
+        "ResolvConfPath": file(network.and_then(|network| network.resolv_conf.as_ref())),
+        "HostnamePath": file(network.and_then(|network| network.hostname_file.as_ref())),
+        "HostsPath": file(network.and_then(|network| network.hosts.as_ref())),
+        "LogPath": log,
+        "Name": format!("/{}", record.name),
+        "RestartCount": status.restart_count,
+        "Driver": "overlay",
+        "Platform": record.platform.split('/').next().unwrap_or("linux"),
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": null,
+        "HostConfig": record.host_config,
+        "GraphDriver": { "Name": "overlay", "Data": {
+            "MergedDir": bundle.join("rootfs"), "UpperDir": bundle.join("upper"), "WorkDir": bundle.join("work"),
+        } },
+        "Mounts": record.mounts,
+        "Config": record.config,
+        "NetworkSettings": network_settings(record, status),
+    });
+    if sizes {
+        let (own, all) = self::sizes(store, &record.id);
+        object["SizeRw"] = json!(own);
+        object["SizeRootFs"] = json!(all);
+    }
+    object
+}
+
+/// Bytes of the writable layer, and of all that the container sees.
+pub fn sizes(store: &Store, id: &str) -> (u64, u64) {
+    let bundle = store.bundle(id);
+    (volume::size(&bundle.join("upper")), volume::size(&bundle.join("rootfs")))
+}
+
+fn state(status: &Status) -> Value {
+    let time = |text: &str| if text.is_empty() { NEVER.to_owned() } else { text.to_owned() };
+    // A container that is started again or frozen counts as running, as in docker.
+    let running = status.state.is_live();
+    let mut state = json!({
+        "Status": status.state.word(),
+        "Running": running,
+        "Paused": status.state == State::Paused,
+        "Restarting": status.state == State::Restarting,
+        "OOMKilled": status.oom_killed,
+        "Dead": status.state == State::Dead,
+        "Pid": status.process.filter(|_| running).map_or(0, |process| process.pid),
+        "ExitCode": status.exit_code,
+        "Error": status.error,
+        "StartedAt": time(&status.started_at),
+        "FinishedAt": time(&status.finished_at),
+    });
+    if let Some(health) = &status.health {
+        state["Health"] = json!(health);
+    }
+    state
+}
+
+fn network_settings(record: &Container, status: &Status) -> Value {
+    let network = status.network.clone().unwrap_or_default();
+    let mut ports: Map<String, Value> =
+        record.config.exposed_ports.keys().map(|key| (key.clone(), Value::Null)).collect();
+    for port in &network.ports {
+        let key = format!("{}/{}", port.container_port, port.protocol);
+        let binding = json!({
+            "HostIp": port.host_ip.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string()),
+            "HostPort": port.host_port.to_string(),
+        });
+        match ports.get_mut(&key) {
+            Some(Value::Array(list)) => list.push(binding),
+            _ => drop(ports.insert(key, json!([binding]))),
+        }
+    }
+    let mut networks = Map::new();
+    for at in &record.network.networks {
+        let end = network.networks.get(&at.network).cloned().unwrap_or_default();
+        networks.insert(at.network.clone(), endpoint(&end, at));
+    }
+    let first = network.networks.values().next().cloned().unwrap_or_default();
+    let (address, length) = split(&first.address);
+    let (address6, length6) = split(first.address6.as_deref().unwrap_or_default());
+    let text = |ip: Option<std::net::IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
+    json!({
+        "Bridge": "",
+        "SandboxID": if network.netns.is_some() { record.id.as_str() } else { "" },
+        "SandboxKey": network.netns,
+        "Ports": ports,
+        "HairpinMode": false,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": null,
+        "SecondaryIPv6Addresses": null,
+        "EndpointID": "",
+        "Gateway": text(first.gateway),
+        "GlobalIPv6Address": address6,
+        "GlobalIPv6PrefixLen": length6,
+        "IPAddress": address,
+        "IPPrefixLen": length,
+        "IPv6Gateway": text(first.gateway6),
+        "MacAddress": first.mac,
+        "Networks": networks,
+    })
+}
+
+fn endpoint(end: &Endpoint, asked: &contracts::network::Attachment) -> Value {
+    let (address, length) = split(&end.address);
+    let (address6, length6) = split(end.address6.as_deref().unwrap_or_default());
+    let text = |ip: Option<std::net::IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
+    let fixed = asked
+        .ip
+        .or(asked.ip6)
+        .map(|_| json!({ "IPv4Address": text(asked.ip), "IPv6Address": text(asked.ip6) }));
+    json!({
+        "IPAMConfig": fixed,
+        "Links": null,
+        "Aliases": if asked.aliases.is_empty() { Value::Null } else { json!(asked.aliases) },
+        "MacAddress": end.mac,
+        "DriverOpts": null,
+        "GwPriority": 0,
+        "NetworkID": asked.network,
+        "EndpointID": "",
+        "Gateway": text(end.gateway),
+        "IPAddress": address,
+        "IPPrefixLen": length,
+        "IPv6Gateway": text(end.gateway6),
+        "GlobalIPv6Address": address6,
+        "GlobalIPv6PrefixLen": length6,
+        "DNSNames": if end.aliases.is_empty() { Value::Null } else { json!(end.aliases) },
+    })
+}
+
+fn split(address: &str) -> (String, u32) {
+    let (ip, length) = address.split_once('/').unwrap_or((address, "0"));
+    (ip.to_owned(), length.parse().unwrap_or(0))
+}

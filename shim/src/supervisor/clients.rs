@@ -1,0 +1,313 @@
+//! Clients of the control socket: one request each, then answers or streams.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use contracts::container::State;
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use sys::seqpacket;
+
+use super::streams::STDIN_LIMIT;
+use super::{Phase, Supervisor};
+use crate::attach::client::message;
+use crate::attach::wire::{self, Exit, Reply, Request};
+use crate::{events, tools};
+
+/// The foreground may be this far behind before the payload has to wait.
+const FOREGROUND_LAG: usize = 256 << 10;
+/// Others may be this far behind before they are dropped: they never make the payload wait.
+const LAG: usize = 4 << 20;
+
+pub(super) struct Client {
+    socket: OwnedFd,
+    /// The command that started the container.
+    foreground: bool,
+    attached: bool,
+    /// Waits for the payload's end.
+    waits: bool,
+    /// Sends stdin: when it goes, so does the payload's stdin.
+    feeds: bool,
+    /// Wants a reply when the container is stopped.
+    queue: VecDeque<Vec<u8>>,
+    queued: usize,
+}
+
+impl Client {
+    /// Whether bytes for it are waiting.
+    pub fn has_more(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Whether the payload has to wait for it.
+    pub fn holds_output(&self) -> bool {
+        self.foreground && self.queued > FOREGROUND_LAG
+    }
+
+    /// False where it has gone or is too far behind.
+    fn send(&mut self, bytes: Vec<u8>) -> bool {
+        self.queued += bytes.len();
+        self.queue.push_back(bytes);
+        self.push() && (self.foreground || self.queued <= LAG)
+    }
+
+    /// Sends what the socket takes.
+    fn push(&mut self) -> bool {
+        while let Some(next) = self.queue.front() {
+            match seqpacket::send(&self.socket, next) {
+                Ok(()) => {
+                    self.queued -= next.len();
+                    self.queue.pop_front();
+                }
+                Err(err) if err.raw_os_error() == Some(libc::EAGAIN) => return true,
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+}
+
+impl Supervisor {
+    pub(super) fn accept(&mut self) {
+        while let Ok(Some(socket)) = seqpacket::accept(&self.listener) {
+            self.add_client(socket, false);
+        }
+    }
+
+    pub(super) fn add_client(&mut self, socket: OwnedFd, foreground: bool) {
+        let token = self.next_client;
+        let flags = nix::fcntl::OFlag::O_NONBLOCK;
+        let nonblocking = nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_SETFL(flags));
+        let watched = self.epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, token));
+        if nonblocking.is_err() || watched.is_err() {
+            return;
+        }
+        self.next_client += 1;
+        let client = Client {
+            socket,
+            foreground,
+            attached: foreground,
+            waits: foreground,
+            feeds: false,
+            queue: VecDeque::new(),
+            queued: 0,
+        };
+        self.clients.insert(token, client);
+    }
+
+    pub(super) fn on_client(&mut self, token: u64, flags: EpollFlags) -> Result<()> {
+        if flags.contains(EpollFlags::EPOLLOUT)
+            && let Some(client) = self.clients.get_mut(&token)
+        {
+            if !client.push() {
+                self.drop_client(token);
+                return Ok(());
+            }
+            self.watch_client(token);
+            self.hold_or_go_on();
+        }
+        if !flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
+            return Ok(());
+        }
+        let mut buffer = [0; wire::CHUNK + 1];
+        let Some(client) = self.clients.get(&token) else { return Ok(()) };
+        match seqpacket::receive(&client.socket, &mut buffer) {
+            Err(err) if err.raw_os_error() == Some(libc::EAGAIN) => Ok(()),
+            Ok(0) | Err(_) => {
+                self.drop_client(token);
+                Ok(())
+            }
+            Ok(length) => self.on_message(token, &buffer[..length]),
+        }
+    }
+
+    fn on_message(&mut self, token: u64, bytes: &[u8]) -> Result<()> {
+        let Some((&kind, payload)) = bytes.split_first() else { return Ok(()) };
+        match (kind, payload) {
+            (wire::STDIN, bytes) => {
+                // Who sends faster than the payload reads, and more than we keep, is not read from: see `watch_client`.
+                if let Some(client) = self.clients.get_mut(&token) {
+                    client.feeds = true;
+                }
+                self.feed_stdin(bytes);
+                if self.streams.queue.len() > STDIN_LIMIT {
+                    self.streams.queue.truncate(STDIN_LIMIT * 2);
+                }
+            }
+            (wire::CLOSE, _) => self.close_stdin(),
+            (wire::SIZE, &[a, b, c, d]) => {
+                if let Some(terminal) = &self.streams.terminal {
+                    let size = (u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]));
+                    let _ = sys::pty::set_size(terminal.as_fd(), size);
+                }
+            }
+            (wire::SIGNAL, &[number]) => self.signal(i32::from(number)),
+            (wire::REQUEST, json) => match serde_json::from_slice(json) {
+                Ok(request) => self.on_request(token, request)?,
+                Err(err) => self.reply(token, Some(format!("unknown request: {err}"))),
+            },
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn on_request(&mut self, token: u64, request: Request) -> Result<()> {
+        if self.phase == Phase::Over {
+            self.send_exit(token);
+            return Ok(());
+        }
+        match request {
+            Request::Attach { stdin } => {
+                if let Some(client) = self.clients.get_mut(&token) {
+                    (client.attached, client.waits, client.feeds) = (true, true, stdin);
+                }
+                events::container(&self.store, &self.record, "attach", &[]);
+            }
+            Request::Wait => {
+                if let Some(client) = self.clients.get_mut(&token) {
+                    client.waits = true;
+                }
+            }
+            Request::Stop { signal, timeout } => {
+                if let Some(client) = self.clients.get_mut(&token) {
+                    client.waits = true;
+                }
+                self.stop(signal, timeout)?;
+            }
+            Request::Signal { number } => {
+                self.user_signal(number)?;
+                self.reply(token, None);
+            }
+            Request::Paused(paused) => {
+                self.status.state = if paused { State::Paused } else { State::Running };
+                self.publish();
+                self.reply(token, None);
+            }
+            Request::Reload => {
+                if let Ok(record) = self.store.load(&self.record.id) {
+                    self.record = record;
+                }
+                self.reply(token, None);
+            }
+            Request::Health => {
+                let error = self.health_now();
+                self.reply(token, error);
+            }
+        }
+        Ok(())
+    }
+
+    fn reply(&mut self, token: u64, error: Option<String>) {
+        self.send(token, message(wire::REPLY, &Reply { error }));
+    }
+
+    fn send_exit(&mut self, token: u64) {
+        self.send(token, message(wire::EXIT, &Exit { code: self.status.exit_code }));
+    }
+
+    fn send(&mut self, token: u64, bytes: Vec<u8>) {
+        let Some(client) = self.clients.get_mut(&token) else { return };
+        if client.send(bytes) {
+            self.watch_client(token);
+        } else {
+            self.drop_client(token);
+        }
+    }
+
+    /// To everyone who watches.
+    pub(super) fn to_attached(&mut self, kind: u8, bytes: &[u8]) {
+        let tokens: Vec<u64> =
+            self.clients.iter().filter(|(_, client)| client.attached).map(|(&token, _)| token).collect();
+        for token in tokens {
+            let mut message = Vec::with_capacity(bytes.len() + 1);
+            message.push(kind);
+            message.extend_from_slice(bytes);
+            self.send(token, message);
+        }
+    }
+
+    /// Tells those who wait how it ended. A foreground that sent stdin has no more say over the next run.
+    pub(super) fn tell_exit(&mut self) {
+        let tokens: Vec<u64> =
+            self.clients.iter().filter(|(_, client)| client.waits).map(|(&token, _)| token).collect();
+        for token in tokens {
+            self.send_exit(token);
+            if let Some(client) = self.clients.get_mut(&token) {
+                (client.waits, client.attached) = (false, false);
+            }
+        }
+    }
+
+    fn watch_client(&self, token: u64) {
+        if let Some(client) = self.clients.get(&token) {
+            let mut flags = EpollFlags::EPOLLIN;
+            flags.set(EpollFlags::EPOLLOUT, client.has_more());
+            let _ = self.epoll.modify(&client.socket, &mut EpollEvent::new(flags, token));
+        }
+    }
+
+    fn drop_client(&mut self, token: u64) {
+        if let Some(client) = self.clients.remove(&token) {
+            let _ = self.epoll.delete(&client.socket);
+            let others = self.clients.values().any(|other| other.feeds);
+            // The one who fed stdin has gone without closing it: killed, or detached from a pipe. A terminal stays.
+            if client.feeds && client.foreground && !others && self.record.config.stdin_once {
+                self.close_stdin();
+            }
+        }
+        self.hold_or_go_on();
+    }
+
+    /// `stop`: the signal now, SIGKILL when patience ends.
+    pub(super) fn stop(&mut self, signal: i32, timeout: i64) -> Result<()> {
+        self.stopping = true;
+        self.status.manually_stopped = true;
+        match self.phase {
+            Phase::Running => {
+                self.publish();
+                self.thaw();
+                self.signal(signal);
+                let patience = u64::try_from(timeout).ok();
+                self.kill_at = patience.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+                Ok(())
+            }
+            Phase::Waiting(_) => self.finish(),
+            Phase::Over => Ok(()),
+        }
+    }
+
+    /// `kill`: a signal that means "stop" also cancels the restart policy.
+    fn user_signal(&mut self, number: i32) -> Result<()> {
+        if number == libc::SIGKILL || number == libc::SIGTERM || number == self.stop_signal() {
+            self.stopping = true;
+            self.status.manually_stopped = true;
+            self.publish();
+        }
+        if let Phase::Waiting(_) = self.phase {
+            return self.finish();
+        }
+        if number == libc::SIGKILL {
+            self.thaw();
+        }
+        self.signal(number);
+        events::container(&self.store, &self.record, "kill", &[("signal", &number.to_string())]);
+        Ok(())
+    }
+
+    /// Sends a signal to the payload's first process.
+    pub(super) fn signal(&self, number: i32) {
+        if let Some(payload) = &self.payload {
+            let _ = sys::pidfd::send_signal(payload, number);
+        }
+    }
+
+    /// A frozen process does not even die.
+    pub(super) fn thaw(&mut self) {
+        if self.status.state == State::Paused {
+            let _ = tools::run(tools::runtime(&self.store, &self.record).args(["resume", &self.record.id]));
+            self.status.state = State::Running;
+            self.publish();
+        }
+    }
+}

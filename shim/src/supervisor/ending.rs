@@ -1,0 +1,151 @@
+//! The payload ends: last bytes, exit code, then another start or the clearing away.
+
+use std::os::fd::AsFd as _;
+use std::time::Instant;
+
+use anyhow::Result;
+use contracts::container::{State, now};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+
+use super::{Phase, Supervisor, policy};
+use crate::container::{names, remove};
+use crate::{events, tools};
+
+impl Supervisor {
+    /// Takes every child that ended: the payload, a health check, an orphan.
+    pub(super) fn reap(&mut self) -> Result<()> {
+        loop {
+            let (pid, code) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, code),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, 128 + signal as i32),
+                Ok(WaitStatus::StillAlive) | Err(nix::errno::Errno::ECHILD) => return Ok(()),
+                Ok(_) | Err(nix::errno::Errno::EINTR) => continue,
+                Err(err) => return Err(err.into()),
+            };
+            if self.status.process.is_some_and(|process| process.pid == pid.as_raw()) {
+                self.ended(code)?;
+            } else {
+                self.health_ended(pid.as_raw(), code);
+            }
+        }
+    }
+
+    /// An adopted payload is not our child: the kernel tells that it ended, and since 6.15 how.
+    pub(super) fn adopted_end(&mut self) -> Result<()> {
+        let code = match &self.payload {
+            Some(pidfd) => {
+                let _ = self.epoll.delete(pidfd);
+                sys::pidfd::exit_code(pidfd.as_fd()).unwrap_or(255)
+            }
+            None => 255,
+        };
+        self.ended(code)
+    }
+
+    fn ended(&mut self, code: i32) -> Result<()> {
+        self.drain();
+        let _ = self.log.flush();
+        self.status.exit_code = code;
+        self.status.finished_at = now();
+        self.status.oom_killed = self.oom_killed();
+        self.status.process = None;
+        self.payload = None;
+        self.kill_at = None;
+        self.health_stopped();
+        self.streams.close(&self.epoll);
+        let ran = self.started.elapsed();
+        let (code_text, seconds) = (code.to_string(), ran.as_secs().to_string());
+        if self.status.oom_killed {
+            events::container(&self.store, &self.record, "oom", &[]);
+        }
+        events::container(
+            &self.store,
+            &self.record,
+            "die",
+            &[("execDuration", &seconds), ("exitCode", &code_text)],
+        );
+        let policy = &self.record.host_config.restart_policy;
+        let once = std::mem::take(&mut self.restart_once);
+        if !self.stopping && (once || policy::wants_restart(policy, code, self.status.restart_count)) {
+            let wait = self.backoff.next(ran);
+            self.status.state = State::Restarting;
+            self.phase = Phase::Waiting(Instant::now() + wait);
+            self.publish();
+            self.tell_exit();
+            self.delete();
+            return Ok(());
+        }
+        self.finish()
+    }
+
+    /// The policy's start. A start that fails counts as a run that failed at once.
+    pub(super) fn start_again(&mut self) -> Result<()> {
+        self.status.restart_count += 1;
+        if let Err(err) = self.launch() {
+            self.status.error = contracts::report::one_line(&err);
+            let code = match contracts::exit::Exit::before_payload(&err).code() {
+                125 => 128,
+                code => i32::from(code),
+            };
+            return self.ended(code);
+        }
+        Ok(())
+    }
+
+    /// The end for good: truth on disk, answers, then everything that nobody has to wait for.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        let id = self.record.id.clone();
+        let removing = self.record.host_config.auto_remove;
+        self.phase = Phase::Over;
+        self.status.state = if removing { State::Removing } else { State::Exited };
+        // A published port must be free when the command returns; the rest may take its time.
+        let ports = !self.record.network.ports.is_empty();
+        if ports {
+            let _ = tools::network_down(&id);
+        }
+        self.status.network = None;
+        self.publish();
+        if removing {
+            names::release(&self.store, &self.record.name, &id);
+        } else {
+            let mut kept = self.status.clone();
+            kept.owner = None;
+            let _ = self.store.save_kept(&id, &kept);
+        }
+        self.tell_exit();
+        self.delete();
+        if !ports && !removing {
+            let _ = tools::network_down(&id);
+        }
+        if removing {
+            let _lock = self.store.lock(&id)?;
+            // Where this fails the next command finds a container with a dead owner, and repeats it.
+            remove::everything(&self.store, &self.record, true)?;
+        } else {
+            let _ = tools::unmount(&self.store.bundle(&id));
+            let _ = std::fs::remove_dir_all(self.store.live(&id));
+        }
+        Ok(())
+    }
+
+    fn delete(&self) {
+        let _ = tools::run(tools::runtime(&self.store, &self.record).args([
+            "delete",
+            "--force",
+            &self.record.id,
+        ]));
+    }
+
+    /// Whether the kernel killed something in the container's memory cgroup.
+    fn oom_killed(&self) -> bool {
+        let path = crate::spec::cgroups_path(&self.record);
+        let (file, key) = if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+            (format!("/sys/fs/cgroup{path}/memory.events"), "oom_kill ")
+        } else {
+            (format!("/sys/fs/cgroup/memory{path}/memory.oom_control"), "oom_kill ")
+        };
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let count = text.lines().find_map(|line| line.strip_prefix(key));
+        count.is_some_and(|count| count.trim() != "0")
+    }
+}

@@ -1,0 +1,183 @@
+//! The payload starts: pipes or a terminal, one execution of the runtime.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use contracts::container::{State, now};
+use contracts::fault::{Fault, Kind};
+use contracts::process::Process;
+use nix::fcntl::OFlag;
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use nix::unistd::pipe2;
+
+use super::{ADOPTED, Phase, Supervisor};
+use crate::events;
+use crate::tools;
+
+/// Where a runtime connects to give the terminal's master end.
+struct Console {
+    listener: UnixListener,
+    path: PathBuf,
+    _dir: Option<File>,
+}
+
+impl Supervisor {
+    /// Starts the payload; returns when it runs.
+    pub(super) fn launch(&mut self) -> Result<()> {
+        let id = self.record.id.clone();
+        let live = self.store.live(&id);
+        let mut command = tools::runtime(&self.store, &self.record);
+        let runtime_log = live.join("runtime.log");
+        let _ = fs::remove_file(&runtime_log);
+        command.arg("--log").arg(&runtime_log).args(["--log-format", "json", "run", "--detach", "--bundle"]);
+        command.arg(self.store.bundle(&id)).arg("--pid-file").arg(live.join("pid"));
+        let console = if self.record.config.tty { Some(Console::listen(&live)?) } else { None };
+        if let Some(console) = &console {
+            command.arg("--console-socket").arg(&console.path);
+        }
+        command.arg(&id);
+        let stderr = self.streams.prepare(&mut command, &self.record)?;
+        self.run_runtime(&mut command, stderr, &runtime_log)?;
+        if let Some(console) = console {
+            self.streams.terminal = Some(console.receive()?);
+        }
+        let pid: i32 = fs::read_to_string(live.join("pid"))
+            .context("read the pid that the runtime wrote")?
+            .trim()
+            .parse()
+            .context("read the pid that the runtime wrote")?;
+        self.payload = Some(sys::pidfd::open(pid).context("open the payload")?);
+        self.status.process = Some(Process::of(pid).context("look at the payload")?);
+        self.began()?;
+        events::container(&self.store, &self.record, "start", &[]);
+        Ok(())
+    }
+
+    fn began(&mut self) -> Result<()> {
+        self.status.version = 1;
+        self.status.state = State::Running;
+        self.status.started_at = now();
+        self.status.finished_at =
+            if self.status.finished_at.is_empty() { String::new() } else { self.status.finished_at.clone() };
+        self.status.error = String::new();
+        self.status.exit_code = 0;
+        self.status.oom_killed = false;
+        self.started = Instant::now();
+        self.phase = Phase::Running;
+        self.stopping = false;
+        self.kill_at = None;
+        self.streams.watch(&self.epoll)?;
+        self.health_began();
+        self.store.save_live(&self.record.id, &self.status)
+    }
+
+    fn run_runtime(&self, command: &mut Command, stderr: Option<OwnedFd>, log: &Path) -> Result<()> {
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("execute the runtime {}", self.record.runtime.display()))?;
+        // Our ends of the payload's pipes close with the command.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let status = child.wait().context("wait for the runtime")?;
+        if status.success() {
+            return Ok(());
+        }
+        let said = stderr.map(read_what_is_there).unwrap_or_default();
+        let message = logged_error(log).or_else(|| last_line(&said)).unwrap_or_else(|| status.to_string());
+        Err(classify(&message, status.code()))
+    }
+
+    /// Takes over a payload whose supervisor was killed: it still writes into the pipes, which its own descriptors
+    /// lead to.
+    pub(super) fn adopt(&mut self) -> Result<()> {
+        let Some(process) = self.status.process else { bail!("nothing to adopt") };
+        let Some(pidfd) = process.open().context("open the payload")? else { bail!("the payload has ended") };
+        self.epoll.add(&pidfd, EpollEvent::new(EpollFlags::EPOLLIN, ADOPTED))?;
+        self.payload = Some(pidfd);
+        self.streams.adopt(process.pid, &self.record);
+        self.streams.watch(&self.epoll)?;
+        self.phase = Phase::Running;
+        self.publish();
+        Ok(())
+    }
+}
+
+impl Console {
+    fn listen(live: &Path) -> Result<Self> {
+        let direct = live.join("console");
+        let _ = fs::remove_file(&direct);
+        // Where the path would not fit a socket address, it goes through our descriptor of the directory.
+        let (path, dir) = if direct.as_os_str().len() < 100 {
+            (direct, None)
+        } else {
+            let dir = File::open(live).context("open the state directory")?;
+            (PathBuf::from(format!("/proc/{}/fd/{}/console", std::process::id(), dir.as_raw_fd())), Some(dir))
+        };
+        let listener = UnixListener::bind(&path).context("listen for the terminal")?;
+        Ok(Self { listener, path, _dir: dir })
+    }
+
+    /// The runtime has ended well, so the terminal is in the socket already.
+    fn receive(self) -> Result<OwnedFd> {
+        self.listener.set_nonblocking(true)?;
+        let (socket, _) = self.listener.accept().context("receive the terminal: the runtime sent none")?;
+        let (_, fd) = sys::pass_fd::receive(socket.as_fd(), &mut [0; 512]).context("receive the terminal")?;
+        let _ = fs::remove_file(&self.path);
+        fd.context("receive the terminal: the runtime sent none")
+    }
+}
+
+/// An empty pipe whose write end can also be read: a payload that outlives us is not killed by SIGPIPE.
+pub(super) fn output_pipe() -> Result<(OwnedFd, File)> {
+    let (read, write) = pipe2(OFlag::O_CLOEXEC).context("make a pipe")?;
+    let path = format!("/proc/self/fd/{}", write.as_raw_fd());
+    let both = File::options().read(true).write(true).open(path).context("open a pipe both ways")?;
+    Ok((read, both))
+}
+
+fn read_what_is_there(fd: OwnedFd) -> Vec<u8> {
+    let mut said = vec![0; 64 << 10];
+    let mut file = File::from(fd);
+    let length = file.read(&mut said).unwrap_or(0);
+    said.truncate(length);
+    said
+}
+
+/// The last error of the runtime's JSON log.
+pub fn logged_error(log: &Path) -> Option<String> {
+    let text = fs::read_to_string(log).ok()?;
+    let errors = text.lines().rev().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let mut errors = errors.filter(|entry| matches!(entry["level"].as_str(), Some("error" | "fatal")));
+    errors.find_map(|entry| entry["msg"].as_str().map(str::to_owned))
+}
+
+fn last_line(said: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(said);
+    text.lines().map(str::trim).rfind(|line| !line.is_empty()).map(str::to_owned)
+}
+
+/// 126 and 127 where the runtime says so by its code, or by words as runc and crun do.
+pub fn classify(message: &str, code: Option<i32>) -> anyhow::Error {
+    let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    let kind = match code {
+        Some(127) => Some(Kind::CommandNotFound),
+        Some(126) => Some(Kind::CommandNotExecutable),
+        _ if has(&["executable file not found", "executable file `"]) => Some(Kind::CommandNotFound),
+        _ if has(&["exec: "]) && has(&["no such file or directory"]) => Some(Kind::CommandNotFound),
+        _ if has(&["exec: ", "exec `"])
+            && has(&["permission denied", "Permission denied", "is a directory"]) =>
+        {
+            Some(Kind::CommandNotExecutable)
+        }
+        _ => None,
+    };
+    match kind {
+        Some(kind) => Fault::new(kind, message).into(),
+        None => anyhow::Error::msg(message.to_owned()),
+    }
+}
