@@ -19,6 +19,7 @@ mod oom;
 mod remove;
 mod resources;
 pub mod stats;
+mod systemd;
 mod v1;
 mod v2;
 
@@ -158,6 +159,9 @@ impl Location {
     pub fn update(&self, resources: &LinuxResources) -> Result<()> {
         let dirs = self.open()?;
         resources::check_usage(&dirs, resources)?;
+        if let Some(unit) = &self.unit {
+            systemd::update(unit, resources)?;
+        }
         resources::apply(&dirs, resources)
     }
 
@@ -166,7 +170,7 @@ impl Location {
     /// # Errors
     /// One is missing.
     pub fn cgroup(&self) -> Result<Cgroup> {
-        Ok(Cgroup { dirs: self.open()?, location: self.clone() })
+        Ok(Cgroup { dirs: self.open()?, location: self.clone(), _placeholder: None })
     }
 
     fn open(&self) -> Result<Vec<Dir>> {
@@ -179,6 +183,8 @@ impl Location {
 pub struct Cgroup {
     dirs: Vec<Dir>,
     location: Location,
+    /// Keeps a systemd scope alive until the container's process is in.
+    _placeholder: Option<systemd::Placeholder>,
 }
 
 impl Cgroup {
@@ -188,15 +194,24 @@ impl Cgroup {
     /// It exists and has processes, it may not be made, or a limit cannot be set. Nothing new is left then.
     pub fn create(request: &Request<'_>) -> Result<Self> {
         let layout = layout::Layout::find()?;
-        let relative = layout.relative_path(request.path, request.id)?;
-        let made = match &layout {
-            layout::Layout::V1(hierarchies) => v1::create(hierarchies, &relative, request),
-            layout::Layout::V2(root) => v2::create(root, &relative, request),
+        let ((dirs, location), placeholder) = match &layout {
+            layout::Layout::V2(root) if request.systemd => {
+                let (dirs, location, placeholder) = systemd::create(root, request)?;
+                ((dirs, location), placeholder)
+            }
+            layout::Layout::V1(_) if request.systemd => {
+                fault!(Unsupported, "--systemd-cgroup: needs cgroup v2, this machine has v1");
+            }
+            layout::Layout::V1(hierarchies) => {
+                (v1::create(hierarchies, &layout.relative_path(request.path, request.id)?, request)?, None)
+            }
+            layout::Layout::V2(root) => {
+                (v2::create(root, &layout.relative_path(request.path, request.id)?, request)?, None)
+            }
         };
-        let (dirs, location) = made?;
-        let cgroup = Self { dirs, location };
+        let cgroup = Self { dirs, location, _placeholder: placeholder };
         if let Err(err) = cgroup.limit(request) {
-            let _ = remove::remove(&cgroup.location);
+            let _ = cgroup.location.remove();
             return Err(err);
         }
         Ok(cgroup)

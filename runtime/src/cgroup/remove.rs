@@ -67,6 +67,8 @@ impl Location {
     /// # Errors
     /// One is still in use after three seconds.
     pub fn remove(&self) -> Result<()> {
-        remove(self)
+        // systemd may have removed the directory itself, and only it can forget the unit.
+        let stopped = self.unit.as_deref().map_or(Ok(()), super::systemd::stop);
+        remove(self).and(stopped)
     }
 }
