@@ -1,0 +1,35 @@
+//! The cases, one file per feature.
+
+mod capabilities;
+mod cgroups;
+mod devices;
+mod evil;
+mod exec;
+mod expect;
+mod hooks;
+mod lifecycle;
+mod mounts;
+mod namespaces;
+mod process;
+mod seccomp;
+mod state;
+mod terminal;
+
+use crate::case::Case;
+
+/// All of them.
+pub const ALL: &[&[Case]] = &[
+    process::CASES,
+    capabilities::CASES,
+    mounts::CASES,
+    namespaces::CASES,
+    devices::CASES,
+    cgroups::CASES,
+    seccomp::CASES,
+    hooks::CASES,
+    terminal::CASES,
+    state::CASES,
+    lifecycle::CASES,
+    exec::CASES,
+    evil::CASES,
+];

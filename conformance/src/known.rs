@@ -1,0 +1,62 @@
+//! Where runtimes are known to differ from a case, and why that is accepted.
+//!
+//! A case that fails on runc or crun and is not listed here is a bug of the case. Ours has no entries.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::tool::Tool;
+
+/// Runtime (first word of `--version`), case, explanation. Seen with Debian 12's runc 1.1.5 and crun 1.8.1.
+const DIFFERENCES: &[(&str, &str, &str)] = &[
+    ("runc", "process/rlimit-twice", "runc 1.1 takes a rlimit listed twice"),
+    ("runc", "process/io-priority", "ioPriority came with runc 1.2"),
+    ("runc", "process/scheduler", "scheduler came with runc 1.2"),
+    ("runc", "namespaces/time-offsets", "time namespaces came with runc 1.2"),
+    ("runc", "hostname/domain", "domainname came with runc 1.2"),
+    ("runc", "personality/linux32", "personality came with runc 1.2"),
+    (
+        "runc",
+        "hooks/state",
+        "runc up to 1.4 runs poststart hooks at the end of create, with the status created",
+    ),
+    ("runc", "hooks/poststart", "runc up to 1.4 runs poststart hooks at the end of create"),
+    ("runc", "exec/user-numbers", "runc 1.1 takes a uid beyond 32 bits"),
+    ("runc", "evil/config-broken", "runc 1.1 panics on a config.json that is null"),
+    ("runc", "evil/config-version", "runc 1.1 takes an empty ociVersion"),
+    ("runc", "evil/dev-is-a-symlink", "CVE-2026-41579"),
+    ("crun", "process/args-not-executable", "crun 1.8 does not name the program it cannot execute"),
+    ("crun", "process/cwd-relative", "crun takes a relative cwd"),
+    ("crun", "process/rlimit-twice", "crun 1.8 takes a rlimit listed twice"),
+    ("crun", "process/io-priority", "ioPriority came with crun 1.8.3"),
+    ("crun", "process/scheduler", "scheduler came with crun 1.8.5"),
+    ("crun", "mounts/propagation", "crun 1.8 makes the mounts it was asked to share private"),
+    ("crun", "namespaces/duplicate", "crun takes a namespace listed twice"),
+    ("crun", "namespaces/time-offsets", "crun 1.8 fails to write the offsets on this kernel"),
+    ("crun", "devices/unknown-type", "crun takes every type it does not know for a file"),
+    ("crun", "cgroups/pids-unlimited", "crun 1.8 writes -1 to pids.max"),
+    ("crun", "hooks/state", "crun tells createRuntime hooks the status created"),
+    ("crun", "hooks/relative-path", "crun takes a relative path of a hook"),
+    ("crun", "lifecycle/kill-bad-signal", "crun takes an unknown signal name for signal 0"),
+    ("crun", "exec/env", "crun 1.8 drops the container's environment for exec --env"),
+    ("crun", "exec/user-numbers", "CVE-2026-30892 and its like: numbers are not checked"),
+    ("crun", "evil/config-wrong-types", "crun ignores some values of the wrong type"),
+    ("crun", "evil/ids", "crun 1.8 takes an absolute path as an id"),
+    ("crun", "evil/dev-is-a-symlink", "CVE-2026-47766"),
+];
+
+/// Which runtime a tool is: the first word it says of itself.
+///
+/// # Errors
+/// It cannot be started.
+pub fn kind(tool: &Tool, dir: &Path) -> Result<String> {
+    let version = tool.run(dir, "version", &["--version"], None)?.ok()?;
+    Ok(version.stdout.split_whitespace().next().unwrap_or_default().to_owned())
+}
+
+/// Why `case` is known to fail with that runtime.
+#[must_use]
+pub fn difference(kind: &str, case: &str) -> Option<&'static str> {
+    DIFFERENCES.iter().find(|(tool, name, _)| *tool == kind && *name == case).map(|&(.., why)| why)
+}
