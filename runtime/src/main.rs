@@ -1,14 +1,66 @@
 //! An OCI container runtime with the command line of runc.
+//!
+//! On disk it owns `ROOT/<id>/` (see `container`) and the container's cgroups; it executes hooks, and
+//! newuidmap/newgidmap where it has no privileges. Exit codes: docs/exit-codes.md; `run` and `exec` end with the
+//! program's own code, or 125 to 127 where it could not be started.
 
 mod cgroup;
 mod cli;
+mod cmd;
+mod console;
+mod container;
+mod hooks;
+mod init;
+mod lifecycle;
+mod log;
+mod namespace;
+mod own_exe;
+mod rootfs;
 mod seccomp;
+mod security;
+mod spec;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Parser as _;
+use contracts::exit::Exit;
+use contracts::fault;
+use contracts::report;
+
+use cli::{Cli, Verb};
 
 fn main() -> ExitCode {
-    let _cli = cli::Cli::parse();
-    ExitCode::FAILURE
+    let cli = Cli::parse();
+    let result = prepare(&cli).and_then(|()| dispatch(&cli));
+    if let Err(err) = &result {
+        log::error(&report::one_line(err));
+    }
+    match cli.verb {
+        Verb::Run(_) | Verb::Exec(_) => report::finish_payload("runtime", result),
+        _ => report::finish("runtime", result),
+    }
+}
+
+fn prepare(cli: &Cli) -> Result<()> {
+    log::open(cli.global.log.as_deref(), cli.global.log_format, cli.global.debug)?;
+    if cli.global.systemd_cgroup {
+        fault!(Unsupported, "--systemd-cgroup: cgroups through systemd are not supported yet");
+    }
+    Ok(())
+}
+
+fn dispatch(cli: &Cli) -> Result<Exit> {
+    let context = cmd::Context::new(&cli.global);
+    match &cli.verb {
+        Verb::Create(flags) => cmd::create::run(&context, flags),
+        Verb::Start(flags) => cmd::start::run(&context, flags),
+        Verb::Run(flags) => cmd::run::run(&context, flags),
+        Verb::Exec(flags) => cmd::exec::run(&context, flags),
+        Verb::State(flags) => cmd::state::run(&context, flags),
+        Verb::List(flags) => cmd::list::run(&context, flags),
+        Verb::Kill(flags) => cmd::kill::run(&context, flags),
+        Verb::Delete(flags) => cmd::delete::run(&context, flags),
+        Verb::Spec(flags) => cmd::spec::run(flags),
+    }
 }

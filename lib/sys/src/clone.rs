@@ -150,13 +150,16 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Takes over an inherited descriptor, if it is open.
+/// Whether a descriptor of this number is open.
 #[must_use]
-pub fn inherited_fd(number: RawFd) -> Option<OwnedFd> {
-    // SAFETY: F_GETFD only asks whether the number is open.
-    if unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
-        return None;
-    }
-    // SAFETY: it is open, and the caller names a number that was inherited for this purpose and has no other owner.
-    Some(unsafe { OwnedFd::from_raw_fd(number) })
+pub fn is_open(number: RawFd) -> bool {
+    // SAFETY: F_GETFD only asks.
+    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+}
+
+/// Closes a descriptor that a new copy of this process must not keep and whose owner will never run there again
+/// (the copy ends by `execve(2)` or `_exit(2)`).
+pub fn forget_fd(number: RawFd) {
+    // SAFETY: the owner in this copy of the process neither uses nor drops it, as documented.
+    unsafe { libc::close(number) };
 }

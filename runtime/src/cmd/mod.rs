@@ -1,0 +1,40 @@
+//! One file per verb.
+
+pub mod create;
+pub mod delete;
+pub mod exec;
+pub mod kill;
+pub mod list;
+pub mod run;
+pub mod spec;
+pub mod start;
+pub mod state;
+
+use std::path::PathBuf;
+
+use crate::cli::{Global, Rootless};
+
+/// What all verbs need of the global flags.
+#[derive(Debug)]
+pub struct Context {
+    /// `--root`.
+    pub root: PathBuf,
+    /// `--rootless`.
+    pub rootless: bool,
+    /// `--systemd-cgroup`.
+    pub systemd: bool,
+}
+
+impl Context {
+    /// From the flags.
+    #[must_use]
+    pub fn new(global: &Global) -> Self {
+        let root = global.root.clone().unwrap_or_else(|| contracts::paths::Paths::from_env().runtime());
+        let rootless = match global.rootless {
+            Rootless::Auto => !nix::unistd::geteuid().is_root(),
+            Rootless::True => true,
+            Rootless::False => false,
+        };
+        Self { root, rootless, systemd: global.systemd_cgroup }
+    }
+}

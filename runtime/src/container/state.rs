@@ -1,0 +1,45 @@
+//! state.json: all that later commands need, so that none reads config.json again (a change of which, as the
+//! specification says, has no effect once the container is created).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use contracts::process::Process;
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::Location;
+use crate::spec;
+use crate::spec::document::Hooks;
+
+/// The file.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct State {
+    /// Version of this format: 1.
+    pub version: u32,
+    /// The container's id.
+    pub id: String,
+    /// `ociVersion` of config.json.
+    pub oci_version: String,
+    /// The first process; `None` while it is being created.
+    pub init: Option<Process>,
+    /// The bundle's absolute path.
+    pub bundle: PathBuf,
+    /// The root file system's absolute path.
+    pub rootfs: PathBuf,
+    /// When, in RFC 3339.
+    pub created: String,
+    /// Who, as a user id.
+    pub owner: u32,
+    /// Copied from config.json.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// Its cgroup.
+    pub cgroup: Option<Location>,
+    /// `CLONE_NEW…` flags of the namespaces that it does not share with the runtime.
+    pub namespaces: i32,
+    /// `process` of config.json, the model for `exec`.
+    pub process: spec::process::Process,
+    /// Hooks that are still to come.
+    #[serde(default)]
+    pub hooks: Hooks,
+}

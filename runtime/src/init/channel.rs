@@ -1,0 +1,198 @@
+//! What the runtime and the container's new process say to each other, one message per packet.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use anyhow::{Context as _, Result, bail};
+use contracts::fault::{Fault, Kind};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+
+/// The longest packet, tag included.
+const LONGEST: usize = 32 << 10;
+
+/// From the new process to the runtime.
+#[derive(Debug)]
+pub enum Report {
+    /// The pid of a process made on the runtime's behalf, in the runtime's namespace.
+    Cloned(i32),
+    /// The namespaces are there and filled: time for the hooks on the runtime's side. Waits for an answer.
+    Hooks,
+    /// The master end of the terminal.
+    Terminal(OwnedFd),
+    /// The descriptor by which a seccomp agent listens. Waits for an answer.
+    Listener(OwnedFd),
+    /// All is ready. Waits for an answer before the program is executed.
+    Ready,
+    /// It failed, and is gone.
+    Failed(anyhow::Error),
+    /// It closed its end: the program has been executed, or the process died without a word.
+    Closed,
+}
+
+/// The runtime's end.
+#[derive(Debug)]
+pub struct RuntimeEnd(OwnedFd);
+
+/// The new process's end.
+#[derive(Debug)]
+pub struct ProcessEnd(OwnedFd);
+
+/// Makes both ends.
+///
+/// # Errors
+/// None in practice.
+pub fn pair() -> Result<(RuntimeEnd, ProcessEnd)> {
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+        .context("make a socket pair")?;
+    Ok((RuntimeEnd(ours), ProcessEnd(theirs)))
+}
+
+impl RuntimeEnd {
+    /// Waits for the next report.
+    ///
+    /// # Errors
+    /// A packet that makes no sense.
+    pub fn receive(&self) -> Result<Report> {
+        let mut buffer = vec![0; LONGEST];
+        let (length, fd) = match sys::pass_fd::receive(&self.0, &mut buffer) {
+            Err(err) if err.kind() == io::ErrorKind::ConnectionReset => return Ok(Report::Closed),
+            other => other.context("read from the container's process")?,
+        };
+        let Some((&tag, body)) = buffer[..length].split_first() else { return Ok(Report::Closed) };
+        Ok(match (tag, fd) {
+            (b'P', _) => Report::Cloned(i32::from_ne_bytes(body.try_into().context("wrong packet")?)),
+            (b'H', _) => Report::Hooks,
+            (b'T', Some(fd)) => Report::Terminal(fd),
+            (b'L', Some(fd)) => Report::Listener(fd),
+            (b'R', _) => Report::Ready,
+            (b'E', _) => Report::Failed(decode(body)),
+            _ => bail!("the container's process sent a wrong packet"),
+        })
+    }
+
+    /// Lets the process go on.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn proceed(&self) -> Result<()> {
+        transmit(&self.0, b"G").context("the container's process has ended early")
+    }
+}
+
+impl ProcessEnd {
+    /// Reports, and waits until the runtime says to go on.
+    ///
+    /// # Errors
+    /// The runtime is gone, or could not do its part.
+    pub fn ask(&self, report: &Report) -> Result<()> {
+        self.tell(report)?;
+        self.wait()
+    }
+
+    /// Waits until the runtime says to go on.
+    ///
+    /// # Errors
+    /// The runtime is gone.
+    pub fn wait(&self) -> Result<()> {
+        let mut answer = [0; 1];
+        let (length, _) = sys::pass_fd::receive(&self.0, &mut answer).context("wait for the runtime")?;
+        if length == 0 {
+            bail!("the runtime is gone");
+        }
+        Ok(())
+    }
+
+    /// Reports.
+    ///
+    /// # Errors
+    /// The runtime is gone.
+    pub fn tell(&self, report: &Report) -> Result<()> {
+        let with_fd = |tag: &[u8], fd: BorrowedFd<'_>| sys::pass_fd::send(&self.0, tag, fd);
+        match report {
+            Report::Cloned(pid) => {
+                let mut packet = vec![b'P'];
+                packet.extend(pid.to_ne_bytes());
+                transmit(&self.0, &packet)
+            }
+            Report::Hooks => transmit(&self.0, b"H"),
+            Report::Terminal(fd) => with_fd(b"T", fd.as_fd()),
+            Report::Listener(fd) => with_fd(b"L", fd.as_fd()),
+            Report::Ready => transmit(&self.0, b"R"),
+            Report::Failed(err) => {
+                let mut packet = vec![b'E'];
+                packet.extend(encode(err));
+                transmit(&self.0, &packet)
+            }
+            Report::Closed => Ok(()),
+        }
+        .context("tell the runtime")
+    }
+}
+
+fn transmit(socket: impl AsFd, packet: &[u8]) -> io::Result<()> {
+    let socket = std::os::fd::AsRawFd::as_raw_fd(&socket.as_fd());
+    send(socket, packet, MsgFlags::MSG_NOSIGNAL)?;
+    Ok(())
+}
+
+const KINDS: [Kind; 10] = [
+    Kind::NotFound,
+    Kind::Exists,
+    Kind::WrongState,
+    Kind::Busy,
+    Kind::Usage,
+    Kind::Unsupported,
+    Kind::Denied,
+    Kind::Remote,
+    Kind::CommandNotFound,
+    Kind::CommandNotExecutable,
+];
+
+/// An error as bytes: its kind, then its one line.
+#[must_use]
+pub fn encode(err: &anyhow::Error) -> Vec<u8> {
+    let kind = Kind::of(err).and_then(|kind| KINDS.iter().position(|known| *known == kind));
+    let mut bytes = vec![kind.and_then(|index| u8::try_from(index).ok()).unwrap_or(u8::MAX)];
+    bytes.extend(contracts::report::one_line(err).bytes().take(LONGEST - 2));
+    bytes
+}
+
+/// The error that [`encode`] wrote.
+#[must_use]
+pub fn decode(bytes: &[u8]) -> anyhow::Error {
+    let Some((&kind, text)) = bytes.split_first() else {
+        return anyhow::anyhow!("the container's process failed");
+    };
+    let text = String::from_utf8_lossy(text).into_owned();
+    match KINDS.get(usize::from(kind)) {
+        Some(&kind) => Fault::new(kind, text).into(),
+        None => anyhow::anyhow!(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_keep_kind_and_text() {
+        let err: anyhow::Error = Fault::new(Kind::CommandNotFound, "exec: \"x\"").into();
+        let back = decode(&encode(&err.context("start")));
+        assert_eq!(
+            (Kind::of(&back), back.to_string().as_str()),
+            (Some(Kind::CommandNotFound), "start: exec: \"x\"")
+        );
+        assert_eq!(decode(&encode(&anyhow::anyhow!("plain"))).to_string(), "plain");
+        assert_eq!(Kind::of(&decode(&[])), None);
+    }
+
+    #[test]
+    fn a_dead_end_is_an_error_not_a_signal() {
+        let (runtime, process) = pair().unwrap();
+        process.tell(&Report::Ready).unwrap();
+        assert!(matches!(runtime.receive().unwrap(), Report::Ready));
+        drop(process);
+        assert!(matches!(runtime.receive().unwrap(), Report::Closed));
+        assert!(runtime.proceed().is_err());
+    }
+}

@@ -1,0 +1,233 @@
+//! The first process of a container, from `clone3(2)` to its program.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use nix::libc;
+use nix::sys::stat::{Mode, umask};
+use sys::clone::{CLONE_NEWTIME, CloneOptions, Cloned};
+use sys::path::Root;
+
+use super::channel::{ProcessEnd, Report};
+use super::steps::{self, Last};
+use super::wait::Waiting;
+use crate::cgroup::{self, Location};
+use crate::container::state::State;
+use crate::container::status::Status;
+use crate::container::view;
+use crate::namespace::{Namespaces, time};
+use crate::rootfs::devices::Source;
+use crate::rootfs::mount::Planned;
+use crate::rootfs::options::Propagation;
+use crate::rootfs::protect::Cover;
+use crate::rootfs::{cgroupfs, devices, pivot, propagation, protect};
+use crate::security::procfs::Procfs;
+use crate::security::{identity, scheduling};
+use crate::spec::check::sysctl_path;
+use crate::spec::document::Document;
+use crate::{hooks, seccomp};
+
+/// All that the runtime prepared for the new process.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// config.json.
+    pub document: &'a Document,
+    /// The state, for hooks.
+    pub state: &'a State,
+    /// Namespaces to make and join.
+    pub namespaces: &'a Namespaces,
+    /// `mounts` with options read.
+    pub mounts: &'a [Planned<'a>],
+    /// The root file system's path, and its tree where the runtime had to open it.
+    pub rootfs: (&'a Path, Option<OwnedFd>),
+    /// `linux.rootfsPropagation`.
+    pub propagation: Propagation,
+    /// System call filter.
+    pub filter: Option<&'a seccomp::Program>,
+    /// The cgroup, and the `tasks` files of version 1 to join by.
+    pub cgroup: (&'a Location, &'a [OwnedFd]),
+    /// The trusted procfs.
+    pub proc: &'a Procfs,
+    /// Wait for `runtime start`.
+    pub waiting: Option<Waiting>,
+    /// `--no-pivot`.
+    pub no_pivot: bool,
+    /// Not `--no-new-keyring`.
+    pub new_keyring: bool,
+    /// `--preserve-fds`.
+    pub preserve_fds: u32,
+}
+
+/// Runs the new process; ends it where it cannot become its program, after telling the runtime.
+pub fn run(mut plan: Plan<'_>, channel: &ProcessEnd) -> ! {
+    // Taken out so that it can still answer when the rest has failed.
+    let mut waiting = plan.waiting.take();
+    let Err(err) = become_container(plan, channel, waiting.as_mut());
+    let report = Report::Failed(err.context("container init"));
+    if channel.tell(&report).is_err()
+        && let (Some(waiting), Report::Failed(err)) = (&mut waiting, &report)
+    {
+        // `create` has ended long ago, and `start` is listening.
+        waiting.answer(err);
+    }
+    sys::clone::exit_now(1)
+}
+
+fn become_container(
+    plan: Plan<'_>,
+    channel: &ProcessEnd,
+    waiting: Option<&mut Waiting>,
+) -> Result<Infallible> {
+    if plan.namespaces.joins(libc::CLONE_NEWUSER) || plan.namespaces.joins(libc::CLONE_NEWPID) {
+        join_and_clone(plan.namespaces, channel)?;
+    }
+    if plan.namespaces.has(libc::CLONE_NEWUSER) || !nix::unistd::geteuid().is_root() {
+        // Until the maps are written this process is nobody.
+        channel.wait()?;
+    }
+    // Neighbours in a joined PID namespace must not look into a process that still has the host's files open
+    // (CVE-2016-9962).
+    nix::sys::prctl::set_dumpable(false).context("become undumpable")?;
+    steps::new_session();
+    enter_namespaces(&plan)?;
+    if plan.new_keyring {
+        match sys::keyring::join_new_session(&format!("_ses.{}", plan.state.id)) {
+            Err(err) if err.raw_os_error() != Some(libc::ENOSYS) => {
+                return Err(err).context("make a session keyring");
+            }
+            _ => {}
+        }
+    }
+    set_names(plan.document)?;
+    let mut null = Cover::null()?;
+    let old_root = build_root(&plan)?;
+    if plan.document.hooks.prestart.len() + plan.document.hooks.create_runtime.len() > 0
+        || !plan.document.linux.net_devices.is_empty()
+    {
+        channel.ask(&Report::Hooks)?;
+    }
+    run_hooks(&plan, "createContainer", Status::Creating)?;
+    let root = if plan.no_pivot { pivot::move_over(&old_root) } else { pivot::enter(&old_root) };
+    let root = Root::from(root?);
+    drop(old_root);
+
+    let process = plan.document.process.as_ref().context("process is missing")?;
+    let last =
+        Last { process, filter: plan.filter, proc: plan.proc, channel, preserve_fds: plan.preserve_fds };
+    steps::standard_streams(&last, &root, true)?;
+    finish_root(&plan, &root, &mut null)?;
+    if let Some(personality) = &plan.document.linux.personality {
+        scheduling::set_personality(personality)?;
+    }
+    if let Some(policy) = &plan.document.linux.memory_policy {
+        scheduling::set_memory_policy(policy)?;
+    }
+    steps::become_program(&last, &root, waiting, || run_hooks(&plan, "startContainer", Status::Created))
+}
+
+/// A PID namespace is joined by one's children only, and a user namespace must be joined before others are made in
+/// it: so this process joins them and makes a sibling, which goes on in its place.
+fn join_and_clone(namespaces: &Namespaces, channel: &ProcessEnd) -> Result<()> {
+    for joined in namespaces.joined.iter().filter(|joined| is_joined_first(joined.flag)) {
+        joined.enter()?;
+    }
+    let options = CloneOptions { namespaces: namespaces.at_clone(), cgroup: None, sibling: true };
+    match sys::clone::clone(options).context("make the container's process")? {
+        Cloned::Child => Ok(()),
+        Cloned::Parent { pid, .. } => {
+            channel.tell(&Report::Cloned(pid))?;
+            sys::clone::exit_now(0)
+        }
+    }
+}
+
+const fn is_joined_first(flag: i32) -> bool {
+    flag == libc::CLONE_NEWUSER || flag == libc::CLONE_NEWPID
+}
+
+fn enter_namespaces(plan: &Plan<'_>) -> Result<()> {
+    let namespaces = plan.namespaces;
+    // While still in the host's cgroup namespace and with the host's rights.
+    cgroup::join(plan.cgroup.1).context("join the container's cgroup")?;
+    for joined in namespaces.joined.iter().filter(|joined| !is_joined_first(joined.flag)) {
+        joined.enter()?;
+    }
+    if namespaces.has(libc::CLONE_NEWUSER) {
+        identity::become_namespace_root()?;
+    }
+    if namespaces.new & libc::CLONE_NEWCGROUP != 0 {
+        // Only now: the cgroup that we are in becomes the root of the namespace.
+        sys::namespace::unshare(libc::CLONE_NEWCGROUP).context("make a cgroup namespace")?;
+    }
+    if namespaces.new & CLONE_NEWTIME != 0 {
+        time::enter_new(&plan.document.linux.time_offsets)?;
+    }
+    if namespaces.new & libc::CLONE_NEWNET != 0 {
+        sys::link::loopback_up().context("bring the loopback interface up")?;
+    }
+    Ok(())
+}
+
+fn set_names(document: &Document) -> Result<()> {
+    if !document.hostname.is_empty() {
+        nix::unistd::sethostname(&document.hostname).context("set the hostname")?;
+    }
+    if !document.domainname.is_empty() {
+        sys::names::set_domain(&document.domainname).context("set the domain name")?;
+    }
+    Ok(())
+}
+
+/// The new root with all that is mounted over it, while the host's is still `/`.
+fn build_root(plan: &Plan<'_>) -> Result<Root> {
+    // Modes of what we make are meant as they are.
+    umask(Mode::empty());
+    let ready = plan.rootfs.1.as_ref().map(OwnedFd::try_clone).transpose()?;
+    let root = Root::from(propagation::isolate(plan.rootfs.0, plan.propagation, ready)?);
+    let own_cgroups = plan.namespaces.has(libc::CLONE_NEWCGROUP);
+    for planned in plan.mounts {
+        if !planned.options.bind && matches!(planned.mount.kind.as_str(), "cgroup" | "cgroup2") {
+            cgroupfs::mount(&root, planned, plan.cgroup.0, own_cgroups)?;
+        } else {
+            planned.perform(&root, &plan.document.linux.mount_label)?;
+        }
+    }
+    // A /dev that the caller mounted from elsewhere is the caller's to fill.
+    let foreign =
+        |planned: &Planned<'_>| planned.options.bind && planned.mount.destination == Path::new("/dev");
+    if !plan.mounts.iter().any(foreign) {
+        let source = if plan.namespaces.has(libc::CLONE_NEWUSER) { Source::Bind } else { Source::Make };
+        devices::fill(&root, &plan.document.linux.devices, source)?;
+    }
+    Ok(root)
+}
+
+/// What can only be done, or must be done last, inside the new root.
+fn finish_root(plan: &Plan<'_>, root: &Root, null: &mut Cover) -> Result<()> {
+    let linux = &plan.document.linux;
+    for (name, value) in &linux.sysctl {
+        let path = format!("sys/{}", sysctl_path(name));
+        plan.proc.write(&path, value).with_context(|| format!("set sysctl {name}"))?;
+    }
+    protect::make_read_only(root, &linux.readonly_paths)?;
+    protect::mask(root, &linux.masked_paths, null)?;
+    if !linux.rootfs_propagation.is_empty() {
+        propagation::set(root.as_fd(), plan.propagation).context("set linux.rootfsPropagation")?;
+    }
+    if plan.document.root.as_ref().is_some_and(|root| root.readonly) {
+        protect::make_root_read_only(root)?;
+    }
+    Ok(())
+}
+
+fn run_hooks(plan: &Plan<'_>, kind: &str, status: Status) -> Result<()> {
+    let all = &plan.document.hooks;
+    let hooks = if kind == "createContainer" { &all.create_container } else { &all.start_container };
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let pid = nix::unistd::getpid().as_raw();
+    hooks::run(kind, hooks, &view::for_hook(plan.state, status, pid))
+}

@@ -1,0 +1,147 @@
+//! Finding the program and becoming it.
+
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use contracts::fault;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::sys::stat::{SFlag, stat};
+use nix::unistd::{AccessFlags, execve, faccessat, getcwd};
+use sys::path::{Root, file_type};
+
+use crate::spec::process::Process;
+
+/// Where programs are looked for when the container's environment does not say.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What `execve(2)` takes, made ready beforehand.
+#[derive(Debug)]
+pub struct Program {
+    path: CString,
+    args: Vec<CString>,
+    env: Vec<CString>,
+}
+
+impl Program {
+    /// Finds the program of `process` in the file system and directory that this process is in, as its user.
+    ///
+    /// # Errors
+    /// Faults of kind `CommandNotFound` and `CommandNotExecutable`, in the words by which Docker and Podman tell
+    /// 127 from 126.
+    pub fn find(process: &Process, root: &Root) -> Result<Self> {
+        let args =
+            process.args.iter().map(|arg| CString::new(arg.as_str())).collect::<Result<Vec<_>, _>>()?;
+        let name = process.args.first().map_or("", String::as_str);
+        let path = look_up(name, path_variable(&process.env))?;
+        Ok(Self {
+            path: CString::new(path.as_os_str().as_bytes())?,
+            args,
+            env: environment(&process.env, process.user.uid, root)?,
+        })
+    }
+
+    /// Becomes the program.
+    ///
+    /// # Errors
+    /// As [`Self::find`], for what only the kernel can see: a wrong format, a missing interpreter.
+    pub fn execute(&self) -> Result<Infallible> {
+        let err = match execve(&self.path, &self.args, &self.env) {
+            Ok(never) => return Ok(never),
+            Err(err) => err,
+        };
+        let path = self.path.to_string_lossy();
+        match err {
+            Errno::ENOENT | Errno::ENOTDIR => {
+                fault!(CommandNotFound, "exec {path}: no such file or directory")
+            }
+            Errno::EACCES | Errno::EPERM => fault!(CommandNotExecutable, "exec {path}: permission denied"),
+            Errno::ENOEXEC => fault!(CommandNotExecutable, "exec {path}: exec format error"),
+            err => bail!("exec {path}: {}", err.desc()),
+        }
+    }
+}
+
+fn path_variable(env: &[String]) -> &str {
+    env.iter().rev().find_map(|line| line.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH)
+}
+
+fn look_up(name: &str, path: &str) -> Result<PathBuf> {
+    if name.contains('/') {
+        return match is_program(Path::new(name)) {
+            Ok(()) => Ok(name.into()),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => {
+                fault!(CommandNotFound, "exec: {name:?}: stat {name}: no such file or directory")
+            }
+            Err(Errno::EISDIR) => {
+                fault!(CommandNotExecutable, "exec: {name:?}: is a directory: permission denied")
+            }
+            Err(Errno::EACCES) => fault!(CommandNotExecutable, "exec: {name:?}: permission denied"),
+            Err(err) => bail!("exec: {name:?}: {}", err.desc()),
+        };
+    }
+    let mut denied = false;
+    for directory in path.split(':').filter(|_| !name.is_empty()) {
+        // An empty part of PATH is the current directory.
+        let directory = if directory.is_empty() { "." } else { directory };
+        let candidate = Path::new(directory).join(name);
+        match is_program(&candidate) {
+            Ok(()) => return Ok(candidate),
+            Err(Errno::EACCES) => denied = true,
+            Err(_) => {}
+        }
+    }
+    if denied {
+        fault!(CommandNotExecutable, "exec: {name:?}: permission denied");
+    }
+    fault!(CommandNotFound, "exec: {name:?}: executable file not found in $PATH")
+}
+
+fn is_program(path: &Path) -> Result<(), Errno> {
+    let kind = file_type(stat(path)?.st_mode);
+    if kind == SFlag::S_IFDIR {
+        return Err(Errno::EISDIR);
+    }
+    faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS)
+}
+
+/// The environment, with `HOME` from the container's own account file where it is not set.
+fn environment(env: &[String], uid: u32, root: &Root) -> Result<Vec<CString>> {
+    let mut lines = Vec::with_capacity(env.len() + 1);
+    let mut has_home = false;
+    for (index, line) in env.iter().enumerate() {
+        let name = line.split_once('=').map_or(line.as_str(), |(name, _)| name);
+        has_home |= name == "HOME" && line.len() > "HOME=".len();
+        // The last of two equal names wins.
+        let later = env[index + 1..]
+            .iter()
+            .any(|other| other.split_once('=').is_some_and(|(other, _)| other == name));
+        if !later {
+            lines.push(CString::new(line.as_str()).context("process.env")?);
+        }
+    }
+    if !has_home {
+        let home =
+            contracts::passwd::resolve(root, &uid.to_string()).map_or_else(|_| "/".into(), |user| user.home);
+        lines.retain(|line| line.as_bytes() != b"HOME=");
+        lines.push(CString::new(format!("HOME={home}")).context("home directory")?);
+    }
+    Ok(lines)
+}
+
+/// Enters the working directory, and makes sure that it is in the container: a `/proc/self/fd/N` of a descriptor that
+/// the runtime has open would be a way out (CVE-2024-21626).
+///
+/// # Errors
+/// It does not exist, or is outside.
+pub fn enter_directory(cwd: &Path) -> Result<()> {
+    nix::unistd::chdir(cwd).with_context(|| format!("chdir to cwd ({cwd:?}) set in config.json"))?;
+    // The kernel says ENOENT, or prefixes "(unreachable)", for what is not below the root.
+    match getcwd() {
+        Ok(path) if path.is_absolute() => Ok(()),
+        _ => bail!("cwd {:?} is outside of the container's mount namespace root", OsStr::new(cwd)),
+    }
+}

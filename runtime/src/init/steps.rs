@@ -1,0 +1,146 @@
+//! The last steps that `create` and `exec` share: session, terminal, identity, filter, program.
+
+use std::convert::Infallible;
+use std::os::fd::AsFd as _;
+
+use anyhow::{Context as _, Result};
+use nix::sys::stat::{Mode, fstat, umask};
+use nix::unistd::{Gid, Uid, fchown, setsid};
+use sys::path::Root;
+
+use super::channel::{ProcessEnd, Report};
+use super::program::{self, Program};
+use super::wait::Waiting;
+use crate::rootfs::console;
+use crate::seccomp;
+use crate::security::capabilities::{self, Masks, SYS_ADMIN};
+use crate::security::procfs::Procfs;
+use crate::security::{identity, labels, scheduling};
+use crate::spec::process::Process;
+
+/// What the last steps need.
+#[derive(Debug)]
+pub struct Last<'a> {
+    /// The process to become.
+    pub process: &'a Process,
+    /// Its system call filter.
+    pub filter: Option<&'a seccomp::Program>,
+    /// The trusted procfs.
+    pub proc: &'a Procfs,
+    /// The runtime.
+    pub channel: &'a ProcessEnd,
+    /// Descriptors from 3 on that stay open.
+    pub preserve_fds: u32,
+}
+
+/// Leaves the caller's session: its terminal's signals are not for the container.
+pub fn new_session() {
+    // Fails only for a process group leader, which a new process is not.
+    let _ = setsid();
+}
+
+/// Standard input and output: a new terminal, whose other end goes to the runtime, or what was inherited, which then
+/// becomes the user's.
+///
+/// # Errors
+/// No devpts in the container, or the runtime is gone.
+pub fn standard_streams(last: &Last<'_>, root: &Root, bind_console: bool) -> Result<()> {
+    let process = last.process;
+    if process.terminal != Some(true) {
+        return give_streams(process.user.uid);
+    }
+    let terminal = console::open(root, process.user.uid, process.console_size)?;
+    if bind_console {
+        console::bind(root, terminal.slave.as_fd())?;
+    }
+    last.channel.tell(&Report::Terminal(terminal.master))?;
+    console::take(terminal.slave.as_fd())
+}
+
+/// A user who is not root could not open `/dev/stdout` again if the pipe behind it belonged to root.
+fn give_streams(uid: u32) -> Result<()> {
+    if uid == 0 {
+        return Ok(());
+    }
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    for fd in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
+        let Ok(info) = fstat(fd) else { continue };
+        // Devices, such as /dev/null, and files are the host's; only pipes and sockets were made for us.
+        let kind = sys::path::file_type(info.st_mode);
+        let ours = matches!(kind, nix::sys::stat::SFlag::S_IFIFO | nix::sys::stat::SFlag::S_IFSOCK);
+        if ours && info.st_uid != uid {
+            // Not ours to give in a user namespace: then the user has to live with it.
+            let _ = fchown(fd, Some(Uid::from_raw(uid)), None::<Gid>);
+        }
+    }
+    Ok(())
+}
+
+/// From root with a set-up container to the program. `waiting` is how a created container waits for `start`;
+/// `before` runs just before the program.
+///
+/// # Errors
+/// Any; the caller reports it.
+pub fn become_program(
+    last: &Last<'_>,
+    root: &Root,
+    waiting: Option<&mut Waiting>,
+    before: impl FnOnce() -> Result<()>,
+) -> Result<Infallible> {
+    let process = last.process;
+    labels::apply(last.proc, &process.apparmor_profile, &process.selinux_label)?;
+    if let Some(scheduler) = &process.scheduler {
+        scheduling::set_scheduler(scheduler)?;
+    }
+    if let Some(priority) = &process.io_priority {
+        scheduling::set_io_priority(priority)?;
+    }
+    umask(Mode::from_bits_truncate(process.user.umask.unwrap_or(0o022)));
+    if process.no_new_privileges {
+        nix::sys::prctl::set_no_new_privs().context("set no_new_privs")?;
+    }
+    // A directory that only root may enter, and one that only the user may enter, both work.
+    let entered = program::enter_directory(&process.cwd);
+    let masks = match &process.capabilities {
+        Some(wanted) => Masks::read(wanted),
+        None => Masks::default(),
+    };
+    let masks = capabilities::prepare(masks)?;
+    identity::switch(last.proc, &process.user)?;
+    // Without no_new_privs the kernel lets only CAP_SYS_ADMIN install a filter.
+    let extra = if last.filter.is_some() && !process.no_new_privileges { SYS_ADMIN } else { 0 };
+    let own = sys::capability::get().context("read own capabilities")?.permitted;
+    capabilities::finish(masks, extra & own)?;
+    if entered.is_err() {
+        program::enter_directory(&process.cwd)?;
+    }
+    let program = Program::find(process, root)?;
+
+    let notifies = last.filter.filter(|filter| filter.listener.is_some());
+    if let Some(filter) = notifies {
+        // Its agent is the runtime's to introduce, so it cannot wait for `start`.
+        install(filter, last.channel)?;
+    }
+    last.channel.ask(&Report::Ready)?;
+    if let Some(waiting) = waiting {
+        waiting.wait()?;
+    }
+    before()?;
+    sys::clone::close_on_exec_from(3 + last.preserve_fds).context("mark descriptors to be closed")?;
+    sys::clone::default_signals().context("reset signals")?;
+    // As late as can be: from here on the profile has to allow what we do.
+    if let (Some(filter), None) = (last.filter, notifies) {
+        install(filter, last.channel)?;
+    }
+    if extra != 0 {
+        capabilities::finish(masks, 0)?;
+    }
+    program.execute()
+}
+
+fn install(filter: &seccomp::Program, channel: &ProcessEnd) -> Result<()> {
+    match filter.install().context("install the seccomp filter")? {
+        Some(listener) => channel.ask(&Report::Listener(listener)),
+        None => Ok(()),
+    }
+}

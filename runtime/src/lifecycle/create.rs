@@ -1,0 +1,345 @@
+//! `create`, as one list of steps with their undoing.
+
+use std::fs;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use contracts::process::Process;
+use contracts::{atomic, fault};
+use nix::fcntl::AT_FDCWD;
+use nix::libc;
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use sys::clone::{CloneOptions, Cloned};
+
+use super::pid_file;
+use crate::cgroup::{self, Cgroup};
+use crate::cli;
+use crate::container::directory::Directory;
+use crate::container::state::State;
+use crate::container::status::Status;
+use crate::container::view::{self, View};
+use crate::init::channel::{self, Report, RuntimeEnd};
+use crate::init::{self, wait};
+use crate::namespace::{Namespaces, user};
+use crate::rootfs::{mount, propagation};
+use crate::security::limits;
+use crate::security::procfs::Procfs;
+use crate::spec::document::Document;
+use crate::spec::{check, load};
+use crate::{console, hooks, log, seccomp};
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// `--root`.
+    pub root: &'a Path,
+    /// The flags of `create`.
+    pub flags: &'a cli::Create,
+    /// `--rootless`.
+    pub rootless: bool,
+    /// `--systemd-cgroup`.
+    pub systemd: bool,
+    /// Whether the program waits for `runtime start` (else for [`Created::launch`]).
+    pub waits: bool,
+    /// Whether the runtime will be gone when the program runs.
+    pub detached: bool,
+}
+
+/// A container whose process is ready to execute its program.
+#[derive(Debug)]
+pub struct Created {
+    /// Its directory, locked.
+    pub directory: Directory,
+    /// Its state, saved.
+    pub state: State,
+    /// Its process.
+    pub pidfd: OwnedFd,
+    /// The terminal's master end, where nobody else has got it.
+    pub terminal: Option<OwnedFd>,
+    channel: RuntimeEnd,
+}
+
+/// All that is known before anything is made.
+struct Input<'a> {
+    request: &'a Request<'a>,
+    document: Document,
+    bundle: PathBuf,
+    rootfs: PathBuf,
+    namespaces: Namespaces,
+    filter: Option<seccomp::Program>,
+}
+
+/// Creates a container.
+///
+/// # Errors
+/// Any; then nothing of it is left.
+pub fn create(request: &Request<'_>) -> Result<Created> {
+    let flags = request.flags;
+    let bundle = load::bundle_path(&flags.bundle)?;
+    let document = load::document(&bundle, flags.config.as_deref())?;
+    let namespaces = Namespaces::read(&document.linux.namespaces)?;
+    check::document(&document, &namespaces)?;
+    let terminal = document.process.as_ref().is_some_and(|process| process.terminal == Some(true));
+    console::check(terminal, flags.console_socket.as_deref(), request.detached)?;
+    for number in 0..flags.preserve_fds {
+        if !sys::clone::is_open(3 + number.cast_signed()) {
+            fault!(Usage, "--preserve-fds {}: descriptor {} is not open", flags.preserve_fds, 3 + number);
+        }
+    }
+    let path = document.root.as_ref().map(|root| bundle.join(&root.path)).unwrap_or_default();
+    let rootfs = match fs::canonicalize(&path) {
+        Ok(rootfs) if rootfs != Path::new("/") => rootfs,
+        Ok(_) => fault!(Usage, "root.path: the host's root cannot be a container's"),
+        Err(err) => return Err(err).with_context(|| format!("open root file system {}", path.display())),
+    };
+    let filter = document.linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
+    let input = Input { request, document, bundle, rootfs, namespaces, filter };
+
+    let directory = Directory::reserve(request.root, &flags.id)?;
+    let mut made = Made::default();
+    match make(&input, &directory, &mut made) {
+        Ok((state, channel)) => {
+            let Some(pidfd) = made.pidfd else { bail!("no process was made") };
+            Ok(Created { directory, state, pidfd, terminal: made.terminal, channel })
+        }
+        Err(err) => {
+            made.undo(&directory);
+            Err(err)
+        }
+    }
+}
+
+/// What exists so far.
+#[derive(Default)]
+struct Made {
+    cgroup: Option<cgroup::Location>,
+    pidfd: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
+}
+
+impl Made {
+    fn undo(self, directory: &Directory) {
+        if let Some(pidfd) = &self.pidfd {
+            kill_and_reap(pidfd);
+        }
+        let removed = self.cgroup.map_or(Ok(()), |location| {
+            location.kill_all()?;
+            location.remove()
+        });
+        if let Err(err) = removed.and_then(|()| directory.remove()) {
+            log::warn(&format!("clean up after a failed create: {err:#}"));
+        }
+    }
+}
+
+fn kill_and_reap(pidfd: &OwnedFd) {
+    let _ = sys::pidfd::send_signal(pidfd, libc::SIGKILL);
+    let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
+}
+
+fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(State, RuntimeEnd)> {
+    let (document, flags) = (&input.document, input.request.flags);
+    let cgroup = Cgroup::create(&cgroup::Request {
+        path: document.linux.cgroups_path.as_deref(),
+        id: &flags.id,
+        resources: document.linux.resources.as_ref(),
+        rootless: input.request.rootless,
+        annotations: Some(&document.annotations),
+        systemd: input.request.systemd,
+    })?;
+    made.cgroup = Some(cgroup.location().clone());
+    // So that a kill of this program at any later point leaves something that `delete` knows how to remove.
+    let mut state = first_state(input, &cgroup)?;
+    directory.save(&state)?;
+    if let Some(profile) = &document.linux.seccomp {
+        atomic::write_json(&directory.file_path("seccomp.json"), profile, 0o600)?;
+    }
+    let (channel, pid) = spawn(input, directory, &state, &cgroup, made)?;
+    let proc = Procfs::open()?;
+    let pid = converse(input, &state, &channel, (pid, &proc), made)?;
+
+    let Some(pidfd) = &made.pidfd else { bail!("no process was made") };
+    state.init = Some(Process::of(pid).context("look at the container's process")?);
+    directory.save(&state)?;
+    if let Some(socket) = &flags.console_socket
+        && let Some(master) = made.terminal.take()
+    {
+        console::send(socket, master.as_fd())?;
+    }
+    if let Some(socket) = &flags.pidfd_socket {
+        console::send(socket, pidfd.as_fd())?;
+    }
+    if let Some(path) = &flags.pid_file {
+        pid_file::write(path, pid)?;
+    }
+    Ok((state, channel))
+}
+
+fn first_state(input: &Input<'_>, cgroup: &Cgroup) -> Result<State> {
+    let document = &input.document;
+    let process = document.process.clone().context("process is missing")?;
+    Ok(State {
+        version: 1,
+        id: input.request.flags.id.clone(),
+        oci_version: document.oci_version.clone(),
+        init: None,
+        bundle: input.bundle.clone(),
+        rootfs: input.rootfs.clone(),
+        created: log::now(),
+        owner: nix::unistd::getuid().as_raw(),
+        annotations: document.annotations.clone(),
+        cgroup: Some(cgroup.location().clone()),
+        namespaces: input.namespaces.all(),
+        process,
+        hooks: document.hooks.clone(),
+    })
+}
+
+/// Makes the process; returns our end of the channel and the process's pid.
+fn spawn(
+    input: &Input<'_>,
+    directory: &Directory,
+    state: &State,
+    cgroup: &Cgroup,
+    made: &mut Made,
+) -> Result<(RuntimeEnd, i32)> {
+    let (document, flags) = (&input.document, input.request.flags);
+    let userns = input.namespaces.has(libc::CLONE_NEWUSER);
+    let mut mounts = mount::plan(&document.mounts, &input.bundle)?;
+    let maps = (document.linux.uid_mappings.as_slice(), document.linux.gid_mappings.as_slice());
+    // An unprivileged runtime may not copy mounts in its own namespace, nor has its container any need of it.
+    let early = userns && nix::unistd::geteuid().is_root();
+    mount::open_early(&mut mounts, early, maps)?;
+    let tree = if early {
+        let tree = sys::mount::copy_tree(AT_FDCWD, &input.rootfs, true, false);
+        Some(tree.with_context(|| format!("mount root file system {}", input.rootfs.display()))?)
+    } else {
+        None
+    };
+    let propagation = propagation::read(&document.linux.rootfs_propagation)?;
+    let proc = Procfs::open()?;
+    let tasks = cgroup.tasks()?;
+    let waiting = if input.request.waits { Some(wait::prepare(directory)?) } else { None };
+    let (ours, theirs) = channel::pair()?;
+
+    let joins = input.namespaces.joins(libc::CLONE_NEWUSER) || input.namespaces.joins(libc::CLONE_NEWPID);
+    let namespaces = if joins { 0 } else { input.namespaces.at_clone() };
+    let options = CloneOptions { namespaces, cgroup: cgroup.clone_target(), sibling: false };
+    match sys::clone::clone(options).context("make the container's process")? {
+        Cloned::Parent { pid, pidfd } => {
+            made.pidfd = Some(pidfd);
+            Ok((ours, pid))
+        }
+        Cloned::Child => {
+            // The child has its own copies of our descriptors: our end of the channel would keep it from noticing our
+            // death, and the directory's would hold the lock.
+            drop(ours);
+            directory.release();
+            let plan = init::create::Plan {
+                document,
+                state,
+                namespaces: &input.namespaces,
+                mounts: &mounts,
+                rootfs: (&input.rootfs, tree),
+                propagation,
+                filter: input.filter.as_ref(),
+                cgroup: (cgroup.location(), &tasks),
+                proc: &proc,
+                waiting,
+                no_pivot: flags.no_pivot,
+                new_keyring: !flags.no_new_keyring,
+                preserve_fds: flags.preserve_fds,
+            };
+            init::create::run(plan, &theirs)
+        }
+    }
+}
+
+/// Does our share for the new process until it is ready; returns its final pid.
+fn converse(
+    input: &Input<'_>,
+    state: &State,
+    channel: &RuntimeEnd,
+    (mut pid, proc): (i32, &Procfs),
+    made: &mut Made,
+) -> Result<i32> {
+    let (document, namespaces) = (&input.document, &input.namespaces);
+    let joins = namespaces.joins(libc::CLONE_NEWUSER) || namespaces.joins(libc::CLONE_NEWPID);
+    let waits = namespaces.has(libc::CLONE_NEWUSER) || !nix::unistd::geteuid().is_root();
+    let begin = |pid: i32| {
+        if namespaces.new & libc::CLONE_NEWUSER != 0 {
+            user::write_maps(pid, &document.linux.uid_mappings, &document.linux.gid_mappings)?;
+        }
+        limits::apply(proc, pid, document.process.as_ref().context("process is missing")?)?;
+        if waits { channel.proceed() } else { Ok(()) }
+    };
+    if !joins {
+        begin(pid)?;
+    }
+    loop {
+        match channel.receive()? {
+            Report::Cloned(sibling) => {
+                // Ours to reap, like the one that made it, so its pid cannot have been reused.
+                let pidfd = sys::pidfd::open(sibling).context("open the container's process")?;
+                if let Some(first) = made.pidfd.replace(pidfd) {
+                    let _ = waitid(Id::PIDFd(first.as_fd()), WaitPidFlag::WEXITED);
+                }
+                pid = sibling;
+                begin(pid)?;
+            }
+            Report::Hooks => {
+                let stdin = view::for_hook(state, Status::Creating, pid);
+                hooks::run("prestart", &document.hooks.prestart, &stdin)?;
+                hooks::run("createRuntime", &document.hooks.create_runtime, &stdin)?;
+                channel.proceed()?;
+            }
+            Report::Terminal(master) => made.terminal = Some(master),
+            Report::Listener(fd) => {
+                introduce(input.filter.as_ref(), state, pid, &fd)?;
+                channel.proceed()?;
+            }
+            Report::Ready => return Ok(pid),
+            Report::Failed(err) => return Err(err),
+            Report::Closed => bail!("the container's process was killed while it was set up"),
+        }
+    }
+}
+
+/// Hands the seccomp listener to the agent of the profile.
+pub fn introduce(
+    filter: Option<&seccomp::Program>,
+    state: &State,
+    pid: i32,
+    listener: &OwnedFd,
+) -> Result<()> {
+    let agent =
+        filter.and_then(|filter| filter.listener.as_ref()).context("a listener that nobody asked for")?;
+    let status = if state.init.is_some() { Status::Running } else { Status::Creating };
+    agent.send(&serde_json::to_value(View::new(state, status))?, pid, listener.as_fd())
+}
+
+impl Created {
+    /// Lets the process go on: to wait for `runtime start`, or to its program.
+    ///
+    /// # Errors
+    /// It has died.
+    pub fn release(&self) -> Result<()> {
+        self.channel.proceed()
+    }
+
+    /// Lets the process execute its program, and returns once it runs.
+    ///
+    /// # Errors
+    /// The program could not be executed.
+    pub fn launch(&self) -> Result<()> {
+        self.channel.proceed()?;
+        loop {
+            match self.channel.receive()? {
+                Report::Closed => return Ok(()),
+                Report::Failed(err) => return Err(err),
+                _ => {}
+            }
+        }
+    }
+}

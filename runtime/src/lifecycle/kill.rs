@@ -1,0 +1,139 @@
+//! Signals for a container.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use anyhow::{Context as _, Result};
+use contracts::fault;
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::container::directory::Directory;
+use crate::container::state::State;
+use crate::container::status::Status;
+
+/// How long a killed process may take to end, in milliseconds: it may be flushing to a slow disk.
+const PATIENCE: u16 = 10_000;
+
+/// Sends `signal` to the container's first process, with `all` to each of its processes.
+///
+/// # Errors
+/// A fault of kind `WrongState` where it is not running.
+pub fn kill(directory: &Directory, signal: i32, all: bool) -> Result<()> {
+    let state = directory.state()?;
+    let status = Status::of(directory, &state)?;
+    let shares_pids = state.namespaces & libc::CLONE_NEWPID == 0;
+    // Without a PID namespace the other processes outlive the first, and are still ours to kill.
+    if let (true, Some(cgroup)) = (all || (shares_pids && signal == libc::SIGKILL), &state.cgroup)
+        && (status.is_alive() || all)
+        && !cgroup.dirs.is_empty()
+    {
+        return if signal == libc::SIGKILL { cgroup.kill_all() } else { cgroup.signal_all(signal) };
+    }
+    let Some(init) = first(&state)?.filter(|_| status.is_alive()) else {
+        fault!(WrongState, "container not running")
+    };
+    match sys::pidfd::send_signal(&init, signal) {
+        Err(err) if err.raw_os_error() == Some(libc::ESRCH) => fault!(WrongState, "container not running"),
+        other => other.context("signal the container's process")?,
+    }
+    if let (Status::Paused, libc::SIGKILL, Some(cgroup)) = (status, signal, &state.cgroup) {
+        // On cgroup v1 a frozen process does not even die.
+        cgroup.thaw()?;
+    }
+    Ok(())
+}
+
+/// Kills every process of a container and waits until its first one is gone.
+///
+/// # Errors
+/// It does not end in time (a process in uninterruptible sleep).
+pub fn everything(state: &State) -> Result<()> {
+    let init = first(state)?;
+    if let Some(init) = &init {
+        let _ = sys::pidfd::send_signal(init, libc::SIGKILL);
+    }
+    if let Some(cgroup) = &state.cgroup {
+        cgroup.kill_all()?;
+    }
+    match init {
+        Some(init) => wait_for_end(&init),
+        None => Ok(()),
+    }
+}
+
+fn first(state: &State) -> Result<Option<OwnedFd>> {
+    match &state.init {
+        Some(init) => init.open().context("open the container's process"),
+        None => Ok(None),
+    }
+}
+
+fn wait_for_end(process: &OwnedFd) -> Result<()> {
+    loop {
+        match poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], PollTimeout::from(PATIENCE)) {
+            Ok(0) => fault!(Busy, "the container's process does not end although it was killed"),
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(err) => return Err(err).context("wait for the container's process"),
+        }
+    }
+}
+
+/// A signal by number, name, or name with `SIG`, also real-time ones (`RTMIN+3`).
+///
+/// # Errors
+/// A usage fault.
+pub fn parse_signal(text: &str) -> Result<i32> {
+    if let Ok(number) = text.parse::<i32>() {
+        if (1..=64).contains(&number) {
+            return Ok(number);
+        }
+        fault!(Usage, "unknown signal {text:?}");
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Ok(signal) = format!("SIG{name}").parse::<nix::sys::signal::Signal>() {
+        return Ok(signal as i32);
+    }
+    // As the kernel counts them, less the two that libc keeps for itself.
+    let offset = |rest: &str| if rest.is_empty() { Some(0) } else { rest[1..].parse::<i32>().ok() };
+    let number = if let Some(rest) =
+        name.strip_prefix("RTMIN").filter(|rest| rest.is_empty() || rest.starts_with('+'))
+    {
+        offset(rest).map(|offset| 34 + offset)
+    } else if let Some(rest) =
+        name.strip_prefix("RTMAX").filter(|rest| rest.is_empty() || rest.starts_with('-'))
+    {
+        offset(rest).map(|offset| 64 - offset)
+    } else {
+        None
+    };
+    match number.filter(|number| (34..=64).contains(number)) {
+        Some(number) => Ok(number),
+        None => fault!(Usage, "unknown signal {text:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_signal;
+
+    #[test]
+    fn signals() {
+        for (text, number) in [
+            ("9", 9),
+            ("KILL", 9),
+            ("SIGKILL", 9),
+            ("sigterm", 15),
+            ("RTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("RTMAX-1", 63),
+        ] {
+            assert_eq!(parse_signal(text).unwrap(), number, "{text}");
+        }
+        for wrong in ["", "0", "65", "-9", "SIG", "FOO", "RTMIN+99", "RTMIN3", "RTMAX+1"] {
+            assert!(parse_signal(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What the verbs do, from the runtime's side.
+
+pub mod create;
+pub mod delete;
+pub mod exec;
+pub mod foreground;
+pub mod kill;
+pub mod pid_file;
+pub mod start;

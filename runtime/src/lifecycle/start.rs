@@ -1,0 +1,44 @@
+//! `start`.
+
+use anyhow::Result;
+use contracts::fault;
+
+use super::kill;
+use crate::container::directory::Directory;
+use crate::container::state::State;
+use crate::container::status::Status;
+use crate::container::view;
+use crate::hooks;
+use crate::init::wait;
+
+/// Starts a created container's program.
+///
+/// # Errors
+/// A fault of kind `WrongState` unless it is created; the program's or a hook's failure.
+pub fn start(directory: &Directory) -> Result<()> {
+    directory.lock()?;
+    let state = directory.state()?;
+    match Status::of(directory, &state)? {
+        Status::Created => {}
+        Status::Running => fault!(WrongState, "cannot start an already running container"),
+        Status::Stopped => fault!(WrongState, "cannot start a container that has stopped"),
+        status => fault!(WrongState, "cannot start a container in the {status} state"),
+    }
+    wait::start(directory)?;
+    poststart(&state)
+}
+
+/// Runs the poststart hooks; the container dies of a failure.
+///
+/// # Errors
+/// The failure.
+pub fn poststart(state: &State) -> Result<()> {
+    if state.hooks.poststart.is_empty() {
+        return Ok(());
+    }
+    let pid = state.init.map_or(0, |init| init.pid);
+    let stdin = view::for_hook(state, Status::Running, pid);
+    hooks::run("poststart", &state.hooks.poststart, &stdin).inspect_err(|_| {
+        let _ = kill::everything(state);
+    })
+}

@@ -1,0 +1,110 @@
+//! Which namespaces a container gets: new ones, and those of others that it joins.
+
+pub mod time;
+pub mod user;
+
+use std::fs::File;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use contracts::fault;
+use nix::libc;
+
+use crate::spec::linux::Namespace;
+
+/// The kinds by their names in config.json, with `CLONE_NEW…` and the file below `/proc/PID/ns`. In the order in
+/// which they are joined: the user namespace first, since it owns the others and gives the rights over them; the
+/// mount namespace last, since the others are opened by path.
+const KINDS: [(&str, i32, &str); 8] = [
+    ("user", libc::CLONE_NEWUSER, "user"),
+    ("pid", libc::CLONE_NEWPID, "pid"),
+    ("ipc", libc::CLONE_NEWIPC, "ipc"),
+    ("uts", libc::CLONE_NEWUTS, "uts"),
+    ("network", libc::CLONE_NEWNET, "net"),
+    ("cgroup", libc::CLONE_NEWCGROUP, "cgroup"),
+    ("time", sys::clone::CLONE_NEWTIME, "time"),
+    ("mount", libc::CLONE_NEWNS, "mnt"),
+];
+
+/// What `linux.namespaces` asks for.
+#[derive(Debug, Default)]
+pub struct Namespaces {
+    /// `CLONE_NEW…` of those to make.
+    pub new: i32,
+    /// Those to join, in order.
+    pub joined: Vec<Joined>,
+}
+
+/// A namespace to join.
+#[derive(Debug)]
+pub struct Joined {
+    /// `CLONE_NEW…`.
+    pub flag: i32,
+    path: PathBuf,
+    fd: OwnedFd,
+}
+
+impl Namespaces {
+    /// Reads the list and opens what is to be joined.
+    ///
+    /// # Errors
+    /// An unknown or repeated kind, a path that is no namespace of that kind.
+    pub fn read(list: &[Namespace]) -> Result<Self> {
+        let mut namespaces = Self::default();
+        for namespace in list {
+            let Some(&(kind, flag, _)) = KINDS.iter().find(|(kind, ..)| *kind == namespace.kind) else {
+                fault!(Usage, "linux.namespaces: unknown type {:?}", namespace.kind)
+            };
+            if namespaces.has(flag) {
+                fault!(Usage, "linux.namespaces: {kind} is there twice");
+            }
+            if namespace.path.as_os_str().is_empty() {
+                namespaces.new |= flag;
+            } else {
+                let path = namespace.path.clone();
+                let file =
+                    File::open(&path).with_context(|| format!("open {kind} namespace {}", path.display()))?;
+                namespaces.joined.push(Joined { flag, path, fd: file.into() });
+            }
+        }
+        namespaces.joined.sort_by_key(|joined| KINDS.iter().position(|(_, flag, _)| *flag == joined.flag));
+        Ok(namespaces)
+    }
+
+    /// Whether the container has a namespace of this kind apart from the runtime's.
+    #[must_use]
+    pub fn has(&self, flag: i32) -> bool {
+        self.new & flag != 0 || self.joins(flag)
+    }
+
+    /// Whether it joins one of this kind.
+    #[must_use]
+    pub fn joins(&self, flag: i32) -> bool {
+        self.joined.iter().any(|joined| joined.flag == flag)
+    }
+
+    /// All kinds that it has apart from the runtime's.
+    #[must_use]
+    pub fn all(&self) -> i32 {
+        self.joined.iter().fold(self.new, |all, joined| all | joined.flag)
+    }
+
+    /// Those that one `clone3(2)` makes. The cgroup namespace is made once the child is in its cgroup, which becomes
+    /// the root of it; the time namespace once its clocks are set.
+    #[must_use]
+    pub fn at_clone(&self) -> i32 {
+        self.new & !(libc::CLONE_NEWCGROUP | sys::clone::CLONE_NEWTIME)
+    }
+}
+
+impl Joined {
+    /// Enters it.
+    ///
+    /// # Errors
+    /// Whatever `setns(2)` says, naming the path.
+    pub fn enter(&self) -> Result<()> {
+        sys::namespace::join(self.fd.as_fd(), self.flag)
+            .with_context(|| format!("join namespace {}", self.path.display()))
+    }
+}

@@ -1,0 +1,77 @@
+//! Keeps the container from writing to the runtime's own program (CVE-2019-5736).
+//!
+//! An image whose entry point is `#!/proc/self/exe` makes us execute ourselves inside the container, where another
+//! of its processes can open our program through `/proc/PID/exe` and, being root, write to it. So before anything of
+//! the container runs we execute ourselves again from a place that cannot be written to through that link: a detached
+//! read-only mount of our own file, or a sealed copy in memory where we may not mount.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::Mode;
+use nix::sys::statvfs::{FsFlags, fstatvfs};
+use sys::mount::{Attributes, attr};
+
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// Returns once this process runs from a program file that cannot be written to.
+///
+/// # Errors
+/// Neither way works (no `/proc`, no memory).
+pub fn protect() -> Result<()> {
+    let exe = open(OWN_PROGRAM, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .context("open our own program")?;
+    if is_protected(exe.as_fd()).context("look at our own program")? {
+        return Ok(());
+    }
+    let safe = match read_only_mount(&exe) {
+        Ok(fd) => fd,
+        Err(_) => sealed_copy(&exe).context("copy our own program into memory")?,
+    };
+    let args: Vec<CString> =
+        std::env::args_os().filter_map(|arg| CString::new(arg.into_vec()).ok()).collect();
+    let env: Vec<CString> = std::env::vars_os()
+        .filter_map(|(mut name, value)| {
+            name.push("=");
+            name.push(value);
+            CString::new(name.into_vec()).ok()
+        })
+        .collect();
+    Err(sys::clone::exec_fd(safe.as_fd(), &args, &env)).context("execute our own program again")
+}
+
+fn is_protected(exe: impl AsFd) -> io::Result<bool> {
+    if fstatvfs(&exe)?.flags().contains(FsFlags::ST_RDONLY) {
+        return Ok(true);
+    }
+    // Only files in memory can have seals; for others the question itself is an error.
+    let seals = fcntl(&exe, FcntlArg::F_GET_SEALS).unwrap_or(0);
+    Ok(seals & SealFlag::F_SEAL_WRITE.bits() != 0)
+}
+
+fn read_only_mount(exe: &OwnedFd) -> io::Result<OwnedFd> {
+    let mount = sys::mount::copy_tree(exe.as_fd(), Path::new(""), false, false)?;
+    let attributes = Attributes { set: attr::RDONLY | attr::NOSUID, ..Attributes::default() };
+    sys::mount::set_attributes(mount.as_fd(), attributes, false)?;
+    Ok(mount)
+}
+
+fn sealed_copy(exe: &OwnedFd) -> Result<OwnedFd> {
+    let memory = memfd_create("runtime", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
+    let mut to = File::from(memory);
+    io::copy(&mut File::from(exe.try_clone()?), &mut to)?;
+    to.flush()?;
+    let seals =
+        SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
+    fcntl(&to, FcntlArg::F_ADD_SEALS(seals))?;
+    // A file that is open for writing cannot be executed.
+    let path = format!("/proc/self/fd/{}", to.as_raw_fd());
+    Ok(open(path.as_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?)
+}

@@ -1,0 +1,300 @@
+//! The entries of `mounts`, each made detached, given its attributes and then attached to a descriptor of its place.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use contracts::fault;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat, readlink};
+use nix::mount::MsFlags;
+use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use nix::unistd::symlinkat;
+use sys::mount::{Attributes, Filesystem, LONGEST_VALUE, attr};
+use sys::path::{Root, file_type};
+
+use super::idmap::{self, Maps};
+use super::options::{Options, Propagation};
+use super::{copy_up, propagation};
+use crate::spec::document::Mount;
+use crate::spec::linux::IdMapping;
+
+const DIRECTORY: Mode = Mode::from_bits_truncate(0o755);
+/// Files below `/proc` that may be covered, for what shows a container its own limits (lxcfs) or fixes a value.
+const COVERABLE: [&str; 10] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
+/// One entry of `mounts` with its options read.
+#[derive(Debug)]
+pub struct Planned<'doc> {
+    /// The entry.
+    pub mount: &'doc Mount,
+    /// Its options.
+    pub options: Options,
+    source: PathBuf,
+    tree: Option<OwnedFd>,
+}
+
+/// Reads all entries.
+///
+/// # Errors
+/// A usage fault naming the destination.
+pub fn plan<'doc>(mounts: &'doc [Mount], bundle: &Path) -> Result<Vec<Planned<'doc>>> {
+    mounts.iter().map(|mount| plan_one(mount, bundle)).collect()
+}
+
+fn plan_one<'doc>(mount: &'doc Mount, bundle: &Path) -> Result<Planned<'doc>> {
+    let context = || format!("mounts: {}", mount.destination.display());
+    if mount.destination.as_os_str().is_empty() {
+        fault!(Usage, "mounts: an entry without destination");
+    }
+    let options = Options::parse(&mount.kind, &mount.options).with_context(context)?;
+    let below_proc = mount.destination.starts_with("/proc") && mount.destination != Path::new("/proc");
+    if below_proc && !COVERABLE.iter().any(|file| Path::new(file) == mount.destination) && !options.remount {
+        fault!(Usage, "\"{}\" cannot be mounted because it is inside /proc", mount.destination.display());
+    }
+    // As runc: a relative source of a bind mount is in the bundle.
+    let source = if options.bind { bundle.join(&mount.source) } else { mount.source.clone() };
+    Ok(Planned { mount, options, source, tree: None })
+}
+
+/// Opens those sources that only the runtime itself may open: all bind mounts where the container has a user
+/// namespace (whose root has no way into the host's private directories), and those whose ids are to be shifted.
+///
+/// # Errors
+/// A source that is missing, naming both ends of the mount.
+pub fn open_early(plan: &mut [Planned<'_>], userns: bool, maps: (&[IdMapping], &[IdMapping])) -> Result<()> {
+    let mut idmaps = Maps::default();
+    for planned in plan.iter_mut().filter(|planned| planned.options.bind && !planned.options.remount) {
+        let shift = idmap::wanted(planned.mount, &planned.options);
+        if (!userns && shift.is_none()) || planned.options.copy_symlink {
+            continue;
+        }
+        let context = || planned.describe();
+        let tree = planned.copy_source().with_context(context)?;
+        if let Some(how) = shift {
+            idmaps.apply(&tree, planned.mount, how, maps).with_context(context)?;
+        }
+        // A copy of a shared mount is shared with the host until it says otherwise.
+        let slave = Propagation { kind: nix::libc::MS_SLAVE, recursive: true };
+        propagation::set(tree.as_fd(), slave).with_context(context)?;
+        planned.tree = Some(tree);
+    }
+    Ok(())
+}
+
+impl Planned<'_> {
+    /// Makes the mount below `root`. `label` is the SELinux label of new file systems, or empty.
+    ///
+    /// # Errors
+    /// Naming source and destination.
+    pub fn perform(&self, root: &Root, label: &str) -> Result<()> {
+        self.try_perform(root, label).with_context(|| self.describe())
+    }
+
+    fn describe(&self) -> String {
+        let kind = if self.options.bind { "bind" } else { &self.mount.kind };
+        let source = if self.options.bind { &self.source } else { &self.mount.source };
+        format!("error mounting {:?} to rootfs at {:?} ({kind})", source, self.mount.destination)
+    }
+
+    fn try_perform(&self, root: &Root, label: &str) -> Result<()> {
+        if self.options.remount {
+            return self.remount(root);
+        }
+        if self.options.bind {
+            if self.options.copy_symlink && self.copy_link(root)? {
+                return Ok(());
+            }
+            let tree = match &self.tree {
+                Some(tree) => tree.try_clone()?,
+                None => self.copy_source()?,
+            };
+            let place = self.place_for(root, &tree)?;
+            return self.attach_tree(&tree, &place);
+        }
+        let place = self.directory(root)?;
+        if self.mount.options.iter().any(|option| option.len() > LONGEST_VALUE) {
+            return self.mount_by_path(root, &place);
+        }
+        match self.filesystem(label) {
+            Ok(mount) => self.attach_new(&mount, &place),
+            Err(err) => match self.host_copy(&err) {
+                Some(copy) => self.attach_tree(&copy?, &place),
+                None => Err(err),
+            },
+        }
+    }
+
+    fn copy_source(&self) -> io::Result<OwnedFd> {
+        sys::mount::copy_tree(AT_FDCWD, &self.source, self.options.recursive, self.options.source_nofollow)
+    }
+
+    /// The host's own, read as our container may see it, where a user namespace without a network, IPC or PID
+    /// namespace of its own may not mount a fresh one.
+    fn host_copy(&self, err: &anyhow::Error) -> Option<io::Result<OwnedFd>> {
+        let denied = err
+            .downcast_ref::<io::Error>()
+            .is_some_and(|err| matches!(err.raw_os_error(), Some(nix::libc::EPERM | nix::libc::EBUSY)))
+            || format!("{err:#}").contains("not permitted");
+        let path = match self.mount.kind.as_str() {
+            "sysfs" => "/sys",
+            "mqueue" => "/dev/mqueue",
+            "proc" => "/proc",
+            _ => return None,
+        };
+        denied.then(|| sys::mount::copy_tree(AT_FDCWD, Path::new(path), true, false))
+    }
+
+    fn filesystem(&self, label: &str) -> Result<OwnedFd> {
+        let kind = self.mount.kind.as_str();
+        let filesystem = Filesystem::open(kind).with_context(|| format!("file system type {kind:?}"))?;
+        if let Some(source) = self.mount.source.to_str().filter(|source| !source.is_empty()) {
+            filesystem.set("source", source).context("source")?;
+        }
+        for item in self.options.data.iter().flat_map(|data| data.split(',')) {
+            let set = match item.split_once('=') {
+                Some((key, value)) => filesystem.set(key, value),
+                None => filesystem.set_flag(item),
+            };
+            set.with_context(|| format!("option {item:?}"))?;
+        }
+        for flag in &self.options.flags {
+            filesystem.set_flag(flag).with_context(|| format!("option {flag:?}"))?;
+        }
+        if !label.is_empty() && !matches!(kind, "proc" | "sysfs" | "cgroup" | "cgroup2" | "mqueue") {
+            filesystem.set("context", label).context("linux.mountLabel")?;
+        }
+        let mut attributes = self.options.attributes.set;
+        if self.options.copy_up {
+            attributes &= !attr::RDONLY;
+        } else if attributes & attr::RDONLY != 0 && self.mount.source.starts_with("/dev") {
+            // A device must not be written to either, not even to replay its journal.
+            filesystem.set_flag("ro").context("option \"ro\"")?;
+        }
+        Ok(filesystem.mount(attributes)?)
+    }
+
+    fn attach_new(&self, mount: &OwnedFd, place: &OwnedFd) -> Result<()> {
+        if self.options.copy_up {
+            copy_up::copy(place, mount).context("tmpcopyup")?;
+            if self.options.attributes.set & attr::RDONLY != 0 {
+                let read_only = Attributes { set: attr::RDONLY, ..Attributes::default() };
+                sys::mount::set_attributes(mount.as_fd(), read_only, false)?;
+            }
+        }
+        sys::mount::attach(mount.as_fd(), place.as_fd())?;
+        self.propagate(mount)
+    }
+
+    fn attach_tree(&self, tree: &OwnedFd, place: &OwnedFd) -> Result<()> {
+        self.set_attributes(tree)?;
+        sys::mount::attach(tree.as_fd(), place.as_fd())?;
+        self.propagate(tree)
+    }
+
+    fn set_attributes(&self, mount: &OwnedFd) -> Result<()> {
+        for (attributes, recursive) in
+            [(self.options.attributes, false), (self.options.recursive_attributes, true)]
+        {
+            if attributes != Attributes::default() {
+                sys::mount::set_attributes(mount.as_fd(), attributes, recursive)
+                    .context("set its options")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn propagate(&self, mount: &OwnedFd) -> Result<()> {
+        for &propagation in &self.options.propagation {
+            propagation::set(mount.as_fd(), propagation).context("set its propagation")?;
+        }
+        Ok(())
+    }
+
+    fn remount(&self, root: &Root) -> Result<()> {
+        let mount = root.open_in(&self.mount.destination, OFlag::O_PATH, Mode::empty())?;
+        self.set_attributes(&mount)?;
+        self.propagate(&mount)
+    }
+
+    /// By `mount(2)`, for options longer than `fsconfig(2)` takes. The place is named by our own descriptor in the
+    /// host's `/proc`, which still is the one at `/proc`.
+    fn mount_by_path(&self, root: &Root, place: &OwnedFd) -> Result<()> {
+        let path = PathBuf::from(format!("/proc/self/fd/{}", place.as_raw_fd()));
+        let data = self.options.data.join(",");
+        let kind = Some(self.mount.kind.as_str());
+        nix::mount::mount(Some(&self.mount.source), &path, kind, MsFlags::empty(), Some(data.as_str()))?;
+        self.remount(root)
+    }
+
+    /// The directory at the destination, made where it is missing.
+    pub fn directory(&self, root: &Root) -> Result<OwnedFd> {
+        let destination = &self.mount.destination;
+        if matches!(self.mount.kind.as_str(), "proc" | "sysfs") {
+            // A link here would put the mount where masks and checks do not look (CVE-2019-19921, CVE-2023-27561).
+            let place = root.mkdir_all(destination.parent().unwrap_or(Path::new("/")), DIRECTORY)?;
+            let Some(name) = destination.file_name() else {
+                fault!(Usage, "{} cannot be /", self.mount.kind)
+            };
+            match nix::sys::stat::mkdirat(&place, name, DIRECTORY) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(err) => return Err(err.into()),
+            }
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            return openat(&place, name, flags, Mode::empty())
+                .with_context(|| format!("{} must be mounted on an ordinary directory", self.mount.kind));
+        }
+        Ok(root.mkdir_all(destination, DIRECTORY)?)
+    }
+
+    /// What a bind mount goes on top of: made where it is missing, a directory or an empty file like its source.
+    fn place_for(&self, root: &Root, tree: &OwnedFd) -> Result<OwnedFd> {
+        let destination = &self.mount.destination;
+        if destination == Path::new("/proc")
+            && fstatfs(tree).is_ok_and(|info| info.filesystem_type() != PROC_SUPER_MAGIC)
+        {
+            fault!(Usage, "\"/proc\" cannot be covered by something that is not proc");
+        }
+        if file_type(fstat(tree)?.st_mode) == SFlag::S_IFDIR {
+            return Ok(root.mkdir_all(destination, DIRECTORY)?);
+        }
+        match root.open_in(destination, OFlag::O_PATH, Mode::empty()) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+            other => return Ok(other?),
+        }
+        root.mkdir_all(destination.parent().unwrap_or(Path::new("/")), DIRECTORY)?;
+        let flags = OFlag::O_CREAT | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+        drop(root.open_in(destination, flags, DIRECTORY)?);
+        Ok(root.open_in(destination, OFlag::O_PATH, Mode::empty())?)
+    }
+
+    fn copy_link(&self, root: &Root) -> Result<bool> {
+        let target = match readlink(&self.source) {
+            Ok(target) => target,
+            Err(Errno::EINVAL) => return Ok(false),
+            Err(err) => return Err(err.into()),
+        };
+        let destination = &self.mount.destination;
+        let place = root.mkdir_all(destination.parent().unwrap_or(Path::new("/")), DIRECTORY)?;
+        let name: &OsStr = destination.file_name().unwrap_or_default();
+        match symlinkat(&*target, &place, name) {
+            Ok(()) => Ok(true),
+            Err(Errno::EEXIST) if nix::fcntl::readlinkat(&place, name) == Ok(target) => Ok(true),
+            Err(err) => Err(err.into()),
+        }
+    }
+}

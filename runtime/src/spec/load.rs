@@ -1,0 +1,78 @@
+//! Finding and reading config.json.
+
+use std::fs;
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use contracts::fault;
+
+use super::document::Document;
+use super::process::Process;
+
+/// A path of this many bytes is longer than any the kernel takes.
+const LONGEST_PATH: u64 = 4096;
+
+/// The bundle's absolute path. `-` stands for a path on the first line of stdin, so that a tool which makes bundles
+/// can be the left side of a pipe.
+///
+/// # Errors
+/// A fault of kind `NotFound` where it does not exist.
+pub fn bundle_path(given: &Path) -> Result<PathBuf> {
+    let given = if given == Path::new("-") { first_line()? } else { given.to_owned() };
+    match fs::canonicalize(&given) {
+        Err(err) if err.kind() == ErrorKind::NotFound => {
+            fault!(NotFound, "bundle {} does not exist", given.display())
+        }
+        other => other.with_context(|| format!("open bundle {}", given.display())),
+    }
+}
+
+fn first_line() -> Result<PathBuf> {
+    let mut line = Vec::new();
+    // Byte by byte: what follows the first line is the container's stdin.
+    for byte in io::stdin().lock().take(LONGEST_PATH).bytes() {
+        match byte.context("read the bundle's path from stdin")? {
+            b'\n' => break,
+            byte => line.push(byte),
+        }
+    }
+    if line.is_empty() {
+        fault!(Usage, "no bundle path on stdin");
+    }
+    Ok(std::ffi::OsString::from_vec(line).into())
+}
+
+/// Reads the bundle's config.json, or another file in its place.
+///
+/// # Errors
+/// Faults of kind `NotFound` (no such file) and `Usage` (not JSON, or not this JSON), naming the file.
+pub fn document(bundle: &Path, other: Option<&Path>) -> Result<Document> {
+    let path = other.map_or_else(|| bundle.join("config.json"), Path::to_owned);
+    parse(&path, &read(&path)?)
+}
+
+/// Reads the file of `exec --process`.
+///
+/// # Errors
+/// As [`document`].
+pub fn process(path: &Path) -> Result<Process> {
+    parse(path, &read(path)?)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    match fs::read(path) {
+        Err(err) if err.kind() == ErrorKind::NotFound => {
+            fault!(NotFound, "JSON specification file {} not found", path.display())
+        }
+        other => other.with_context(|| format!("read {}", path.display())),
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
+    match serde_json::from_slice(bytes) {
+        Ok(value) => Ok(value),
+        Err(err) => fault!(Usage, "parse {}: {err}", path.display()),
+    }
+}
