@@ -62,6 +62,8 @@ pub enum Command {
     Delete(cmd::manifest::DeleteArgs),
     /// List what refers to an image in a registry: signatures, bills of materials
     Referrers(cmd::manifest::ReferrersArgs),
+    /// Build an image from a Dockerfile
+    Build(Box<cmd::build::Args>),
     /// Make an OCI bundle from an image: a mounted rootfs and a config.json
     Bundle(cmd::bundle::Args),
     /// Mount a bundle's rootfs again

@@ -1,1 +1,246 @@
 //! Building images from Dockerfiles.
+//!
+//! `dockerfile/` reads the language, `graph` decides which stages are needed, `stage` does them (several at once),
+//! each step on an overlay of what is below it; `cache` remembers what a step made by all that it depends on.
+
+mod cache;
+mod chmod;
+pub mod context;
+mod copy;
+pub mod dockerfile;
+mod glob;
+mod graph;
+mod ignore;
+mod mounts;
+pub mod output;
+pub mod progress;
+mod run;
+mod select;
+mod source;
+mod stage;
+mod state;
+mod stubs;
+pub mod work;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context as _, Result, bail};
+use contracts::fault;
+use serde_json::json;
+
+use crate::layer::extracted::Layers;
+use crate::obtain::Policy;
+use crate::reference::Reference;
+use crate::store::Store;
+use crate::store::document::Platform;
+use crate::store::image::Image;
+use crate::store::lease::Lease;
+use context::Context;
+use dockerfile::instruction::Dockerfile;
+use dockerfile::{Source, Wrong, parse};
+use progress::Progress;
+use stage::Results;
+use state::State;
+
+/// Everything a build is told.
+#[derive(Debug)]
+pub struct Options {
+    /// Names for the image.
+    pub tags: Vec<Reference>,
+    /// `--build-arg`, in order.
+    pub build_args: Vec<(String, String)>,
+    /// `--target`.
+    pub target: Option<String>,
+    /// `--label`.
+    pub labels: Vec<(String, String)>,
+    /// `--no-cache`.
+    pub no_cache: bool,
+    /// `--no-cache-filter`: stages.
+    pub no_cache_filter: Vec<String>,
+    /// `--network` of RUN steps that say nothing: `none`, `host` or `default`.
+    pub network: String,
+    /// `--secret` by id.
+    pub secrets: BTreeMap<String, Secret>,
+    /// `--ssh`: sockets by id.
+    pub ssh: BTreeMap<String, PathBuf>,
+    /// `--build-context` by name.
+    pub contexts: BTreeMap<String, String>,
+    /// `--allow`.
+    pub allow: Vec<String>,
+    /// `--pull`.
+    pub pull: Policy,
+    /// `--platform`.
+    pub platform: Platform,
+    /// SOURCE_DATE_EPOCH, in seconds.
+    pub epoch: Option<i64>,
+}
+
+/// Where a secret comes from.
+#[derive(Debug, Clone)]
+pub enum Secret {
+    /// A file of the host.
+    File(PathBuf),
+    /// A variable of our environment.
+    Env(String),
+}
+
+impl Secret {
+    /// Its content; at most 500 KiB, as BuildKit has it.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read(&self) -> Result<Vec<u8>> {
+        let bytes = match self {
+            Self::File(path) => fs::read(path).with_context(|| format!("read {}", path.display()))?,
+            Self::Env(name) => match std::env::var_os(name) {
+                Some(value) => std::os::unix::ffi::OsStringExt::into_vec(value),
+                None => fault!(NotFound, "environment variable {name} is not set"),
+            },
+        };
+        anyhow::ensure!(bytes.len() <= 500 << 10, "a secret of {} bytes is larger than 500 KiB", bytes.len());
+        Ok(bytes)
+    }
+}
+
+/// A running build.
+pub struct Builder<'a> {
+    store: &'a Store,
+    layers: Layers,
+    lease: Lease,
+    options: &'a Options,
+    context: &'a Context,
+    file: &'a Dockerfile,
+    source: &'a Source,
+    progress: &'a Progress,
+    results: Results,
+    trees: Mutex<BTreeMap<String, Arc<select::Tree>>>,
+    /// Mount points of other stages and images that are read from.
+    views: Mutex<Vec<work::Work>>,
+    used_args: Mutex<Vec<String>>,
+}
+
+/// What a build made: a config and layers in the store, held by a lease, without a name yet.
+pub struct Built {
+    state: State,
+    lease: Lease,
+}
+
+/// Reads a Dockerfile; what is wrong with it is shown with its lines.
+///
+/// # Errors
+/// It does not parse.
+pub fn read(source: &Source, progress: &Progress) -> Result<Dockerfile> {
+    match parse::dockerfile(&source.text) {
+        Ok(file) => {
+            for (rule, text, line) in &file.warnings {
+                progress.note(&format!("WARN: {rule}: {text} (line {line})"));
+            }
+            Ok(file)
+        }
+        Err(wrong) => Err(explain(source, progress, &wrong)),
+    }
+}
+
+fn explain(source: &Source, progress: &Progress, wrong: &Wrong) -> anyhow::Error {
+    progress.note(&source.excerpt(wrong));
+    let message = format!("dockerfile parse error on line {}: {}", wrong.span.first, wrong.message);
+    contracts::fault::Fault::new(contracts::fault::Kind::Usage, message).into()
+}
+
+/// Builds the target stage of `file`.
+///
+/// # Errors
+/// The first step that fails.
+pub fn build(
+    store: &Store,
+    options: &Options,
+    context: &Context,
+    (source, file): (&Source, &Dockerfile),
+    progress: &Progress,
+) -> Result<Built> {
+    work::sweep(store.paths())?;
+    let target = graph::target(file, options.target.as_deref())?;
+    let builder = Builder {
+        store,
+        layers: Layers::open(store.paths())?,
+        lease: store.lease()?,
+        options,
+        context,
+        file,
+        source,
+        progress,
+        results: Results::new(file.stages.len()),
+        trees: Mutex::default(),
+        views: Mutex::default(),
+        used_args: Mutex::default(),
+    };
+    let mut state = builder.stages(target)?;
+    builder.warn_unused();
+    for (key, value) in &options.labels {
+        let labels = state.config.config.entry("Labels").or_insert_with(|| json!({}));
+        if !labels.is_object() {
+            *labels = json!({});
+        }
+        labels[key] = json!(value);
+    }
+    Ok(Built { state, lease: builder.lease })
+}
+
+impl Builder<'_> {
+    fn warn_unused(&self) {
+        let used = self.used_args.lock().map(|used| used.clone()).unwrap_or_default();
+        let unused: Vec<&str> = self
+            .options
+            .build_args
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .filter(|name| !used.iter().any(|known| known == name) && !stage::is_predefined(name))
+            .collect();
+        if !unused.is_empty() {
+            self.progress
+                .note(&format!("[Warning] One or more build-args [{}] were not consumed", unused.join(" ")));
+        }
+    }
+}
+
+impl Built {
+    /// The finished image config.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn config(&self) -> Result<Vec<u8>> {
+        let mut config = self.state.config.clone();
+        config.rootfs.kind = "layers".into();
+        config.rootfs.diff_ids = self.state.layers.iter().map(|(_, diff_id)| diff_id.clone()).collect();
+        config.created = self.state.time.clone().or(config.created);
+        config.to_bytes()
+    }
+
+    /// Puts the image into the store under `tags`, or nameless.
+    ///
+    /// # Errors
+    /// No space.
+    pub fn keep(&self, store: &Store, tags: &[Reference]) -> Result<Image> {
+        let layers = self.state.layers.iter().map(|(blob, _)| blob.clone()).collect();
+        store.add_image(&self.lease, &self.config()?, layers, tags)
+    }
+
+    /// Its layers, lowest first.
+    pub fn layers(&self) -> &[(crate::store::document::Descriptor, crate::store::digest::Digest)] {
+        &self.state.layers
+    }
+}
+
+/// Seconds since 1970 as RFC 3339.
+///
+/// # Errors
+/// Out of range.
+pub fn rfc3339(seconds: i64) -> Result<String> {
+    match jiff::Timestamp::from_second(seconds) {
+        Ok(time) => Ok(time.to_string()),
+        Err(_) => bail!("{seconds} is no time"),
+    }
+}

@@ -1,5 +1,6 @@
 //! One file per verb.
 
+pub mod build;
 pub mod bundle;
 pub mod catalog;
 pub mod copy;
@@ -54,6 +55,7 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Digest(args) => manifest::digest(&args),
         Command::Delete(args) => manifest::delete(&args),
         Command::Referrers(args) => manifest::referrers(&args),
+        Command::Build(args) => build::run(&args),
         Command::Bundle(args) => bundle::run(&args),
         Command::Mount(args) => mount::run(&args),
         Command::Umount(args) => umount::run(&args),

@@ -1,0 +1,147 @@
+//! The files a build may use: a directory, or an archive on stdin; and its Dockerfile.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Cursor, Read};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use contracts::fault;
+use sys::path::Root;
+
+use super::dockerfile::Source;
+use super::ignore::Ignore;
+use super::select::Tree;
+use super::work::Work;
+use crate::layer::read::{Limits, Reader};
+use crate::layer::{apply, stream};
+use crate::store::Store;
+
+/// A Dockerfile is a text by hand; more than this is a mistake.
+const LARGEST: u64 = 4 << 20;
+
+/// A build's context.
+#[derive(Debug)]
+pub struct Context {
+    root: Option<PathBuf>,
+    ignore: Ignore,
+    /// Holds an unpacked archive.
+    _work: Option<Work>,
+}
+
+impl Context {
+    /// A directory. `dockerfile` names the file whose own ignore file comes first.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn directory(path: &Path, dockerfile: Option<&Path>) -> Result<Self> {
+        if !path.is_dir() {
+            fault!(NotFound, "context {}: no such directory", path.display());
+        }
+        let root = Root::open(path).with_context(|| format!("open {}", path.display()))?;
+        let own = dockerfile.map(|file| {
+            let mut name = file.as_os_str().to_owned();
+            name.push(".dockerignore");
+            PathBuf::from(name)
+        });
+        // Through the root: the file may be a link (CVE-2022-4122).
+        let text = match own.filter(|own| own.is_file()) {
+            Some(own) => Some(fs::read(&own).with_context(|| format!("read {}", own.display()))?),
+            None => read_optional(&root, ".dockerignore")?,
+        };
+        let ignore = text.map(|text| Ignore::parse(&String::from_utf8_lossy(&text))).unwrap_or_default();
+        Ok(Self { root: Some(path.to_owned()), ignore, _work: None })
+    }
+
+    /// No files at all (the Dockerfile came alone).
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { root: None, ignore: Ignore::default(), _work: None }
+    }
+
+    /// Reads stdin: an archive becomes the context, anything else is the Dockerfile itself.
+    ///
+    /// # Errors
+    /// stdin cannot be read; the archive is damaged.
+    pub fn from_stdin(store: &Store, dockerfile: Option<&str>) -> Result<(Self, Source)> {
+        let mut head = Vec::new();
+        let mut stdin = io::stdin().lock();
+        stdin.by_ref().take(LARGEST).read_to_end(&mut head).context("read stdin")?;
+        let unpacked = |bytes: &[u8]| stream::unpack(Cursor::new(bytes.to_vec())).map(BufReader::new);
+        let archive = unpacked(&head[..head.len().min(64 << 10)])
+            .is_ok_and(|input| matches!(Reader::new(input, Limits::default()).next_entry(), Ok(Some(_))));
+        if !archive {
+            let text = String::from_utf8(head).context("the Dockerfile on stdin is not UTF-8")?;
+            return Ok((Self::empty(), Source { name: "Dockerfile".into(), text }));
+        }
+        let work = Work::new(store.paths())?;
+        let path = work.path().join("context");
+        fs::create_dir(&path)?;
+        let dir = File::open(&path)?;
+        let options = apply::Options { layer: false, owner: None, limits: Limits::default() };
+        // What is over the first bytes is still in the pipe.
+        let rest = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+        drop(stdin);
+        let input = stream::unpack(Cursor::new(head).chain(rest))?;
+        std::thread::scope(|scope| {
+            let unpack = || {
+                apply::apply(
+                    BufReader::with_capacity(128 << 10, input),
+                    dir.as_fd().try_clone_to_owned()?,
+                    options,
+                )
+            };
+            scope.spawn(unpack).join().map_err(|_| anyhow::anyhow!("the unpacking thread ended badly"))?
+        })
+        .context("unpack the context on stdin")?;
+        let name = dockerfile.unwrap_or("Dockerfile");
+        let root = Root::open(&path)?;
+        let text =
+            root.read(Path::new(name), LARGEST).with_context(|| format!("read {name} in the context"))?;
+        let text = String::from_utf8(text).with_context(|| format!("{name} is not UTF-8"))?;
+        let mut context = Self::directory(&path, Some(&path.join(name)))?;
+        context._work = Some(work);
+        Ok((context, Source { name: name.to_owned(), text }))
+    }
+
+    /// Its files.
+    ///
+    /// # Errors
+    /// It vanished.
+    pub(super) fn tree(&self) -> Result<Tree> {
+        match &self.root {
+            Some(path) => {
+                let root = Root::open(path).with_context(|| format!("open {}", path.display()))?;
+                Ok(Tree { root, ignore: self.ignore.clone(), owners: false })
+            }
+            None => fault!(NotFound, "there is no context: the Dockerfile came on stdin"),
+        }
+    }
+}
+
+/// Reads the Dockerfile of a directory context.
+///
+/// # Errors
+/// `NotFound`, naming it.
+pub fn dockerfile(path: &Path) -> Result<Source> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {
+            fault!(NotFound, "failed to read dockerfile: open {}: no such file or directory", path.display())
+        }
+        Err(err) => return Err(err).with_context(|| format!("open {}", path.display())),
+    };
+    let mut text = Vec::new();
+    file.take(LARGEST).read_to_end(&mut text).with_context(|| format!("read {}", path.display()))?;
+    let text = String::from_utf8(text).with_context(|| format!("{} is not UTF-8", path.display()))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Source { name, text })
+}
+
+fn read_optional(root: &Root, name: &str) -> Result<Option<Vec<u8>>> {
+    match root.read(Path::new(name), LARGEST) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(err) if err.raw_os_error() == Some(nix::libc::ENOENT) => Ok(None),
+        Err(err) => Err(err).with_context(|| format!("read {name}")),
+    }
+}

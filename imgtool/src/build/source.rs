@@ -1,0 +1,262 @@
+//! Where COPY and ADD take files from, and the two instructions themselves.
+
+use std::io::Write as _;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use contracts::passwd;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use sys::overlay::Overlay;
+use sys::path::Root;
+
+use super::Builder;
+use super::chmod::Chmod;
+use super::copy::{Copier, Manner, destination};
+use super::dockerfile::instruction::Copy;
+use super::graph;
+use super::ignore::Ignore;
+use super::select::{self, Selected, Tree};
+use super::state::State;
+use super::work::Work;
+use crate::layer::read::{Limits, Reader};
+use crate::layer::{apply, stream};
+use crate::obtain;
+
+/// A COPY or ADD made ready to be looked up or done.
+pub struct Planned {
+    tree: Option<Arc<Tree>>,
+    selected: Vec<Selected>,
+    /// Heredocs: name, content, mode.
+    files: Vec<(String, String)>,
+    dest: PathBuf,
+    into: bool,
+    chown: Option<String>,
+    chmod: Option<Chmod>,
+    exclude: Ignore,
+    unpack: bool,
+    /// What the cache key holds.
+    pub key: Value,
+    /// What the history says.
+    pub history: String,
+}
+
+impl Builder<'_> {
+    /// Works out what a COPY or ADD copies.
+    ///
+    /// # Errors
+    /// A source is missing; a bad flag value.
+    pub(super) fn plan_copy(&self, state: &State, copy: &Copy) -> Result<Planned> {
+        let expand = |text: &String| state.expand(text);
+        let sources: Vec<String> = copy.sources.iter().map(expand).collect::<Result<_>>()?;
+        let dest = state.expand(&copy.dest)?;
+        ensure!(!dest.is_empty(), "the destination is empty");
+        let chown = copy.chown.as_ref().map(expand).transpose()?.filter(|text| !text.is_empty());
+        let chmod = copy.chmod.as_ref().map(expand).transpose()?.filter(|text| !text.is_empty());
+        let (path, into) = destination(&dest, &state.workdir());
+        let many = sources.len() + copy.heredocs.len() > 1;
+        let verb = if copy.add { "ADD" } else { "COPY" };
+        ensure!(
+            into || !many,
+            "When using {verb} with more than one source file, the destination must be a directory and end with a /"
+        );
+        let exclude: Vec<String> = copy.exclude.iter().map(expand).collect::<Result<_>>()?;
+        let exclude = Ignore::of(exclude.iter().map(String::as_str));
+        let from = copy.from.as_ref().map(expand).transpose()?;
+        if let Some(url) = sources.iter().find(|source| copy.add && is_remote(source)) {
+            bail!("ADD {url}: fetching is not supported");
+        }
+        let tree = if sources.is_empty() { None } else { Some(self.tree(from.as_deref())?) };
+        let (mut selected, mut hash) = (Vec::new(), Sha256::new());
+        if let Some(tree) = &tree {
+            selected = tree.select(&sources, copy.parents)?;
+            for one in &selected {
+                tree.digest(one, &exclude, &mut hash)?;
+            }
+        }
+        let mut files = Vec::new();
+        for doc in &copy.heredocs {
+            let content = if doc.expand { state.expand_body(&doc.content)? } else { doc.content.clone() };
+            hash.update(content.as_bytes());
+            files.push((doc.name.clone(), content));
+        }
+        let unpack = copy.add && copy.unpack.unwrap_or(true);
+        let key = json!({
+            "copy": hash.finalize().to_vec(), "files": files.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            "dest": path, "into": into, "chown": chown, "chmod": chmod, "unpack": unpack,
+        });
+        let chmod = match &chmod {
+            None => None,
+            Some(text) => {
+                Some(Chmod::parse(text).with_context(|| format!("invalid chmod parameter: '{text}'"))?)
+            }
+        };
+        let flags: String = [("from", &from), ("chown", &chown), ("chmod", &copy.chmod)]
+            .iter()
+            .filter_map(|(name, value)| value.as_ref().map(|value| format!("--{name}={value} ")))
+            .collect();
+        let names: Vec<&str> = sources
+            .iter()
+            .map(String::as_str)
+            .chain(copy.heredocs.iter().map(|doc| doc.word.as_str()))
+            .collect();
+        let history = format!("{verb} {flags}{} {dest} # buildkit", names.join(" "));
+        Ok(Planned { tree, selected, files, dest: path, into, chown, chmod, exclude, unpack, key, history })
+    }
+
+    /// Copies into the mounted rootfs of `work`.
+    ///
+    /// # Errors
+    /// See [`Copier::copy`].
+    pub(super) fn place_files(&self, planned: &Planned, work: &Work) -> Result<()> {
+        let root = Root::open(&work.path().join("rootfs")).context("open the rootfs")?;
+        let owner = planned.chown.as_deref().map(|spec| owner(&root, spec)).transpose()?;
+        let manner = Manner {
+            owner,
+            chmod: planned.chmod.clone(),
+            exclude: planned.exclude.clone(),
+            now: self.options.epoch,
+        };
+        if let Some(tree) = &planned.tree {
+            let mut copier = Copier::new(tree, &root, &manner);
+            for one in &planned.selected {
+                if planned.unpack && !one.directory && unpack(tree, one, &root, &planned.dest, owner)? {
+                    continue;
+                }
+                copier.copy(one, &planned.dest, planned.into)?;
+            }
+        }
+        if planned.files.is_empty() {
+            return Ok(());
+        }
+        let docs = work.path().join("files");
+        std::fs::create_dir(&docs)?;
+        for (name, content) in &planned.files {
+            let mut file = std::fs::File::create(docs.join(name))?;
+            file.write_all(content.as_bytes())?;
+            if let Some(now) = self.options.epoch {
+                let time =
+                    std::time::UNIX_EPOCH + std::time::Duration::from_secs(u64::try_from(now).unwrap_or(0));
+                file.set_modified(time)?;
+            }
+            std::os::unix::fs::fchown(&file, Some(0), Some(0))?;
+            file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        }
+        let tree = Tree { root: Root::open(&docs)?, ignore: Ignore::default(), owners: false };
+        let mut copier = Copier::new(&tree, &root, &manner);
+        for (name, _) in &planned.files {
+            for one in tree.select(std::slice::from_ref(name), false)? {
+                copier.copy(&one, &planned.dest, planned.into)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The tree that `from` names: a stage, a named context or an image; `None` is the context.
+    ///
+    /// # Errors
+    /// There is no such thing.
+    pub(super) fn tree(&self, from: Option<&str>) -> Result<Arc<Tree>> {
+        let key = from.unwrap_or_default().to_ascii_lowercase();
+        if let Some(tree) = self.trees.lock().ok().and_then(|trees| trees.get(&key).cloned()) {
+            return Ok(tree);
+        }
+        let tree = Arc::new(match from {
+            None => self.context.tree()?,
+            Some(from) => self.other_tree(from).with_context(|| format!("--from={from}"))?,
+        });
+        if let Ok(mut trees) = self.trees.lock() {
+            trees.insert(key, Arc::clone(&tree));
+        }
+        Ok(tree)
+    }
+
+    fn other_tree(&self, from: &str) -> Result<Tree> {
+        if let Some(index) = graph::find(self.file, self.file.stages.len(), from, true) {
+            let state = self.results.wait(index).with_context(|| format!("stage {from} was not built"))?;
+            return self.view(&state.layers);
+        }
+        let mut name = from;
+        if let Some(at) = self.options.contexts.get(from) {
+            match at.strip_prefix("docker-image://") {
+                Some(image) => name = image,
+                None => return super::context::Context::directory(Path::new(at), None)?.tree(),
+            }
+        }
+        let image = obtain::image(self.store, name, None, self.options.pull)?;
+        let layers = image.layers()?;
+        self.lease.hold(layers.iter().map(|(blob, _)| &blob.digest).chain([&image.id]))?;
+        self.view(&layers)
+    }
+
+    /// Mounts layers read-only for the rest of the build.
+    fn view(
+        &self,
+        layers: &[(crate::store::document::Descriptor, crate::store::digest::Digest)],
+    ) -> Result<Tree> {
+        let lowers = self.layers.ensure(self.store, layers, None)?;
+        let empty = self.layers.empty()?;
+        let work = Work::new(self.store.paths())?;
+        let target = work.path().join("view");
+        std::fs::create_dir(&target)?;
+        // Without an upper directory overlayfs wants two lower ones.
+        let mut top_first: Vec<&Path> = lowers.iter().rev().map(PathBuf::as_path).collect();
+        top_first.push(&empty);
+        if top_first.len() > 1 {
+            let overlay = Overlay { lowers: &top_first, upper: None, volatile: false, user_xattr: false };
+            sys::overlay::mount(&overlay, &target).context("mount the layers")?;
+        }
+        let root = Root::open(&target).context("open the layers")?;
+        if let Ok(mut views) = self.views.lock() {
+            views.push(work);
+        }
+        Ok(Tree { root, ignore: Ignore::default(), owners: true })
+    }
+}
+
+fn is_remote(source: &str) -> bool {
+    ["http://", "https://", "git@", "git://", "ssh://"].iter().any(|scheme| source.starts_with(scheme))
+}
+
+/// `--chown`: a number alone is the group too, as BuildKit has it.
+fn owner(root: &Root, spec: &str) -> Result<(u32, u32)> {
+    let user = passwd::resolve(root, spec).with_context(|| format!("--chown={spec}"))?;
+    let alone = !spec.contains(':') && spec.bytes().all(|byte| byte.is_ascii_digit());
+    Ok((user.uid, if alone { user.uid } else { user.gid }))
+}
+
+/// Unpacks `one` into `dest` if it is an archive. Says whether it was.
+fn unpack(tree: &Tree, one: &Selected, root: &Root, dest: &Path, owner: Option<(u32, u32)>) -> Result<bool> {
+    let fd = tree.root.open_in(&one.path, OFlag::O_PATH, Mode::empty())?;
+    let stat = nix::sys::stat::fstat(&fd)?;
+    if sys::path::file_type(stat.st_mode) != nix::sys::stat::SFlag::S_IFREG {
+        return Ok(false);
+    }
+    let first = |file: std::fs::File| -> Result<bool> {
+        let input = std::io::BufReader::new(stream::unpack(file)?);
+        Ok(matches!(Reader::new(input, Limits::default()).next_entry(), Ok(Some(_))))
+    };
+    // Anything that does not begin as an archive is a file like others.
+    if !first(select::reopen(&fd)?).unwrap_or(false) {
+        return Ok(false);
+    }
+    let target = root
+        .mkdir_all(dest, Mode::from_bits_truncate(0o755))
+        .with_context(|| format!("make {}", dest.display()))?;
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    let options = apply::Options { layer: false, owner, limits: Limits::for_blob(size) };
+    let source = select::reopen(&fd)?;
+    std::thread::scope(|scope| {
+        let work = || -> Result<()> {
+            let mut input = std::io::BufReader::with_capacity(128 << 10, stream::unpack(source)?);
+            apply::apply(&mut input, target.as_fd().try_clone_to_owned()?, options)
+        };
+        scope.spawn(work).join().map_err(|_| anyhow::anyhow!("the unpacking thread ended badly"))?
+    })
+    .with_context(|| format!("unpack {}", one.path.display()))?;
+    Ok(true)
+}

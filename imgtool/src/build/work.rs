@@ -1,0 +1,123 @@
+//! Work directories of running builds: `STORE/build/work/<id>/`, each locked by its owner while it lives.
+//!
+//! A build works in a mount namespace of its own, so a killed one leaves nothing mounted. What it may leave is a
+//! directory, whose lock is then free, and a container still running in it: the next build removes both.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+use contracts::paths::Paths;
+use contracts::tool;
+use nix::mount::{MntFlags, MsFlags};
+
+/// A directory for one step.
+#[derive(Debug)]
+pub struct Work {
+    id: String,
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Work {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// No space, no permission.
+    pub fn new(paths: &Paths) -> Result<Self> {
+        let id = format!("build-{}", random_hex()?);
+        let path = root(paths).join(&id);
+        fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
+        let lock = File::open(&path)?;
+        lock.lock().with_context(|| format!("lock {}", path.display()))?;
+        Ok(Self { id, path, _lock: lock })
+    }
+
+    /// Also the id of the container that runs in it.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        clear(&self.path);
+    }
+}
+
+/// Leaves the mounts of the machine: what is mounted from here on is seen by this process and its children only.
+/// Call it before any thread is started.
+///
+/// # Errors
+/// Not allowed: it takes root.
+pub fn enter_private_mounts() -> Result<()> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
+        .context("make a mount namespace (needs root)")?;
+    nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
+        .context("keep mounts to this build")
+}
+
+/// Removes what killed builds left.
+///
+/// # Errors
+/// The work directory cannot be read.
+pub fn sweep(paths: &Paths) -> Result<()> {
+    let entries = match fs::read_dir(root(paths)) {
+        Ok(entries) => entries,
+        Err(err) if err.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(err) => return Err(err).context("read the work directories of builds"),
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let Ok(dir) = File::open(&path) else { continue };
+        if dir.try_lock().is_err() {
+            continue;
+        }
+        if let Some(id) = path.file_name().filter(|_| path.join("config.json").exists()) {
+            // The container of a killed RUN; mostly there is none.
+            let _ = Command::new(tool::find("runtime"))
+                .args(["delete", "--force"])
+                .arg(id)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
+        }
+        clear(&path);
+    }
+    Ok(())
+}
+
+fn clear(path: &Path) {
+    // Whatever is mounted below goes first: nothing outside may be removed through a mount.
+    let below = |target: &str| Path::new(target).starts_with(path);
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for target in
+        mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)).filter(|target| below(target))
+    {
+        let _ = nix::mount::umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
+    }
+    let still = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    if !still.lines().filter_map(|line| line.split(' ').nth(1)).any(below) {
+        let _ = fs::remove_dir_all(path);
+    }
+}
+
+fn root(paths: &Paths) -> PathBuf {
+    paths.store.join("build").join("work")
+}
+
+fn random_hex() -> Result<String> {
+    let mut bytes = [0; 8];
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .context("read /dev/urandom")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
