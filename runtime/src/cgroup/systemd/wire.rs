@@ -338,8 +338,8 @@ mod tests {
             ("A".into(), Value::Bool(true)),
             ("B".into(), Value::Pairs(vec![("x".into(), "y".into())])),
         ]);
-        assert_eq!(out.0[..4], 0x34_u32.to_le_bytes());
-        assert_eq!(out.0.len(), 8 + 0x34);
+        assert_eq!(out.0[..4], 0x36_u32.to_le_bytes());
+        assert_eq!(out.0.len(), 8 + 0x36);
     }
 
     #[test]
