@@ -1,6 +1,7 @@
 //! The command line: runc's flags and their help.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -84,6 +85,18 @@ pub enum Verb {
     List(List),
     /// Send a signal to a container's first process
     Kill(Kill),
+    /// Stop all processes of a container where they are
+    Pause(Container),
+    /// Let a paused container run on
+    Resume(Container),
+    /// Print a container's processes
+    Ps(Ps),
+    /// Print a container's statistics, and when it runs out of memory
+    Events(Events),
+    /// Change a container's limits
+    Update(Update),
+    /// Print what this runtime and this kernel can do, as JSON
+    Features,
     /// Delete a container and all that belongs to it
     Delete(Delete),
     /// Write an example config.json
@@ -264,4 +277,98 @@ pub struct Spec {
     /// For a user without privileges
     #[arg(long)]
     pub rootless: bool,
+}
+
+/// `ps`.
+#[derive(Debug, Args)]
+#[command(trailing_var_arg = true)]
+pub struct Ps {
+    /// table or json
+    #[arg(long, short, default_value = "table")]
+    pub format: ListFormat,
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Arguments for ps [default: -ef]
+    #[arg(value_name = "PS ARGUMENTS", allow_hyphen_values = true)]
+    pub arguments: Vec<String>,
+}
+
+/// `events`.
+#[derive(Debug, Args)]
+pub struct Events {
+    /// Time between two statistics, as 5s, 500ms or 1m30s
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = crate::cmd::events::parse_duration)]
+    pub interval: Duration,
+    /// Print the statistics once
+    #[arg(long)]
+    pub stats: bool,
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// `update`.
+#[derive(Debug, Args)]
+pub struct Update {
+    /// Read `linux.resources` as JSON from this file, - for stdin; the other limits are ignored then
+    #[arg(long, short, value_name = "FILE", allow_hyphen_values = true)]
+    pub resources: Option<PathBuf>,
+    /// Weight for block devices, 10 to 1000
+    #[arg(long, value_name = "WEIGHT")]
+    pub blkio_weight: Option<u16>,
+    /// Period of the processor limit, in microseconds
+    #[arg(long, value_name = "USEC")]
+    pub cpu_period: Option<u64>,
+    /// Processor time in each period, in microseconds; -1 for no limit
+    #[arg(long, value_name = "USEC", allow_hyphen_values = true)]
+    pub cpu_quota: Option<i64>,
+    /// Unused time that may be caught up, in microseconds
+    #[arg(long, value_name = "USEC")]
+    pub cpu_burst: Option<u64>,
+    /// Share of the processors against other containers (1024 is usual)
+    #[arg(long, value_name = "SHARES")]
+    pub cpu_share: Option<u64>,
+    /// Period of the real-time limit, in microseconds
+    #[arg(long, value_name = "USEC")]
+    pub cpu_rt_period: Option<u64>,
+    /// Real-time processor time in each period, in microseconds
+    #[arg(long, value_name = "USEC", allow_hyphen_values = true)]
+    pub cpu_rt_runtime: Option<i64>,
+    /// 1: run only when nobody else wants to (SCHED_IDLE); 0: as usual
+    #[arg(long, value_name = "0|1", allow_hyphen_values = true)]
+    pub cpu_idle: Option<i64>,
+    /// Processors to use, as 0-3,8
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes to use
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
+    /// Memory limit, as 64m or 1g; -1 for none
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub memory: Option<String>,
+    /// Memory that is taken last
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub memory_reservation: Option<String>,
+    /// Limit of memory and swap together; -1 for none
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub memory_swap: Option<String>,
+    /// Accepted and ignored
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    pub kernel_memory: Option<String>,
+    /// Accepted and ignored
+    #[arg(long, hide = true, allow_hyphen_values = true)]
+    pub kernel_memory_tcp: Option<String>,
+    /// Most processes; -1 for no limit
+    #[arg(long, value_name = "COUNT", allow_hyphen_values = true)]
+    pub pids_limit: Option<i64>,
+    /// Level 3 cache allocation (Intel RDT), as `L3:0=f`
+    #[arg(long, value_name = "SCHEMA")]
+    pub l3_cache_schema: Option<String>,
+    /// Memory bandwidth allocation (Intel RDT), as `MB:0=20`
+    #[arg(long, value_name = "SCHEMA")]
+    pub mem_bw_schema: Option<String>,
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
 }

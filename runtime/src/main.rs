@@ -61,6 +61,12 @@ fn dispatch(cli: &Cli) -> Result<Exit> {
         Verb::List(flags) => cmd::list::run(&context, flags),
         Verb::Kill(flags) => cmd::kill::run(&context, flags),
         Verb::Delete(flags) => cmd::delete::run(&context, flags),
+        Verb::Pause(flags) => cmd::pause::run(&context, flags),
+        Verb::Resume(flags) => cmd::resume::run(&context, flags),
+        Verb::Ps(flags) => cmd::ps::run(&context, flags),
+        Verb::Events(flags) => cmd::events::run(&context, flags),
+        Verb::Update(flags) => cmd::update::run(&context, flags),
+        Verb::Features => cmd::features::run(),
         Verb::Spec(flags) => cmd::spec::run(flags),
     }
 }

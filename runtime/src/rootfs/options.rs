@@ -168,6 +168,20 @@ impl Options {
     }
 }
 
+/// Every option with a meaning of its own, sorted (for `features`); any other is handed to the file system.
+#[must_use]
+pub fn names() -> Vec<String> {
+    let recursive = ATTRIBUTES.iter().map(|(name, _)| format!("r{name}"));
+    let words = ["bind", "rbind", "idmap", "ridmap", "remount", "tmpcopyup", "src-nofollow", "copy-symlink"];
+    let kinds = ["private", "shared", "slave", "unbindable"]
+        .into_iter()
+        .flat_map(|kind| ["", "r"].map(|r| format!("{r}{kind}")));
+    let plain = ATTRIBUTES.iter().chain(&FLAGS).map(|(name, _)| *name).chain(words).map(str::to_owned);
+    let mut all: Vec<String> = plain.chain(recursive).chain(kinds).collect();
+    all.sort_unstable();
+    all
+}
+
 /// The propagation that a word names.
 #[must_use]
 pub fn propagation(word: &str) -> Option<Propagation> {

@@ -33,7 +33,9 @@ fn program(profile: &Value) -> Vec<Instruction> {
 /// What a filter says of one call: a reading of the kernel's BPF rules, on a little-endian machine.
 fn run(program: &[Instruction], arch: u32, number: u32, args: [u64; 6]) -> u32 {
     let mut words = vec![number, arch, 0, 0];
-    words.extend(args.iter().flat_map(|arg| [*arg as u32, (arg >> 32) as u32]));
+    words.extend(
+        args.iter().flat_map(|arg| [arg & 0xffff_ffff, arg >> 32]).map(|half| u32::try_from(half).unwrap()),
+    );
     let (mut at, mut accumulator) = (0, 0);
     loop {
         let Instruction { code, jt, jf, k } = program[at];

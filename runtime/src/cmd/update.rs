@@ -1,0 +1,178 @@
+//! `runtime update`.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use contracts::exit::Exit;
+use contracts::fault;
+use oci_spec::runtime::LinuxResources;
+use serde_json::{Map, Value};
+
+use super::Context;
+use crate::container::directory::Directory;
+use crate::container::state::State;
+use crate::container::status::Status;
+use crate::{cli, log};
+
+/// The kernel's interface to cache and memory bandwidth allocation.
+const RESCTRL: &str = "/sys/fs/resctrl";
+
+/// Changes the limits of a container.
+///
+/// # Errors
+/// The container does not run, a value makes no sense, or the kernel refuses it.
+pub fn run(context: &Context, flags: &cli::Update) -> Result<Exit> {
+    let directory = Directory::open(&context.root, &flags.id)?;
+    directory.lock()?;
+    let state = directory.state()?;
+    if !Status::of(&directory, &state)?.is_alive() {
+        fault!(WrongState, "container not running");
+    }
+    if flags.kernel_memory.is_some() || flags.kernel_memory_tcp.is_some() {
+        log::warn(
+            "--kernel-memory and --kernel-memory-tcp are ignored: kernels have no such limits any more",
+        );
+    }
+    let resources = match &flags.resources {
+        Some(path) => read_file(path)?,
+        None => from_flags(flags)?,
+    };
+    state.cgroup.clone().unwrap_or_default().update(&resources)?;
+    update_resctrl(&state, flags)?;
+    Ok(Exit::Ok)
+}
+
+fn read_file(path: &Path) -> Result<LinuxResources> {
+    let text = if path == Path::new("-") {
+        let mut text = String::new();
+        io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        fs::read_to_string(path)
+    };
+    let what = || format!("read resources from {}", path.display());
+    let value: Value = serde_json::from_str(&text.with_context(what)?).with_context(what)?;
+    serde_json::from_value(value).with_context(what)
+}
+
+/// The flags as the document that `--resources` takes, so that both mean the same.
+fn from_flags(flags: &cli::Update) -> Result<LinuxResources> {
+    let (mut cpu, mut memory, mut document) = (Map::new(), Map::new(), Map::new());
+    let numbers = [
+        ("period", flags.cpu_period.map(Value::from)),
+        ("quota", flags.cpu_quota.map(Value::from)),
+        ("burst", flags.cpu_burst.map(Value::from)),
+        ("shares", flags.cpu_share.map(Value::from)),
+        ("realtimePeriod", flags.cpu_rt_period.map(Value::from)),
+        ("realtimeRuntime", flags.cpu_rt_runtime.map(Value::from)),
+        ("idle", flags.cpu_idle.map(Value::from)),
+        ("cpus", flags.cpuset_cpus.clone().map(Value::from)),
+        ("mems", flags.cpuset_mems.clone().map(Value::from)),
+    ];
+    cpu.extend(numbers.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    let sizes = [
+        ("limit", "memory", &flags.memory),
+        ("reservation", "memory-reservation", &flags.memory_reservation),
+        ("swap", "memory-swap", &flags.memory_swap),
+    ];
+    for (name, flag, text) in sizes {
+        if let Some(text) = text.as_ref().filter(|text| !text.is_empty()) {
+            let Some(size) = bytes(text) else {
+                fault!(Usage, "invalid value for {flag}: \"{text}\"");
+            };
+            memory.insert(name.to_owned(), size.into());
+        }
+    }
+    document.insert("cpu".to_owned(), cpu.into());
+    document.insert("memory".to_owned(), memory.into());
+    if let Some(weight) = flags.blkio_weight.filter(|weight| *weight != 0) {
+        document.insert("blockIO".to_owned(), serde_json::json!({ "weight": weight }));
+    }
+    if let Some(limit) = flags.pids_limit {
+        document.insert("pids".to_owned(), serde_json::json!({ "limit": limit }));
+    }
+    serde_json::from_value(document.into()).context("read the flags")
+}
+
+/// A size as Docker takes it: `64m`, `1.5g`, `512`, `-1` for none.
+fn bytes(text: &str) -> Option<i64> {
+    if text == "-1" {
+        return Some(-1);
+    }
+    let lower = text.trim().to_ascii_lowercase();
+    let lower = lower.strip_suffix("ib").or_else(|| lower.strip_suffix('b')).unwrap_or(&lower);
+    let (number, shift) = match lower.char_indices().next_back()? {
+        (at, 'k') => (&lower[..at], 10),
+        (at, 'm') => (&lower[..at], 20),
+        (at, 'g') => (&lower[..at], 30),
+        (at, 't') => (&lower[..at], 40),
+        (at, 'p') => (&lower[..at], 50),
+        _ => (lower, 0),
+    };
+    let number = number.trim_end();
+    if let Ok(whole) = number.parse::<i64>() {
+        return whole.checked_mul(1 << shift).filter(|size| *size >= 0);
+    }
+    if !number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return None;
+    }
+    #[allow(clippy::cast_possible_truncation)]
+    let size = number.parse::<f64>().ok().map(|number| (number * 2_f64.powi(shift)) as i64);
+    size
+}
+
+/// Cache and memory bandwidth: the container's own resctrl group, made where it had none.
+fn update_resctrl(state: &State, flags: &cli::Update) -> Result<()> {
+    let info = Path::new(RESCTRL).join("info");
+    let wanted = [
+        (&flags.l3_cache_schema, "Intel RDT/CAT: l3 cache schema is not enabled", info.join("L3")),
+        (&flags.mem_bw_schema, "Intel RDT/MBA: memory bandwidth schema is not enabled", info.join("MB")),
+    ];
+    for (schema, missing, info) in wanted {
+        let Some(schema) = schema.as_ref().filter(|schema| !schema.is_empty()) else { continue };
+        if !info.exists() {
+            fault!(Unsupported, "{missing}");
+        }
+        let group = Path::new(RESCTRL).join(&state.id);
+        match fs::create_dir(&group) {
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other.with_context(|| format!("make {}", group.display()))?,
+        }
+        let write = |file: &str, value: &str| {
+            fs::write(group.join(file), value)
+                .with_context(|| format!("write {value} to {}/{file}", group.display()))
+        };
+        write("schemata", &format!("{schema}\n"))?;
+        for pid in state.cgroup.clone().unwrap_or_default().pids()? {
+            write("tasks", &pid.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn sizes_as_docker_writes_them() {
+        let good = [
+            ("512", 512),
+            ("64m", 64 << 20),
+            ("64MB", 64 << 20),
+            ("1GiB", 1 << 30),
+            ("1.5g", 3 << 29),
+            ("0", 0),
+            ("-1", -1),
+            ("7 k", 7 << 10),
+            ("10b", 10),
+        ];
+        for (text, size) in good {
+            assert_eq!(bytes(text), Some(size), "{text}");
+        }
+        for wrong in ["", "m", "-2", "x", "1x", "1e3", "inf", "9999999999g", "-1m"] {
+            assert_eq!(bytes(wrong), None, "{wrong}");
+        }
+    }
+}
