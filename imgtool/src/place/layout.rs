@@ -12,7 +12,7 @@ use nix::sys::stat::Mode;
 use sys::path::Root;
 
 use super::{Sink, Source};
-use crate::store::blob::copy;
+use crate::store::blob::{copy, untangled};
 use crate::store::digest::{Digest, Hasher};
 use crate::store::document::{Descriptor, Document, Index, MAX_DOCUMENT};
 use crate::store::index::{CONTAINERD_NAME, REF_NAME};
@@ -179,7 +179,7 @@ pub(super) fn write_verified(path: &Path, digest: &Digest, reader: &mut dyn Read
     let written = (|| {
         let mut file = File::create(&temporary).with_context(|| format!("make {}", temporary.display()))?;
         let mut hashing = Hashing { file: &mut file, hasher: Hasher::new(digest.algorithm()) };
-        copy(reader, &mut hashing).with_context(|| format!("write blob {digest}"))?;
+        copy(reader, &mut hashing).map_err(untangled).with_context(|| format!("write blob {digest}"))?;
         let found = hashing.hasher.finish();
         if found != *digest {
             fault!(Remote, "blob {digest} has the wrong content: its digest is {found}");

@@ -8,7 +8,7 @@ use contracts::fault;
 use super::{Sink, Source};
 use crate::reference::Reference;
 use crate::store::Store;
-use crate::store::blob::copy;
+use crate::store::blob::{copy, untangled};
 use crate::store::config::ImageConfig;
 use crate::store::document::{Descriptor, Document, Kind, MAX_DOCUMENT, Manifest, is_image_config};
 use crate::store::index::{add_repo_digest, name_of};
@@ -87,7 +87,9 @@ impl<'s> LocalSink<'s> {
             let reader = source.blob(descriptor, had)?;
             // A place that is no registry may hold more than it should; a byte more shows it.
             let mut reader = bar.reading(reader).take(descriptor.size - had + 1);
-            copy(&mut reader, &mut partial).with_context(|| format!("store blob {}", descriptor.digest))?;
+            copy(&mut reader, &mut partial)
+                .map_err(untangled)
+                .with_context(|| format!("store blob {}", descriptor.digest))?;
         }
         if partial.size() != descriptor.size {
             let size = partial.size();

@@ -4,6 +4,7 @@ use std::io::{self, Read};
 
 use anyhow::Result;
 use contracts::fault;
+use contracts::fault::{Fault, Kind};
 use ureq::BodyReader;
 use ureq::http::header::CONTENT_RANGE;
 use ureq::http::{Method, StatusCode};
@@ -68,11 +69,10 @@ impl BlobReader<'_> {
         loop {
             if self.failures >= client.retries() {
                 let (digest, size) = (&self.descriptor.digest, self.descriptor.size);
-                return Err(io::Error::other(format!(
-                    "blob {digest} of {} broke off after {} of {size} bytes: {why}",
-                    self.repository.title(),
-                    self.offset
-                )));
+                let (title, offset) = (self.repository.title(), self.offset);
+                let what =
+                    format!("blob {digest} of {title} broke off after {offset} of {size} bytes: {why}");
+                return Err(io::Error::other(Fault::new(Kind::Remote, what)));
             }
             client.pause(self.failures, None);
             self.failures += 1;

@@ -244,7 +244,8 @@ impl Failure {
                     | ureq::Error::ConnectionFailed
                     | ureq::Error::Protocol(_)
             );
-        let transient = transient && !why.contains("certificate") && !why.contains("HTTP response");
+        let hopeless = ["certificate", "HTTP response", "no such host"].iter().any(|word| why.contains(word));
+        let transient = transient && !hopeless;
         Self { why: Fault::new(Kind::Remote, format!("{place}: {why}")).into(), transient }
     }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use contracts::fault;
+use contracts::fault::Fault;
 
 use super::Store;
 use super::digest::{Algorithm, Digest, Hasher};
@@ -180,6 +181,15 @@ pub fn copy(reader: &mut dyn Read, writer: &mut dyn Write) -> io::Result<u64> {
         };
         writer.write_all(&buffer[..count])?;
         total += count as u64;
+    }
+}
+
+/// The error of a [`copy`]; one that the reader's own place has made is told as that place tells it, so that a
+/// registry that breaks off is not taken for a disk that fails.
+pub fn untangled(err: io::Error) -> anyhow::Error {
+    match err.downcast::<Fault>() {
+        Ok(fault) => fault.into(),
+        Err(err) => err.into(),
     }
 }
 

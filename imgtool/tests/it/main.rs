@@ -1,0 +1,10 @@
+//! Integration tests of imgtool: the real program on the real kernel, registries on loopback.
+
+mod copy;
+mod gc;
+mod hostile;
+mod load;
+mod login;
+mod names;
+mod pull;
+mod rig;

@@ -1,0 +1,127 @@
+//! pull and push against a real registry.
+
+use crate::rig::Rig;
+use crate::rig::registry::{Guard, Registry};
+
+#[test]
+fn what_was_pushed_is_pulled() {
+    let (rig, registry) = (Rig::new(), Registry::start(Guard::Plain));
+    let name = format!("{}/my/bb:1", registry.host);
+    let id = rig.load("bb:1", "x");
+    rig.ok(&format!("tag bb:1 {name}"));
+    let pushed = rig.ok(&format!("push {name}"));
+    let digest = pushed.split_whitespace().nth(2).unwrap().to_owned();
+    assert!(pushed.starts_with("1: digest: sha256:") && pushed.contains(" size: "), "{pushed}");
+    assert_eq!(rig.ok(&format!("push {name}")), pushed, "compressed to another digest");
+
+    let other = Rig::new();
+    let ended = other.run(&format!("pull {name}"));
+    assert!(ended.stderr().contains(&format!("Status: Downloaded newer image for {name}")));
+    assert_eq!(ended.ok(), format!("{name}\n"));
+    assert!(other.run(&format!("pull {name}")).stderr().contains("Status: Image is up to date"));
+    assert_eq!(other.ok(&format!("inspect {name} -f {{{{.Id}}}}")).trim(), id);
+    let known = other.ok(&format!("inspect {name} -f {{{{.RepoDigests}}}}"));
+    let known = known.trim().trim_matches(['[', ']']);
+    assert_eq!(known, format!("{}/my/bb@{digest}", registry.host));
+    other.verify();
+
+    // By digest: no name, but found by its digest.
+    let third = Rig::new();
+    third.ok(&format!("pull -q {}", known));
+    assert_eq!(third.ok(&format!("inspect {} -f {{{{.Id}}}}", known)).trim(), id);
+    assert!(third.ok("images").contains("<none>"));
+    third.ok(&format!("rmi {}", known));
+    assert!(third.blobs().is_empty());
+}
+
+#[test]
+fn every_tag_goes_and_comes() {
+    let (rig, registry) = (Rig::new(), Registry::start(Guard::Plain));
+    rig.load("bb:1", "x");
+    rig.load("bb:2", "y");
+    let repository = format!("{}/bb", registry.host);
+    rig.ok(&format!("tag bb:1 {repository}:1"));
+    rig.ok(&format!("tag bb:2 {repository}:2"));
+    rig.ok(&format!("push -a {repository}"));
+    let tags = rig.ok(&format!("list-tags {repository}"));
+    let mut tags: Vec<&str> = tags.lines().collect();
+    tags.sort_unstable();
+    assert_eq!(tags, ["1", "2"]);
+    assert_eq!(rig.ok(&format!("catalog {}", registry.host)), "bb\n");
+    let other = Rig::new();
+    assert_eq!(other.ok(&format!("pull -qa {repository}")).lines().count(), 2);
+    let digest = other.ok(&format!("digest {repository}:1"));
+    other.ok(&format!("delete {repository}:1"));
+    assert!(other.fails(&format!("manifest {repository}:1"), 3).contains("not found"));
+    assert!(digest.starts_with("sha256:"));
+}
+
+#[test]
+fn zstd_layers_go_and_come() {
+    let (rig, registry) = (Rig::new(), Registry::start(Guard::Plain));
+    let id = rig.load("bb:1", "x");
+    let name = format!("{}/bb:z", registry.host);
+    rig.ok(&format!("push --compression-format zstd bb:1 {name}"));
+    let other = Rig::new();
+    other.ok(&format!("pull {name}"));
+    assert!(other.ok(&format!("inspect --raw {name}")).contains("tar+zstd"));
+    assert_eq!(other.ok(&format!("inspect {name} -f {{{{.Id}}}}")).trim(), id);
+}
+
+#[test]
+fn what_is_not_there_is_said_in_one_line() {
+    let (rig, registry) = (Rig::new(), Registry::start(Guard::Plain));
+    let host = &registry.host;
+    let err = rig.fails(&format!("pull {host}/nosuch"), 3);
+    assert_eq!(err, format!("imgtool: manifest for {host}/nosuch:latest not found: manifest unknown"));
+    let err = rig.fails(&format!("push {host}/nolocal"), 3);
+    assert_eq!(err, format!("imgtool: An image does not exist locally with the tag: {host}/nolocal"));
+    assert!(rig.fails(&format!("list-tags {host}/nosuch"), 3).contains("not found"));
+    assert!(rig.blobs().is_empty());
+}
+
+#[test]
+fn a_dead_registry_is_said_at_once() {
+    let rig = Rig::new();
+    crate::rig::registry::loopback_up();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    assert!(rig.fails(&format!("pull 127.0.0.1:{port}/x"), 6).contains("Connection refused"));
+    assert!(rig.fails("pull nosuch.invalid/x", 6).contains("nosuch.invalid"));
+    assert!(rig.blobs().is_empty() && rig.partials().is_empty());
+    rig.load("x:1", "x");
+    assert!(rig.fails(&format!("push x:1 127.0.0.1:{port}/x"), 6).contains("Connection refused"));
+}
+
+#[test]
+fn a_certificate_is_verified_where_asked_for() {
+    let (rig, registry) = (Rig::new(), Registry::start(Guard::Tls));
+    rig.load("bb:1", "x");
+    let name = format!("{}/bb:1", registry.host);
+    rig.ok(&format!("push bb:1 {name}"));
+    assert!(rig.fails(&format!("pull --tls-verify {name}"), 6).contains("unknown authority"));
+    rig.ok(&format!("pull --tls-verify --cert-dir {} {name}", registry.cert_dir().display()));
+    // The same from the directory where users keep such things.
+    let certs = rig.path("config/certs.d").join(&registry.host);
+    std::fs::create_dir_all(certs.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(registry.cert_dir(), certs).unwrap();
+    rig.ok(&format!("pull --tls-verify {name}"));
+}
+
+#[test]
+fn mirrors_and_blocks_of_registries_conf_count() {
+    let (rig, registry) = (Rig::new(), Registry::start(Guard::Plain));
+    rig.load("bb:1", "x");
+    rig.ok(&format!("push bb:1 {}/hub/library/bb:1", registry.host));
+    let conf = format!(
+        "[[registry]]\nprefix = 'docker.io'\nlocation = 'docker.io'\n[[registry.mirror]]\nlocation = '{}/hub'\n\
+         [[registry]]\nlocation = 'bad.example'\nblocked = true\n[aliases]\nshort = '{}/hub/library/bb'\n",
+        registry.host, registry.host
+    );
+    std::fs::write(rig.path("registries.conf"), conf).unwrap();
+    rig.ok("rmi bb:1");
+    assert_eq!(rig.ok("pull -q bb:1"), "docker.io/library/bb:1\n");
+    rig.ok("pull -q short:1");
+    assert!(rig.fails("pull bad.example/x", 1).contains("blocked"));
+    std::fs::write(rig.path("registries.conf"), "[[registry").unwrap();
+    assert!(rig.fails("pull bb:1", 1).contains("registries.conf"));
+}
