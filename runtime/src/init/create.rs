@@ -24,7 +24,7 @@ use crate::rootfs::options::Propagation;
 use crate::rootfs::protect::Cover;
 use crate::rootfs::{cgroupfs, devices, pivot, propagation, protect};
 use crate::security::procfs::Procfs;
-use crate::security::{identity, scheduling};
+use crate::security::{identity, limits, scheduling};
 use crate::spec::check::sysctl_path;
 use crate::spec::document::Document;
 use crate::{hooks, seccomp};
@@ -86,6 +86,8 @@ fn become_container(
     if plan.namespaces.has(libc::CLONE_NEWUSER) || !nix::unistd::geteuid().is_root() {
         // Until the maps are written this process is nobody.
         channel.wait()?;
+    } else {
+        limits::apply(plan.proc, 0, plan.document.process.as_ref().context("process is missing")?)?;
     }
     // Neighbours in a joined PID namespace must not look into a process that still has the host's files open
     // (CVE-2016-9962).
@@ -154,15 +156,16 @@ fn enter_namespaces(plan: &Plan<'_>) -> Result<()> {
     for joined in namespaces.joined.iter().filter(|joined| !is_joined_first(joined.flag)) {
         joined.enter()?;
     }
+    if namespaces.new & CLONE_NEWTIME != 0 {
+        // Before the change of user: an undumpable process's files in /proc belong to the host's root.
+        time::enter_new(&plan.document.linux.time_offsets)?;
+    }
     if namespaces.has(libc::CLONE_NEWUSER) {
         identity::become_namespace_root()?;
     }
     if namespaces.new & libc::CLONE_NEWCGROUP != 0 {
         // Only now: the cgroup that we are in becomes the root of the namespace.
         sys::namespace::unshare(libc::CLONE_NEWCGROUP).context("make a cgroup namespace")?;
-    }
-    if namespaces.new & CLONE_NEWTIME != 0 {
-        time::enter_new(&plan.document.linux.time_offsets)?;
     }
     if namespaces.new & libc::CLONE_NEWNET != 0 {
         sys::link::loopback_up().context("bring the loopback interface up")?;

@@ -11,7 +11,7 @@ use sys::path::Root;
 use super::channel::{ProcessEnd, Report};
 use super::steps::{self, Last};
 use crate::cgroup;
-use crate::security::{identity, scheduling};
+use crate::security::{identity, limits, scheduling};
 
 /// What the runtime prepared.
 #[derive(Debug)]
@@ -37,6 +37,7 @@ pub fn run(plan: &Plan<'_>, channel: &ProcessEnd) -> ! {
 
 fn become_process(plan: &Plan<'_>) -> Result<Infallible> {
     let process = plan.last.process;
+    limits::apply(plan.last.proc, 0, process)?;
     let affinity = process.exec_cpu_affinity.clone().unwrap_or_default();
     if !affinity.initial.is_empty() {
         scheduling::set_affinity(&affinity.initial)?;

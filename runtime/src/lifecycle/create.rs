@@ -271,8 +271,11 @@ fn converse(
         if namespaces.new & libc::CLONE_NEWUSER != 0 {
             user::write_maps(pid, &document.linux.uid_mappings, &document.linux.gid_mappings)?;
         }
+        if !waits {
+            return Ok(());
+        }
         limits::apply(proc, pid, document.process.as_ref().context("process is missing")?)?;
-        if waits { channel.proceed() } else { Ok(()) }
+        channel.proceed()
     };
     if !joins {
         begin(pid)?;

@@ -18,7 +18,6 @@ use crate::container::state::State;
 use crate::container::status::Status;
 use crate::init::channel::{self, Report, RuntimeEnd};
 use crate::init::steps::Last;
-use crate::security::limits;
 use crate::security::procfs::Procfs;
 use crate::spec::process::{Capabilities, ConsoleSize, Process};
 use crate::spec::{check, load};
@@ -86,7 +85,13 @@ fn spawn(input: &Input<'_>) -> Result<Running> {
         birth |= namespaces & libc::CLONE_NEWUSER;
     }
     if birth != 0 {
-        sys::namespace::join(input.init.as_fd(), birth).context("join the container's PID namespace")?;
+        match sys::namespace::join(input.init.as_fd(), birth) {
+            // It is about to end.
+            Err(err) if err.raw_os_error() == Some(libc::ESRCH) => {
+                fault!(WrongState, "cannot exec in a stopped container")
+            }
+            other => other.context("join the container's PID namespace")?,
+        }
     }
     match clone_into(&input.cgroup, input.state, &proc)? {
         Cloned::Child => {
@@ -110,11 +115,9 @@ fn spawn(input: &Input<'_>) -> Result<Running> {
         Cloned::Parent { pid, pidfd } => {
             drop(theirs);
             let mut running = Running { pidfd, terminal: None };
-            limits::apply(&proc, pid, input.process)
-                .and_then(|()| converse(input, &ours, pid, &mut running))
-                .inspect_err(|_| {
-                    let _ = sys::pidfd::send_signal(&running.pidfd, libc::SIGKILL);
-                })?;
+            converse(input, &ours, pid, &mut running).inspect_err(|_| {
+                let _ = sys::pidfd::send_signal(&running.pidfd, libc::SIGKILL);
+            })?;
             Ok(running)
         }
     }

@@ -1,4 +1,5 @@
-//! Resource limits and the OOM score, set by the runtime on the new process: inside a user namespace it could not.
+//! Resource limits and the OOM score. A process sets its own while it still has the runtime's rights; in a new user
+//! namespace it never had them, and the runtime does it.
 
 use anyhow::{Context as _, Result};
 use contracts::fault;
@@ -51,7 +52,7 @@ pub fn check(rlimits: &[Rlimit]) -> Result<()> {
     Ok(())
 }
 
-/// Applies both to process `pid`.
+/// Applies both to process `pid`, 0 being this one.
 ///
 /// # Errors
 /// `EPERM` where a limit would rise without `CAP_SYS_RESOURCE`.
@@ -62,7 +63,8 @@ pub fn apply(proc: &Procfs, pid: i32, process: &Process) -> Result<()> {
             .with_context(|| format!("set rlimit {} to {} (hard {})", limit.kind, limit.soft, limit.hard))?;
     }
     let Some(score) = process.oom_score_adj else { return Ok(()) };
-    match proc.write(&format!("{pid}/oom_score_adj"), &score.to_string()) {
+    let owner = if pid == 0 { "self".to_owned() } else { pid.to_string() };
+    match proc.write(&format!("{owner}/oom_score_adj"), &score.to_string()) {
         // Without privileges a score cannot fall; runc and crun go on as well.
         Err(err) if !nix::unistd::geteuid().is_root() && is_denied(&err) => Ok(()),
         other => other,
