@@ -53,17 +53,20 @@ pub fn run(flags: &Check) -> Result<bool> {
     };
     ensure!(nix::unistd::geteuid().is_root(), "this needs root");
     let tool = Tool { path: find(path)?, flags: flags.runtime_flag.clone() };
-    if flags.view != View::Host {
-        return view::inside(flags.view, None, || check(flags, &chosen, &tool, &mut report));
+    let kind = known::kind(&tool)?;
+    let mut all = || check(flags, &chosen, (&tool, &kind), &mut report);
+    match flags.view {
+        View::Host => all(),
+        View::Auto if !view::is_refused_by(&kind) => all(),
+        View::Auto => view::inside(View::V1only, None, all),
+        view => view::inside(view, None, all),
     }
-    check(flags, &chosen, &tool, &mut report)
 }
 
-fn check(flags: &Check, chosen: &[&Case], tool: &Tool, report: &mut Report) -> Result<bool> {
+fn check(flags: &Check, chosen: &[&Case], (tool, kind): (&Tool, &str), report: &mut Report) -> Result<bool> {
     kernel::become_subreaper().context("become a subreaper")?;
     let machine = Machine::look()?;
     let work = Work::new(&flags.work)?;
-    let kind = known::kind(tool, &work.dir)?;
     report.start(tool, chosen.len())?;
     let jobs =
         flags.jobs.or_else(|| thread::available_parallelism().ok().map(usize::from)).unwrap_or(1).max(1);
@@ -71,7 +74,7 @@ fn check(flags: &Check, chosen: &[&Case], tool: &Tool, report: &mut Report) -> R
     let (send, receive) = mpsc::channel();
     thread::scope(|scope| {
         for _ in 0..jobs {
-            let (send, next, machine, work, kind) = (send.clone(), &next, &machine, &work, kind.as_str());
+            let (send, next, machine, work) = (send.clone(), &next, &machine, &work);
             scope.spawn(move || {
                 while let Some(case) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let start = Instant::now();

@@ -57,7 +57,7 @@ pub struct Check {
     #[arg(long)]
     pub json: bool,
     /// Run in a view of cgroups of its own
-    #[arg(long, value_enum, default_value = "host")]
+    #[arg(long, value_enum, default_value = "auto")]
     pub view: View,
     /// Where the bundles are made
     #[arg(long, value_name = "DIR", env = "TMPDIR", default_value = "/tmp", hide_env = true)]
@@ -67,6 +67,8 @@ pub struct Check {
 /// How cgroups are shown to the runtimes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum View {
+    /// As this machine mounts them, but v1only where crun would refuse a hybrid
+    Auto,
     /// As this machine mounts them
     Host,
     /// Version 1 hierarchies without the unified one
@@ -80,6 +82,7 @@ impl View {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Auto => "auto",
             Self::Host => "host",
             Self::V1only => "v1only",
             Self::V2 => "v2",
@@ -90,9 +93,12 @@ impl View {
 /// Flags of `bench`.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// The runtime to measure; also one beside this program where none is given
+    /// The runtime to measure
     #[arg(long, value_name = "PATH")]
     pub runtime: Option<PathBuf>,
+    /// A directory with the tools to measure (its `runtime`, where --runtime does not say otherwise)
+    #[arg(long, value_name = "DIR")]
+    pub tools: Option<PathBuf>,
     /// A runtime to compare with (may be repeated) [default: runc and crun where installed]
     #[arg(long, value_name = "PATH")]
     pub peer: Vec<PathBuf>,
@@ -105,7 +111,7 @@ pub struct Bench {
     /// Pause before each measured command, as a machine that has other things to do
     #[arg(long, value_name = "MS", default_value = "0")]
     pub idle: u64,
-    /// Views of cgroups to measure in (may be repeated) [default: host]
+    /// Views of cgroups to measure in (may be repeated) [default: auto]
     #[arg(long, value_enum)]
     pub view: Vec<View>,
     /// Also time a whole command line, such as 'shim=shim run --rm web true' (may be repeated)

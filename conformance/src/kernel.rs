@@ -19,8 +19,6 @@ pub struct Ended {
     pub code: i32,
     /// Peak resident set of it and its largest waited-for descendant, KiB.
     pub peak_rss: i64,
-    /// User and system time of it and its waited-for descendants.
-    pub cpu: Duration,
 }
 
 /// Makes this process adopt orphaned descendants, so that the init of a created container can be waited for.
@@ -87,11 +85,7 @@ pub fn reap(pid: i32) -> io::Result<Ended> {
     // SAFETY: zeroed at first and filled by the kernel; every bit pattern is valid.
     let usage = unsafe { usage.assume_init() };
     let code = if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { 128 + libc::WTERMSIG(status) };
-    let time = |t: libc::timeval| {
-        Duration::from_secs(t.tv_sec.try_into().unwrap_or(0))
-            + Duration::from_micros(t.tv_usec.try_into().unwrap_or(0))
-    };
-    Ok(Ended { code, peak_rss: usage.ru_maxrss, cpu: time(usage.ru_utime) + time(usage.ru_stime) })
+    Ok(Ended { code, peak_rss: usage.ru_maxrss })
 }
 
 /// Reaps the init of a container that was killed or is about to end, and whatever else came out of its pid namespace.

@@ -2,9 +2,9 @@
 //!
 //! A case that fails on runc or crun and is not listed here is a bug of the case. Ours has no entries.
 
-use std::path::Path;
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::tool::Tool;
 
@@ -50,9 +50,11 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
 ///
 /// # Errors
 /// It cannot be started.
-pub fn kind(tool: &Tool, dir: &Path) -> Result<String> {
-    let version = tool.run(dir, "version", &["--version"], None)?.ok()?;
-    Ok(version.stdout.split_whitespace().next().unwrap_or_default().to_owned())
+pub fn kind(tool: &Tool) -> Result<String> {
+    let version = Command::new(&tool.path).arg("--version").output();
+    let version = version.with_context(|| format!("start {}", tool.path.display()))?;
+    let text = String::from_utf8_lossy(&version.stdout);
+    Ok(text.split_whitespace().next().unwrap_or_default().to_owned())
 }
 
 /// Why `case` is known to fail with that runtime.

@@ -4,6 +4,7 @@
 //! - Executes: the tools under test, and inside their containers itself as `/probe`.
 //! - Exit codes: 0 all passed, 1 a case failed or a tool could not be measured, 2 wrong usage.
 
+mod bench;
 mod bundle;
 mod case;
 mod cases;
@@ -31,13 +32,15 @@ fn main() -> ExitCode {
     let called = args.first().and_then(|name| Path::new(name).file_name()).unwrap_or_default();
     match (called.to_str(), args.get(1).map(String::as_str)) {
         (_, Some("probe")) => return probe::run(&args[2..]),
+        (_, Some("rss")) => return bench::measure::rss(&args[2..]),
+        (_, Some("floor")) => return bench::floor::run(&args[2..]),
         (Some("probe"), _) => return probe::run(args.get(1..).unwrap_or_default()),
         _ => {}
     }
     let cli = cli::Cli::parse();
     let result = match &cli.command {
         None => check::run(&cli.check),
-        Some(cli::Command::Bench(_)) => Ok(false),
+        Some(cli::Command::Bench(flags)) => bench::run(flags),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -25,6 +25,14 @@ struct Hierarchy {
     options: String,
 }
 
+/// Whether this runtime (as it calls itself) refuses cgroups as this machine mounts them: crun wants no controller in
+/// version 2 beside version 1.
+#[must_use]
+pub fn is_refused_by(kind: &str) -> bool {
+    let unified = fs::read_to_string(format!("{BASE}/unified/cgroup.controllers")).unwrap_or_default();
+    kind.contains("crun") && !unified.trim().is_empty()
+}
+
 /// Runs `work` in a child that sees cgroups as `view` says. `shares` raises its CPU share over the neighbours'.
 ///
 /// # Errors

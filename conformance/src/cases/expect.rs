@@ -45,9 +45,3 @@ pub fn holds(what: &str, list: &Value, word: &str) -> Result<()> {
     ensure!(words.iter().any(|found| found == word), "{what} are {list}, without {word}");
     Ok(())
 }
-
-/// A list must not hold `word`.
-pub fn lacks(what: &str, list: &Value, word: &str) -> Result<()> {
-    ensure!(holds(what, list, word).is_err(), "{what} are {list}, with {word}");
-    Ok(())
-}
