@@ -38,7 +38,10 @@ fn finish(command: &Command, output: Output) -> Result<Vec<u8>> {
         return Ok(output.stdout);
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+    // The tool's last word, or what its flags' parser complained of.
+    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let said =
+        lines().find(|line| line.starts_with("error: ")).or_else(|| lines().last()).unwrap_or_default();
     let name = program(command);
     let message = match (said.is_empty(), output.status.code()) {
         (false, _) if said.starts_with(&format!("{name}:")) => said.to_owned(),

@@ -103,12 +103,7 @@ pub struct CreateFlags {
     #[command(flatten)]
     pub windows: WindowsFlags,
     /// The image, then the command to run in it and its arguments
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "IMAGE [COMMAND [ARG]...]"
-    )]
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE [COMMAND [ARG]...]")]
     pub image_and_command: Vec<String>,
 }
 

@@ -86,9 +86,6 @@ pub enum Verb {
     /// Work with volumes
     #[command(subcommand)]
     Volume(VolumeVerb),
-    /// The same verbs, as docker groups them
-    #[command(subcommand)]
-    Container(Box<Verb>),
     /// Run a container's health check now
     #[command(subcommand)]
     Healthcheck(HealthcheckVerb),
@@ -101,7 +98,12 @@ pub enum Verb {
 }
 
 /// Parses the command line; every switch also takes `=true` and `=false`, as docker's do.
-pub fn parse(arguments: Vec<std::ffi::OsString>) -> Result<Cli, clap::Error> {
+///
+/// `shim container VERB` is `shim VERB`, as docker groups them.
+pub fn parse(mut arguments: Vec<std::ffi::OsString>) -> Result<Cli, clap::Error> {
+    if arguments.get(1).is_some_and(|word| word == "container") {
+        arguments.remove(1);
+    }
     let matches = switches(Cli::command()).try_get_matches_from(arguments)?;
     Cli::from_arg_matches(&matches)
 }

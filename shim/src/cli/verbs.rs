@@ -173,7 +173,7 @@ pub struct ExecFlags {
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<String>,
     /// The container, then the command and its arguments
-    #[arg(required = true, num_args = 2.., trailing_var_arg = true, allow_hyphen_values = true, value_name = "CONTAINER COMMAND [ARG]...")]
+    #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_name = "CONTAINER COMMAND [ARG]...")]
     pub container_and_command: Vec<String>,
 }
 

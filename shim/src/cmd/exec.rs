@@ -135,7 +135,8 @@ impl<'a> Session<'a> {
     fn result(&self, code: i32) -> Result<Exit> {
         let failed = logged(&self.file("log"));
         if let Some(message) = failed.filter(|_| code != 0) {
-            return Err(classify(&message, Some(code)));
+            // The runtime has said so on the stderr that it shares with us.
+            return Ok(Exit::before_payload(&classify(&message, Some(code))));
         }
         Ok(Exit::Payload(u8::try_from(code).unwrap_or(255)))
     }

@@ -43,7 +43,6 @@ pub fn run(verb: Verb) -> ExitCode {
     let store = Store::open();
     let store = &store;
     match verb {
-        Verb::Container(verb) => run(*verb),
         // Whatever fails before the payload starts must not look like the payload's code.
         Verb::Run(flags) => report::finish_payload("shim", run::run(store, &flags)),
         Verb::Exec(flags) => report::finish_payload("shim", exec::run(store, &flags)),

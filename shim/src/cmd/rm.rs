@@ -49,7 +49,7 @@ pub fn one(store: &Store, id: &str, name: &str, flags: &RmFlags) -> Result<()> {
         if let Some(owner) = status.owner {
             start::wait_for(owner)?;
         }
-        if !store.dir(id).exists() {
+        if store.load(id).is_err() {
             return Ok(());
         }
         let Ok(_lock) = store.lock(id) else { return Ok(()) };

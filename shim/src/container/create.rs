@@ -130,10 +130,7 @@ fn make_bundle(flags: &CreateFlags, record: &Container, bundle: &std::path::Path
     if let Some(platform) = &flags.platform {
         command.args(["--platform", platform]);
     }
-    if flags.quiet {
-        command.arg("--quiet");
-    }
-    command.arg("--").arg(&record.image).arg(bundle);
+    command.arg(&record.image).arg(bundle);
     let report = tools::run(&mut command)?;
     serde_json::from_slice(&report).context("imgtool bundle: its report is not what it promises")
 }

@@ -5,24 +5,41 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use contracts::container::Container;
+use contracts::atomic;
+use contracts::container::{Container, Status};
 use contracts::lock::Lock;
 
 use super::{Store, names};
 use crate::{events, tools, volume};
 
-/// Removes a container that does not run; the caller holds its lock. Its record goes last but for the directory, so
-/// that a killed removal can be found and repeated.
+/// The record of a container that is being removed.
+const RETIRED: &str = "removing.json";
+
+/// Removes a container that does not run. From the first step on it is gone for everybody else; what a killed removal
+/// leaves, [`debris`] finds and removes.
 pub fn everything(store: &Store, record: &Container, volumes: bool) -> Result<()> {
+    retire(store, record);
+    clear(store, record, volumes)
+}
+
+/// Takes the name and the record away: the container cannot be found any more.
+pub fn retire(store: &Store, record: &Container) {
     names::release(store, &record.name, &record.id);
+    let dir = store.dir(&record.id);
+    let _ = fs::rename(dir.join("container.json"), dir.join(RETIRED));
+}
+
+/// Removes what a retired container had.
+pub fn clear(store: &Store, record: &Container, volumes: bool) -> Result<()> {
+    let _ = tools::run(tools::runtime(store, record).args(["delete", "--force", &record.id]));
     tools::network_down(&record.id)?;
-    files(store, &record.id)?;
     if volumes {
         for point in record.mounts.iter().filter(|point| point.anonymous) {
             // Still used by another container (--volumes-from): it stays.
             let _ = volume::remove(store, &point.name, Some(&record.id));
         }
     }
+    files(store, &record.id)?;
     events::container(store, record, "destroy", &[]);
     Ok(())
 }
@@ -37,15 +54,25 @@ pub fn files(store: &Store, id: &str) -> Result<()> {
     gone(&store.dir(id))
 }
 
-/// Whether `id` is what a killed `create` left: a directory without a record that nobody holds. It is removed.
+/// Whether `id` is what a killed `create` or `rm` left: a directory without a record that nobody holds and nobody is
+/// at work on. It is removed.
 pub fn debris(store: &Store, id: &str) -> Result<bool> {
     let dir = store.dir(id);
     if dir.join("container.json").exists() {
         return Ok(false);
     }
+    if atomic::read_json::<Status>(&store.live(id).join("status.json"))?
+        .is_some_and(|status| status.owner.is_some_and(|owner| owner.is_running()))
+    {
+        return Ok(false);
+    }
     let Some(_lock) = Lock::try_exclusive(&dir.join("lock"))? else { return Ok(false) };
     if dir.join("container.json").exists() {
         return Ok(false);
+    }
+    if let Some(record) = atomic::read_json::<Container>(&dir.join(RETIRED))? {
+        clear(store, &record, record.host_config.auto_remove)?;
+        return Ok(true);
     }
     let _ = tools::network_down(id);
     files(store, id)?;

@@ -38,6 +38,9 @@ pub fn read(store: &Store, flags: &CreateFlags) -> Result<(Container, Vec<mounts
     };
     let (image, command) =
         flags.image_and_command.split_first().map_or(("", &[][..]), |(a, b)| (a.as_str(), b));
+    if image.starts_with('-') || image.is_empty() {
+        fault!(Usage, "invalid reference format: {image:?}");
+    }
     record.image = image.into();
     record.config.image = image.into();
     if !command.is_empty() {

@@ -1,14 +1,15 @@
 //! The payload ends: last bytes, exit code, then another start or the clearing away.
 
-use std::os::fd::AsFd as _;
-use std::time::Instant;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use contracts::container::{State, now};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::{Phase, Supervisor, policy};
-use crate::container::{names, remove};
+use crate::container::remove;
 use crate::{events, tools};
 
 impl Supervisor {
@@ -35,7 +36,7 @@ impl Supervisor {
         let code = match &self.payload {
             Some(pidfd) => {
                 let _ = self.epoll.delete(pidfd);
-                sys::pidfd::exit_code(pidfd.as_fd()).unwrap_or(255)
+                exit_code_when_reaped(pidfd)
             }
             None => 255,
         };
@@ -106,25 +107,23 @@ impl Supervisor {
         self.status.network = None;
         self.publish();
         if removing {
-            names::release(&self.store, &self.record.name, &id);
+            remove::retire(&self.store, &self.record);
         } else {
             let mut kept = self.status.clone();
             kept.owner = None;
             let _ = self.store.save_kept(&id, &kept);
         }
         self.tell_exit();
+        if removing {
+            // Where this fails the next command finds a directory without a record, and repeats it.
+            return remove::clear(&self.store, &self.record, true);
+        }
         self.delete();
-        if !ports && !removing {
+        if !ports {
             let _ = tools::network_down(&id);
         }
-        if removing {
-            let _lock = self.store.lock(&id)?;
-            // Where this fails the next command finds a container with a dead owner, and repeats it.
-            remove::everything(&self.store, &self.record, true)?;
-        } else {
-            let _ = tools::unmount(&self.store.bundle(&id));
-            let _ = std::fs::remove_dir_all(self.store.live(&id));
-        }
+        let _ = tools::unmount(&self.store.bundle(&id));
+        let _ = std::fs::remove_dir_all(self.store.live(&id));
         Ok(())
     }
 
@@ -148,4 +147,16 @@ impl Supervisor {
         let count = text.lines().find_map(|line| line.strip_prefix(key));
         count.is_some_and(|count| count.trim() != "0")
     }
+}
+
+/// The kernel keeps the code for the pidfd once the parent (here the machine's init) has reaped the process.
+fn exit_code_when_reaped(pidfd: &OwnedFd) -> i32 {
+    for _ in 0..100 {
+        match sys::pidfd::exit_code(pidfd.as_fd()) {
+            Ok(code) => return code,
+            Err(err) if err.raw_os_error() == Some(libc::ENODATA) => sleep(Duration::from_millis(5)),
+            Err(_) => break,
+        }
+    }
+    255
 }

@@ -42,7 +42,8 @@ pub fn data(store: &Store, name: &str) -> PathBuf {
 
 fn lock(store: &Store) -> Result<Lock> {
     make_dir(&store.paths.volumes())?;
-    Lock::exclusive(&store.paths.volumes().join("lock"))
+    // No volume can have this name.
+    Lock::exclusive(&store.paths.volumes().join(".lock"))
 }
 
 /// The volume, if it exists.
@@ -88,7 +89,7 @@ pub fn list(store: &Store) -> Result<Vec<Volume>> {
         Err(err) => return Err(err).with_context(|| format!("list {}", path.display())),
     };
     let mut volumes = Vec::new();
-    for entry in entries.flatten() {
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
         if let Some(name) = entry.file_name().to_str() {
             volumes.extend(load(store, name)?);
         }
