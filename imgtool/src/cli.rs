@@ -43,6 +43,8 @@ pub enum Command {
     Save(cmd::save::Args),
     /// Read images from an archive
     Load(cmd::load::Args),
+    /// Make an image of a root file system's archive
+    Import(cmd::import::Args),
     /// Copy an image from any place to any other
     Copy(cmd::copy::Args),
     /// Store credentials for a registry

@@ -4,6 +4,7 @@
 //! each step on an overlay of what is below it; `cache` remembers what a step made by all that it depends on.
 
 mod cache;
+pub mod change;
 mod chmod;
 pub mod context;
 mod copy;

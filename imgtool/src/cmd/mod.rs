@@ -7,6 +7,7 @@ pub mod copy;
 pub mod export;
 pub mod history;
 pub mod images;
+pub mod import;
 pub mod inspect;
 pub mod list_tags;
 pub mod load;
@@ -46,6 +47,7 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Push(args) => push::run(&args),
         Command::Save(args) => save::run(&args),
         Command::Load(args) => load::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Copy(args) => copy::run(&args),
         Command::Login(args) => login::run(&args),
         Command::Logout(args) => logout::run(&args),

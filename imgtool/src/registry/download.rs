@@ -9,6 +9,9 @@ use ureq::BodyReader;
 use ureq::http::header::CONTENT_RANGE;
 use ureq::http::{Method, StatusCode};
 
+use super::Client;
+use super::auth::Scope;
+use super::hosts::Endpoint;
 use super::http::{Request, expect};
 use super::repository::Repository;
 use crate::store::document::Descriptor;
@@ -23,6 +26,20 @@ impl Repository<'_> {
             BlobReader { repository: self, descriptor: descriptor.clone(), offset, body: None, failures: 0 };
         reader.open()?;
         Ok(reader)
+    }
+}
+
+impl Client {
+    /// Reads any file behind an `http://` or `https://` URL, without credentials.
+    ///
+    /// # Errors
+    /// `NotFound`; `Remote`.
+    pub fn download(&self, url: &str) -> Result<BodyReader<'static>> {
+        let host =
+            url.split("://").nth(1).and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+        let endpoint = Endpoint { host: host.into(), path: String::new(), insecure: false };
+        let response = self.send(&endpoint, &Scope::none(), Request::new(Method::GET, url))?;
+        Ok(expect(response, &[200], url)?.into_body().into_reader())
     }
 }
 

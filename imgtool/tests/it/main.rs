@@ -3,6 +3,7 @@
 mod copy;
 mod gc;
 mod hostile;
+mod import;
 mod load;
 mod login;
 mod names;
