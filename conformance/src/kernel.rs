@@ -161,9 +161,10 @@ pub fn io_priority() -> i64 {
 
 /// The scheduling policy (`SCHED_*`) of this process.
 #[must_use]
-pub fn scheduler() -> i32 {
+pub fn scheduler() -> i64 {
+    // musl's own function always fails, as POSIX would have it per process and Linux has it per thread.
     // SAFETY: integers only.
-    unsafe { libc::sched_getscheduler(0) }
+    unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) }
 }
 
 /// The nice value of this process.

@@ -38,6 +38,8 @@ impl Machine {
                     machine.cgroup_v2 = true;
                     let names = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
                     machine.add(names.split_whitespace(), target);
+                    // In every cgroup of version 2, controllers or not: eBPF and cgroup.freeze.
+                    machine.add(["devices", "freezer"].into_iter(), target);
                 }
                 (Some("cgroup"), _) => machine.add(back.nth(1).unwrap_or_default().split(','), target),
                 _ => {}

@@ -178,12 +178,6 @@ fn make_bundles(dir: &Path, pids: bool) -> Result<()> {
             }
             config::programs(&rootfs)?;
             let mut config = config::config(kind, program, pids)?;
-            let cgroup = format!(
-                "/{}/{}-{}",
-                crate::rig::cgroup_parent(),
-                dir.display().to_string().len(),
-                kind.name()
-            );
             let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let cgroup = format!("/{}/{name}-{}{suffix}", crate::rig::cgroup_parent(), kind.name());
             bundle::set(&mut config, "/linux/cgroupsPath", cgroup.into())?;

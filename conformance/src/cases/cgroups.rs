@@ -9,8 +9,8 @@ use crate::rig::Rig;
 
 /// All cases.
 pub const CASES: &[Case] = &[
-    Case::new("cgroups/path", "config-linux.md#cgroups-path", path).needs(&[Need::Controller("pids")]),
-    Case::new("cgroups/removed", "runtime.md#delete", removed).needs(&[Need::Controller("pids")]),
+    Case::new("cgroups/path", "config-linux.md#cgroups-path", path).needs(&[Need::Controller("freezer")]),
+    Case::new("cgroups/removed", "runtime.md#delete", removed).needs(&[Need::Controller("freezer")]),
     Case::new("cgroups/memory-limit", "config-linux.md#memory", memory).needs(&[Need::Controller("memory")]),
     Case::new("cgroups/memory-enforced", "config-linux.md#memory", memory_enforced)
         .needs(&[Need::Controller("memory")]),
@@ -37,14 +37,14 @@ pub const CASES: &[Case] = &[
 fn path(rig: &mut Rig<'_>) -> Result<()> {
     rig.running("pause")?;
     let pid = rig.pid()?.to_string();
-    let members = rig.cgroup("pids", "cgroup.procs")?;
+    let members = rig.cgroup("freezer", "cgroup.procs")?;
     ensure!(members.lines().any(|line| line == pid), "{pid} is not in the cgroup: {members:?}");
     Ok(())
 }
 
 fn removed(rig: &mut Rig<'_>) -> Result<()> {
     rig.running("pause")?;
-    let dir = rig.cgroup_dir("pids")?;
+    let dir = rig.cgroup_dir("freezer")?;
     ensure!(dir.is_dir(), "{} does not exist while the container runs", dir.display());
     rig.call(&["delete", "--force", &rig.id])?.ok()?;
     ensure!(!dir.exists(), "{} is still there after delete", dir.display());

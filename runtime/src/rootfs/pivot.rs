@@ -17,11 +17,12 @@ use super::propagation;
 /// # Errors
 /// `pivot_root(2)` refuses a root that is on the initial ramdisk: see [`move_over`].
 pub fn enter(root: impl AsFd) -> Result<OwnedFd> {
+    // Opened before: after the pivot "." is the new root, and what the container asked to share would be undone.
+    let old = open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .context("open the old root")?;
     fchdir(root).context("enter the root file system")?;
     sys::mount::pivot_here().context("pivot_root")?;
     // The old root is on top now. Unmounting it must not reach the host.
-    let old = open(".", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .context("open the old root")?;
     let slave = Propagation { kind: libc::MS_SLAVE, recursive: true };
     propagation::set(old.as_fd(), slave).context("cut the old root off")?;
     sys::mount::detach_here().context("unmount the old root")?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use contracts::fault;
 use nix::libc;
 
-use super::document::Document;
+use super::document::{Document, Hooks};
 use super::linux::Linux;
 use super::process::Process;
 use crate::namespace::{Namespaces, time};
@@ -44,7 +44,25 @@ pub fn document(document: &Document, namespaces: &Namespaces) -> Result<()> {
             fault!(Usage, "unable to set {field} without a private UTS namespace");
         }
     }
+    hooks(&document.hooks)?;
     linux(&document.linux, namespaces)
+}
+
+/// A relative path would be looked up wherever the hook happens to start.
+fn hooks(hooks: &Hooks) -> Result<()> {
+    for (list, name) in [
+        (&hooks.prestart, "prestart"),
+        (&hooks.create_runtime, "createRuntime"),
+        (&hooks.create_container, "createContainer"),
+        (&hooks.start_container, "startContainer"),
+        (&hooks.poststart, "poststart"),
+        (&hooks.poststop, "poststop"),
+    ] {
+        if let Some(hook) = list.iter().find(|hook| !hook.path.is_absolute()) {
+            fault!(Usage, "hooks.{name}: path {:?} is not absolute", hook.path);
+        }
+    }
+    Ok(())
 }
 
 fn version(version: &str) -> Result<()> {
