@@ -8,6 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 
 use crate::case::{self, Case};
 use crate::cli::{Check, View};
@@ -145,6 +147,25 @@ impl Work {
     pub fn new(parent: &Path) -> Result<Self> {
         let dir = parent.join(format!("conformance-{}", std::process::id()));
         fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
+        Self::with_probe(dir)
+    }
+
+    /// The same in memory, in a mount namespace of our own: runtimes keep their state on a tmpfs, and no disk is to be
+    /// timed.
+    ///
+    /// # Errors
+    /// It cannot be made or mounted.
+    pub fn in_memory(parent: &Path) -> Result<Self> {
+        let dir = parent.join(format!("conformance-{}", std::process::id()));
+        fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
+        unshare(CloneFlags::CLONE_NEWNS).context("make a mount namespace")?;
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
+        mount(Some("tmpfs"), &dir, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
+            .with_context(|| format!("mount a tmpfs on {}", dir.display()))?;
+        Self::with_probe(dir)
+    }
+
+    fn with_probe(dir: PathBuf) -> Result<Self> {
         let probe = dir.join("probe");
         fs::copy("/proc/self/exe", &probe).context("copy this program as the probe")?;
         Ok(Self { dir, probe })
@@ -153,6 +174,8 @@ impl Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
+        // Where it is a mount of ours it goes with it; removing the rest is for the directory itself.
+        let _ = umount2(&self.dir, MntFlags::MNT_DETACH);
         let _ = fs::remove_dir_all(&self.dir);
     }
 }

@@ -90,7 +90,7 @@ fn peers(flags: &Bench) -> Result<Vec<(String, PathBuf)>> {
 fn here(flags: &Bench, peers: &[(String, PathBuf)], view: View) -> Result<bool> {
     kernel::become_subreaper()?;
     let machine = Machine::look()?;
-    let work = Work::new(&flags.work)?;
+    let work = Work::in_memory(&flags.work)?;
     let pids = machine.lacks(crate::case::Need::Controller("pids")).is_none();
     let mut contenders = Vec::new();
     for (name, path) in peers {
