@@ -1,6 +1,24 @@
-//! placeholder
+//! `netctl`: networks for containers: bridges, addresses, published ports, names.
+//!
+//! Owns `STORE/networks` and `STATE/net` (see [`state`]), the nftables tables `ip bulkhead` and `ip6 bulkhead`, the
+//! bridges of its networks. Executes nothing but itself, for the DNS server. "The host" is whatever network namespace
+//! the caller is in. Exit codes: `docs/exit-codes.md`.
+
+mod attach;
+mod cidr;
+mod cli;
+mod cmd;
 mod dns;
-fn main() -> std::process::ExitCode {
-    let file = std::env::args_os().nth(2).unwrap_or_default();
-    contracts::report::finish("netctl", dns::run(file.as_ref()).map(|()| contracts::exit::Exit::Ok))
+mod firewall;
+mod netlink;
+mod network;
+mod state;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    contracts::report::finish("netctl", cmd::run(cli.command))
 }

@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! Questions passed on by datagram: who asked, under which number we asked whom, and when we give up.
 
 use std::collections::hash_map::RandomState;
@@ -135,5 +136,170 @@ impl Forwarder {
                 return number;
             }
         }
+=======
+//! Queries for names that are none of ours go to the host's servers, each from a socket of its own: a random port
+//! and a random id make a forged answer hopeless.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
+
+use super::client::Stream;
+use crate::network::definition::random;
+
+/// How long one server gets before the next is asked.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How many queries may be under way; more are refused at once.
+pub const MOST: usize = 256;
+const DNS: u16 = 53;
+
+/// Who waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    /// A datagram's sender, on the listener of that number.
+    Udp(usize, SocketAddr),
+    /// The TCP connection of that number.
+    Tcp(u64),
+}
+
+#[derive(Debug)]
+enum Link {
+    Udp(UdpSocket),
+    Tcp(Stream),
+}
+
+/// One query under way.
+#[derive(Debug)]
+pub struct Forward {
+    /// Who waits.
+    pub asker: Asker,
+    /// The query as it came.
+    pub query: Vec<u8>,
+    id: [u8; 2],
+    servers: VecDeque<IpAddr>,
+    link: Link,
+    deadline: Instant,
+}
+
+/// Where a forwarded query stands.
+#[derive(Debug)]
+pub enum Progress {
+    /// Keep it.
+    Waiting,
+    /// The answer, with the client's id.
+    Answer(Vec<u8>),
+    /// No server answered.
+    Failed,
+}
+
+impl Forward {
+    /// Sends a query on to the first of `servers`; `None` where none can be asked.
+    pub fn new(asker: Asker, query: Vec<u8>, servers: &[IpAddr]) -> Option<Self> {
+        let mut servers: VecDeque<IpAddr> = servers.iter().take(3).copied().collect();
+        let id = random::<2>().ok()?;
+        let link = next(asker, &query, id, &mut servers)?;
+        Some(Self { asker, query, id, servers, link, deadline: Instant::now() + PATIENCE })
+    }
+
+    /// The socket to wait for.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        match &self.link {
+            Link::Udp(socket) => socket.as_fd(),
+            Link::Tcp(stream) => stream.socket.as_fd(),
+        }
+    }
+
+    /// Whether to wait for room to write, too.
+    pub fn wants_to_write(&self) -> bool {
+        matches!(&self.link, Link::Tcp(stream) if stream.wants_to_write())
+    }
+
+    /// Reads what came.
+    pub fn advance(&mut self, ready: bool) -> Progress {
+        let mut over = Instant::now() >= self.deadline;
+        if ready {
+            match &mut self.link {
+                Link::Udp(socket) => {
+                    let mut buffer = [0; 4096];
+                    match socket.recv(&mut buffer) {
+                        Ok(length) => {
+                            if let Some(answer) = self.accept(&buffer[..length]) {
+                                return Progress::Answer(answer);
+                            }
+                        }
+                        Err(err) if err.kind() == std::io::ErrorKind::WouldBlock => {}
+                        // ECONNREFUSED: nobody listens there.
+                        Err(_) => over = true,
+                    }
+                }
+                Link::Tcp(stream) => {
+                    stream.flush();
+                    let messages = stream.receive();
+                    over |= stream.is_over();
+                    if let Some(answer) = messages.first().and_then(|message| self.accept(message)) {
+                        return Progress::Answer(answer);
+                    }
+                }
+            }
+        }
+        if !over {
+            return Progress::Waiting;
+        }
+        match next(self.asker, &self.query, self.id, &mut self.servers) {
+            Some(link) => {
+                self.link = link;
+                self.deadline = Instant::now() + PATIENCE;
+                Progress::Waiting
+            }
+            None => Progress::Failed,
+        }
+    }
+
+    fn accept(&self, message: &[u8]) -> Option<Vec<u8>> {
+        let answers = message.get(..2) == Some(&self.id) && message.get(2).is_some_and(|flags| flags & 0x80 != 0);
+        let mut answer = message.to_vec();
+        answer.get_mut(..2)?.copy_from_slice(&self.query[..2]);
+        answers.then_some(answer)
+    }
+}
+
+fn next(asker: Asker, query: &[u8], id: [u8; 2], servers: &mut VecDeque<IpAddr>) -> Option<Link> {
+    let mut message = query.to_vec();
+    message.get_mut(..2)?.copy_from_slice(&id);
+    while let Some(server) = servers.pop_front() {
+        let opened = match asker {
+            Asker::Udp(..) => open_udp(server, &message).map(Link::Udp),
+            Asker::Tcp(_) => open_tcp(server).map(|socket| Link::Tcp(Stream::new(socket, server, Some(&message)))),
+        };
+        if let Ok(link) = opened {
+            return Some(link);
+        }
+    }
+    None
+}
+
+fn open_udp(server: IpAddr, message: &[u8]) -> std::io::Result<UdpSocket> {
+    let any: IpAddr =
+        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.set_nonblocking(true)?;
+    // Connected: the kernel lets only that server's datagrams in.
+    socket.connect((server, DNS))?;
+    socket.send(message)?;
+    Ok(socket)
+}
+
+fn open_tcp(server: IpAddr) -> std::io::Result<TcpStream> {
+    use std::os::fd::AsRawFd as _;
+    let family = if server.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(family, SockType::Stream, flags, None)?;
+    match connect(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(server, DNS))) {
+        Ok(()) | Err(nix::errno::Errno::EINPROGRESS) => Ok(fd.into()),
+        Err(err) => Err(err.into()),
+>>>>>>> 4c7a594 (netctl: networks, attachments, firewall, names)
     }
 }

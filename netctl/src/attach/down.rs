@@ -1,0 +1,253 @@
+//! `netctl down`: everything that `up` made goes, in whatever state a crash left it.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use contracts::fault;
+use sys::clone::{CloneOptions, Cloned, clone, exit_now};
+
+use super::record::Record;
+use super::{claim, endpoint, files, namespace, port, up};
+use crate::dns::start;
+use crate::netlink::link;
+use crate::netlink::socket::Socket;
+use crate::network::{self, Network, bridge};
+use crate::state::{self, State};
+use crate::{firewall, attach::up::networks_of};
+
+/// Detaches `id`; not being attached is no error. Returns as soon as the namespace and the files are gone: what makes
+/// the kernel wait for an RCU grace period (rules, the last bridge) is done by a child that keeps the lock, unless
+/// `wait`.
+///
+/// # Errors
+/// The kernel's or the file system's refusal; `down` again, or `gc`, goes on from there.
+pub fn down(state: &State, id: &str, wait: bool) -> Result<()> {
+    contracts::name::check("container id", id)?;
+    let Some(record) = Record::read(state, id)? else { return undo(state, id) };
+    state.pending(id)?;
+    release(state, &record).with_context(|| format!("detach {id}"))?;
+    if wait || !has_slow_part(state, &record)? {
+        return finish(state, &record).with_context(|| format!("detach {id}"));
+    }
+    match clone(CloneOptions::default()) {
+        Ok(Cloned::Parent { .. }) => Ok(()),
+        Ok(Cloned::Child) => {
+            // Whoever reads our answer from a pipe must see its end now.
+            let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null");
+            if let Ok(null) = null {
+                for number in 0..3 {
+                    let _ = sys::clone::place_fd(std::os::fd::AsFd::as_fd(&null), number);
+                }
+            }
+            // On failure the id stays pending, and the next command tries again and reports.
+            let done = finish(state, &record);
+            exit_now(i32::from(done.is_err()));
+        }
+        Err(_) => finish(state, &record),
+    }
+}
+
+/// Undoes whatever there is of `id`, with or without a record, here and now.
+///
+/// # Errors
+/// As [`down`].
+pub fn undo(state: &State, id: &str) -> Result<()> {
+    match Record::read(state, id)? {
+        Some(record) => undo_record(state, &record),
+        None => {
+            // Killed between its first claim and the record, or never attached.
+            let record = Record { id: id.into(), ..Record::default() };
+            sweep(state, id)?;
+            undo_record(state, &record)
+        }
+    }
+}
+
+/// As [`undo`], for a record that may not be written yet.
+///
+/// # Errors
+/// As [`down`].
+pub fn undo_record(state: &State, record: &Record) -> Result<()> {
+    release(state, record)?;
+    finish(state, record)
+}
+
+/// The quick part: the namespace, the files, the addresses.
+fn release(state: &State, record: &Record) -> Result<()> {
+    let id = &record.id;
+    namespace::drop_mount(state, id)?;
+    let dir = files::directory(state, id);
+    if dir.exists() {
+        fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
+    }
+    for (network, endpoint) in record.endpoints() {
+        state::remove(&state.path(&["members", network, id]))?;
+        endpoint::give_back(state, id, network, endpoint)?;
+    }
+    Ok(())
+}
+
+fn idle<'a>(state: &State, networks: impl Iterator<Item = &'a str>) -> Result<Vec<Network>> {
+    let mut idle = Vec::new();
+    for name in networks {
+        if state.members(name)?.is_empty() && state.path(&["members", name]).exists() {
+            // Removed behind our back: nothing is known of its bridge, so nothing is done.
+            idle.extend(network::find(state, name));
+        }
+    }
+    Ok(idle)
+}
+
+fn has_slow_part(state: &State, record: &Record) -> Result<bool> {
+    let idle = idle(state, record.order.iter().map(String::as_str))?;
+    Ok(!record.status.ports.is_empty() || !idle.is_empty())
+}
+
+/// The part that may wait: published ports, bridges without members, and at the very end the record.
+fn finish(state: &State, record: &Record) -> Result<()> {
+    withdraw(state, record)?;
+    retire(state, record.order.iter().map(String::as_str))?;
+    port::give_back(state, &record.status.ports, &record.id)?;
+    state::remove(&state.path(&["attachments", &format!("{}.json", record.id)]))?;
+    start::tell(state, &record.id);
+    namespace::forget(state);
+    for empty in ["attachments", "files", "members", "ports", "leases"] {
+        let _ = fs::remove_dir(state.path(&[empty]));
+    }
+    state.settled()
+}
+
+/// Takes the record's ports out of the firewall, but none that another container has claimed since.
+fn withdraw(state: &State, record: &Record) -> Result<()> {
+    let ports = record.published();
+    if ports.is_empty() {
+        return Ok(());
+    }
+    let netfilter = Socket::netfilter()?;
+    if !firewall::remove_ports(&netfilter, &ports)? {
+        // Some of them were never there (a crash), or somebody flushed the rules: say it all again.
+        state::remove(&state.path(&["attachments", &format!("{}.json", record.id)]))?;
+        up::reload(state, &netfilter, None)?;
+    }
+    Ok(())
+}
+
+/// Takes down the networks that nobody is on any more.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn retire<'a>(state: &State, names: impl Iterator<Item = &'a str>) -> Result<()> {
+    let idle = idle(state, names)?;
+    if idle.is_empty() {
+        return Ok(());
+    }
+    let host = Socket::route()?;
+    for network in &idle {
+        let dir = state.path(&["members", &network.name]);
+        fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
+        claim::forget(state, &network.name);
+        bridge::remove(&host, network)?;
+    }
+    bridge::refresh(state, &Socket::netfilter()?)
+}
+
+/// Leaves one network.
+///
+/// # Errors
+/// `NotFound` where the container is not on it.
+pub fn disconnect(state: &State, id: &str, wanted: &str) -> Result<()> {
+    let mut record = Record::expect(state, id)?;
+    let network = network::find(state, wanted)?;
+    if record.shares.is_some() || !record.status.networks.contains_key(&network.name) {
+        fault!(NotFound, "{id} is not connected to network {}", network.name);
+    }
+    leave(state, &mut record, &network.name)?;
+    record.write(state)
+}
+
+/// Takes one endpoint out of the kernel, the files and the record (which the caller writes).
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn leave(state: &State, record: &mut Record, network: &str) -> Result<()> {
+    let Some(endpoint) = record.status.networks.get(network).cloned() else { return Ok(()) };
+    let published = record.published();
+    let name = &endpoint.interface;
+    let namespace = namespace::open(state, &record.id)?;
+    link::remove(&namespace.inside, name)?;
+    record.status.networks.remove(network);
+    record.order.retain(|other| other != network);
+    record.host_ends.remove(network);
+    state::remove(&state.path(&["members", network, &record.id]))?;
+    endpoint::give_back(state, &record.id, network, &endpoint)?;
+    // The default route went with the link: the next network in order takes over.
+    endpoint::reroute(&namespace, record)?;
+    if record.published() != published {
+        up::reload(state, &Socket::netfilter()?, Some(record))?;
+    }
+    retire(state, [network].into_iter())?;
+    let networks = networks_of(state, record)?;
+    files::write(state, record, &networks, true)?;
+    start::tell(state, &record.id);
+    Ok(())
+}
+
+/// Removes all claims of an id that has no record.
+fn sweep(state: &State, id: &str) -> Result<()> {
+    for kind in ["leases", "ports"] {
+        for directory in state::list(&state.path(&[kind]))? {
+            let directory = state.path(&[kind, &directory]);
+            if !directory.is_dir() {
+                continue;
+            }
+            for name in state::list(&directory)? {
+                state::release(&directory.join(name), id)?;
+            }
+        }
+    }
+    for network in state.live()? {
+        state::remove(&state.path(&["members", &network, id]))?;
+    }
+    Ok(())
+}
+
+/// Removes whatever belongs to nobody: namespaces, files and claims without a record, records without a namespace,
+/// bridges without members. Returns the ids that it found.
+///
+/// # Errors
+/// As [`down`].
+pub fn collect(state: &State) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for id in state.attached()? {
+        let record = Record::read(state, &id)?.unwrap_or_default();
+        let own = record.status.netns.is_some() && record.shares.is_none();
+        if own && !namespace::is_mounted(state, &id) {
+            undo(state, &id)?;
+            found.push(id);
+        }
+    }
+    let attached = state.attached()?;
+    let mut ids: Vec<String> = [state::list(&state.path(&["ns"]))?, state::list(&state.path(&["files"]))?].concat();
+    for kind in ["leases", "ports"] {
+        for directory in state::list(&state.path(&[kind]))? {
+            for name in state::list(&state.path(&[kind, &directory])).unwrap_or_default() {
+                ids.extend(state::read(&state.path(&[kind, &directory, &name]))?);
+            }
+        }
+    }
+    for network in state.live()? {
+        ids.extend(state.members(&network)?);
+    }
+    ids.sort();
+    ids.dedup();
+    for id in ids {
+        if !attached.contains(&id) && contracts::name::check("id", &id).is_ok() {
+            undo(state, &id)?;
+            found.push(id);
+        }
+    }
+    let live = state.live()?;
+    retire(state, live.iter().map(String::as_str))?;
+    namespace::forget(state);
+    Ok(found)
+}

@@ -1,0 +1,144 @@
+//! The network namespace of an attachment: made, mounted at `STATE/net/ns/<id>`, where the runtime joins it and `ip`
+//! and `nsenter` can, and let go.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::libc;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use crate::netlink::link;
+use crate::netlink::message::Batch;
+use crate::netlink::socket::Socket;
+use crate::state::{self, State};
+
+const OWN: &str = "/proc/self/ns/net";
+const LOOPBACK: u32 = 1;
+
+/// Where the namespace of `id` is mounted.
+pub fn path(state: &State, id: &str) -> PathBuf {
+    state.path(&["ns", id])
+}
+
+/// An open namespace with a socket inside.
+#[derive(Debug)]
+pub struct Namespace {
+    /// The namespace.
+    pub file: File,
+    /// Configures what is inside.
+    pub inside: Socket,
+}
+
+/// Makes the namespace with loopback up. Without IPv6 on its networks the container gets none at all: programs that
+/// try `::` first would otherwise wait for answers that cannot come.
+///
+/// # Errors
+/// No permission; the mount fails.
+pub fn make(state: &State, id: &str, ipv6: bool) -> Result<Namespace> {
+    mount_point(state)?;
+    let target = path(state, id);
+    File::create(&target).with_context(|| format!("make {}", target.display()))?;
+    let host = File::open(OWN).with_context(|| format!("open {OWN}"))?;
+    sys::namespace::unshare(libc::CLONE_NEWNET).context("make a network namespace")?;
+    let made = furnish(&target, ipv6);
+    // Whatever happened: the rest of this process works in the host's namespace.
+    sys::namespace::join(host.as_fd(), libc::CLONE_NEWNET).context("return to the host's network namespace")?;
+    made
+}
+
+fn furnish(target: &Path, ipv6: bool) -> Result<Namespace> {
+    let none = None::<&str>;
+    mount(Some(OWN), target, none, MsFlags::MS_BIND, none)
+        .with_context(|| format!("mount network namespace on {}", target.display()))?;
+    let file = File::open(OWN).with_context(|| format!("open {OWN}"))?;
+    let inside = Socket::route()?;
+    if !ipv6 {
+        // Missing where the kernel has no IPv6, which is as good.
+        let switch = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
+        let _ = OpenOptions::new().write(true).open(switch).and_then(|mut file| {
+            use std::io::Write as _;
+            file.write_all(b"1")
+        });
+    }
+    let mut batch = Batch::new();
+    link::set_up(&mut batch, LOOPBACK, "lo");
+    inside.run(&batch)?;
+    Ok(Namespace { file, inside })
+}
+
+/// Opens the namespace of an attachment that is up.
+///
+/// # Errors
+/// It has vanished.
+pub fn open(state: &State, id: &str) -> Result<Namespace> {
+    let target = path(state, id);
+    let shown = || format!("open network namespace {}", target.display());
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_CLOEXEC).open(&target).with_context(shown)?;
+    let host = File::open(OWN).with_context(|| format!("open {OWN}"))?;
+    sys::namespace::join(file.as_fd(), libc::CLONE_NEWNET).with_context(shown)?;
+    let inside = Socket::route();
+    sys::namespace::join(host.as_fd(), libc::CLONE_NEWNET).context("return to the host's network namespace")?;
+    Ok(Namespace { file, inside: inside? })
+}
+
+/// Lets the container have IPv6 after all.
+///
+/// # Errors
+/// The namespace cannot be joined.
+pub fn allow_ipv6(namespace: &Namespace) -> Result<()> {
+    let host = File::open(OWN).with_context(|| format!("open {OWN}"))?;
+    sys::namespace::join(namespace.file.as_fd(), libc::CLONE_NEWNET).context("join the network namespace")?;
+    let written = fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "0");
+    sys::namespace::join(host.as_fd(), libc::CLONE_NEWNET).context("return to the host's network namespace")?;
+    written.context("allow IPv6 in the network namespace")
+}
+
+/// Whether the namespace is (still) mounted.
+pub fn is_mounted(state: &State, id: &str) -> bool {
+    File::open(path(state, id)).is_ok_and(|file| sys::mount::is_mount_root(&file).unwrap_or(false))
+}
+
+/// Unmounts the namespace; the kernel takes it down with all its links once nobody lives in it. Idempotent.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn drop_mount(state: &State, id: &str) -> Result<()> {
+    let target = path(state, id);
+    loop {
+        match umount2(&target, MntFlags::MNT_DETACH) {
+            // Again: a crash and a repetition may have stacked two.
+            Ok(()) => {}
+            Err(Errno::EINVAL | Errno::ENOENT) => break,
+            Err(err) => return Err(err).with_context(|| format!("unmount {}", target.display())),
+        }
+    }
+    state::remove(&target)
+}
+
+/// Makes `STATE/net/ns` a shared mount of its own, as `ip netns` does with its directory: what is mounted and
+/// unmounted there reaches the other mount namespaces, so that none of them keeps a namespace alive.
+fn mount_point(state: &State) -> Result<()> {
+    let dir = state.path(&["ns"]);
+    state::make_dir(&dir)?;
+    let opened = File::open(&dir).with_context(|| format!("open {}", dir.display()))?;
+    if sys::mount::is_mount_root(&opened).with_context(|| format!("look at {}", dir.display()))? {
+        return Ok(());
+    }
+    let none = None::<&str>;
+    mount(Some(&dir), &dir, none, MsFlags::MS_BIND, none)
+        .and_then(|()| mount(none, &dir, none, MsFlags::MS_SHARED, none))
+        .with_context(|| format!("make {} a shared mount", dir.display()))
+}
+
+/// Removes the mount of the directory once no namespace is left.
+pub fn forget(state: &State) {
+    let dir = state.path(&["ns"]);
+    if fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_none()) {
+        let _ = umount2(&dir, MntFlags::MNT_DETACH);
+        let _ = fs::remove_dir(&dir);
+    }
+}

@@ -1,0 +1,123 @@
+//! `STATE/net/attachments/<id>.json`: what was asked for one container and what was made.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::Result;
+use contracts::network::{Endpoint, Request, Status};
+use contracts::{atomic, fault};
+use serde::{Deserialize, Serialize};
+
+use crate::cidr::Cidr;
+use crate::firewall::{Publish, protocol_number};
+use crate::state::{self, State};
+
+/// One attachment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    /// Format of this document: 1.
+    pub version: u32,
+    /// The container's id.
+    pub id: String,
+    /// What was asked.
+    pub request: Request,
+    /// What was answered.
+    pub status: Status,
+    /// Whose namespace and files it uses (`container:ID`).
+    pub shares: Option<String>,
+    /// The networks in the order they were joined; the first that has a way out gives the default route.
+    pub order: Vec<String>,
+    /// Network → name of the host's end of the veth pair.
+    pub host_ends: BTreeMap<String, String>,
+}
+
+impl Record {
+    /// Reads the record of `id`.
+    ///
+    /// # Errors
+    /// An unreadable file.
+    pub fn read(state: &State, id: &str) -> Result<Option<Self>> {
+        atomic::read_json(&state.path(&["attachments", &format!("{id}.json")]))
+    }
+
+    /// As [`Self::read`] of one that must be there.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn expect(state: &State, id: &str) -> Result<Self> {
+        match Self::read(state, id)? {
+            Some(record) => Ok(record),
+            None => fault!(NotFound, "{id} is not attached to any network"),
+        }
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn write(&self, state: &State) -> Result<()> {
+        state::make_dir(&state.path(&["attachments"]))?;
+        atomic::write_json(&state.path(&["attachments", &format!("{}.json", self.id)]), self, 0o600)
+    }
+
+    /// The endpoints in the order they were joined.
+    pub fn endpoints(&self) -> impl Iterator<Item = (&str, &Endpoint)> {
+        self.order.iter().filter_map(|name| Some((name.as_str(), self.status.networks.get(name)?)))
+    }
+
+    /// The published ports as the firewall holds them: to the first network, in each address family, that has a way
+    /// out (an answer must find its way back).
+    pub fn published(&self) -> Vec<Publish> {
+        let mut found = Vec::new();
+        for v4 in [true, false] {
+            let Some(to) = self.endpoints().find_map(|(_, endpoint)| reachable(endpoint, v4)) else { continue };
+            for port in &self.status.ports {
+                let Some(protocol) = protocol_number(&port.protocol) else { continue };
+                if port.host_ip.is_none_or(|host| host.is_ipv4() == v4) {
+                    let host = port.host_ip.filter(|host| !host.is_unspecified());
+                    let (host_port, to_port) = (port.host_port, port.container_port);
+                    found.push(Publish { host, protocol, host_port, to, to_port });
+                }
+            }
+        }
+        found
+    }
+}
+
+fn reachable(endpoint: &Endpoint, v4: bool) -> Option<IpAddr> {
+    let (address, gateway) = if v4 {
+        (Some(&endpoint.address), endpoint.gateway)
+    } else {
+        (endpoint.address6.as_ref(), endpoint.gateway6)
+    };
+    gateway.and(address)?.parse().ok().map(|cidr: Cidr| cidr.address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contracts::network::Port;
+
+    #[test]
+    fn ports_go_to_the_first_network_with_a_way_out() {
+        let mut record = Record { order: vec!["inner".into(), "outer".into()], ..Record::default() };
+        let endpoint = |address: &str, gateway: Option<&str>| Endpoint {
+            address: address.into(),
+            gateway: gateway.map(|gateway| gateway.parse().unwrap()),
+            ..Endpoint::default()
+        };
+        record.status.networks.insert("inner".into(), endpoint("10.1.0.2/24", None));
+        record.status.networks.insert("outer".into(), endpoint("10.2.0.2/24", Some("10.2.0.1")));
+        let port = |ip: Option<&str>| Port {
+            host_ip: ip.map(|ip| ip.parse().unwrap()),
+            host_port: 1,
+            container_port: 2,
+            protocol: "tcp".into(),
+        };
+        record.status.ports = vec![port(None), port(Some("0.0.0.0")), port(Some("127.0.0.1")), port(Some("::1"))];
+        let hosts: Vec<_> = record.published().iter().map(|publish| publish.host).collect();
+        assert_eq!(hosts, [None, None, Some("127.0.0.1".parse().unwrap())]);
+        assert!(record.published().iter().all(|publish| publish.to.to_string() == "10.2.0.2"));
+    }
+}

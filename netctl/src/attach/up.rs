@@ -1,0 +1,192 @@
+//! `netctl up`: from a request to a namespace with links, addresses, names and published ports.
+
+use anyhow::{Context as _, Result};
+use contracts::network::{Attachment, Request, Status};
+use contracts::{fault, name};
+
+use super::record::Record;
+use super::request::{self, Mode};
+use super::{down, endpoint, files, namespace, port};
+use crate::dns::{member, start};
+use crate::firewall;
+use crate::netlink::socket::Socket;
+use crate::network::{self, Network, bridge};
+use crate::state::State;
+
+/// Attaches `id`. On failure nothing is left.
+///
+/// # Errors
+/// `Usage`, `NotFound`, `Busy`, or the kernel's refusal.
+pub fn up(state: &State, id: &str, request: Request) -> Result<Status> {
+    name::check("container id", id)?;
+    let mode = request::mode(&request)?;
+    if let Some(old) = Record::read(state, id)? {
+        // After a reboot that kept the state directory the namespace is gone and the record means nothing.
+        if old.status.netns.is_none() || old.shares.is_some() || namespace::is_mounted(state, id) {
+            fault!(Exists, "{id} is already attached: netctl down {id} first");
+        }
+        down::undo(state, id)?;
+    }
+    let mut record = Record { version: 1, id: id.into(), request, ..Record::default() };
+    record.status.version = 1;
+    record.status.hostname = hostname(&record, &mode)?;
+    state.pending(id)?;
+    let done = match mode {
+        Mode::Host => files::write(state, &mut record, &[], false),
+        Mode::None => alone(state, &mut record),
+        Mode::Container(other) => share(state, &mut record, &other),
+        Mode::Networks(wanted) => join(state, &mut record, &wanted),
+    };
+    if let Err(err) = done.and_then(|()| record.write(state)) {
+        // The first error is the one to tell; what cannot be undone now stays pending for the next command.
+        if down::undo_record(state, &record).is_ok() {
+            state.settled()?;
+        }
+        return Err(err).with_context(|| format!("attach {id}"));
+    }
+    state.settled()?;
+    Ok(record.status)
+}
+
+fn hostname(record: &Record, mode: &Mode) -> Result<String> {
+    let request = &record.request;
+    if !request.hostname.is_empty() {
+        return Ok(request.hostname.clone());
+    }
+    if *mode == Mode::Host {
+        let own = nix::unistd::gethostname().context("read the host's name")?;
+        return Ok(own.to_string_lossy().into_owned());
+    }
+    Ok(record.id.chars().take(12).collect())
+}
+
+fn alone(state: &State, record: &mut Record) -> Result<()> {
+    namespace::make(state, &record.id, false)?;
+    record.status.netns = Some(namespace::path(state, &record.id));
+    files::write(state, record, &[], true)
+}
+
+fn share(state: &State, record: &mut Record, other: &str) -> Result<()> {
+    let owner = Record::expect(state, other)?;
+    let hostname = record.request.hostname.clone();
+    record.status = Status { ports: Vec::new(), ..owner.status };
+    if !hostname.is_empty() && hostname != record.status.hostname {
+        fault!(Usage, "conflicting options: hostname and the network mode container:{other}");
+    }
+    record.shares = Some(owner.shares.unwrap_or_else(|| other.into()));
+    Ok(())
+}
+
+fn join(state: &State, record: &mut Record, wanted: &[Attachment]) -> Result<()> {
+    // First all that can be refused, without touching the kernel.
+    let mut networks = Vec::new();
+    for attachment in wanted {
+        let network = network::find(state, &attachment.network)?;
+        endpoint::plan(state, record, &network, attachment)?;
+        networks.push(network);
+    }
+    record.status.ports = port::choose(state, &record.request.ports)?;
+    if !record.status.ports.is_empty() && record.published().is_empty() {
+        record.status.ports.clear();
+        fault!(Usage, "cannot publish ports: no network of {} has a way out", record.id);
+    }
+    port::claim(state, &record.status.ports, &record.id)?;
+    record.write(state)?;
+
+    let host = Socket::route()?;
+    let ipv6 = record.status.networks.values().any(|endpoint| endpoint.address6.is_some());
+    let namespace = namespace::make(state, &record.id, ipv6)?;
+    record.status.netns = Some(namespace::path(state, &record.id));
+    let mut fresh = false;
+    for network in &networks {
+        endpoint::plug(&host, &namespace, record, network)?;
+        fresh |= state.members(&network.name)?.is_empty();
+        member::write(state, record, network)?;
+    }
+    publish(state, record, fresh)?;
+    files::write(state, record, &networks, true)?;
+    start::ensure(state, &networks, &record.id)
+}
+
+/// Opens the firewall for the record: rules where a network is new, ports always.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn publish(state: &State, record: &Record, fresh: bool) -> Result<()> {
+    let ports = record.published();
+    if !fresh && ports.is_empty() {
+        return Ok(());
+    }
+    let netfilter = Socket::netfilter()?;
+    if fresh {
+        bridge::refresh(state, &netfilter)?;
+    }
+    if !ports.is_empty() && !firewall::add_ports(&netfilter, &ports)? {
+        reload(state, &netfilter, Some(record))?;
+    }
+    Ok(())
+}
+
+/// Writes the whole firewall anew from the files: after somebody flushed it.
+///
+/// # Errors
+/// An unreadable record; the kernel's refusal.
+pub fn reload(state: &State, netfilter: &Socket, extra: Option<&Record>) -> Result<()> {
+    let mut ports = Vec::new();
+    for id in state.attached()? {
+        if extra.is_none_or(|record| record.id != id) {
+            ports.extend(Record::read(state, &id)?.iter().flat_map(Record::published));
+        }
+    }
+    ports.extend(extra.iter().flat_map(|record| record.published()));
+    firewall::rebuild(netfilter, &bridge::zones(state)?, &ports)
+}
+
+/// Joins one more network.
+///
+/// # Errors
+/// As [`up`]; the other networks stay as they are.
+pub fn connect(state: &State, id: &str, wanted: &Attachment) -> Result<Status> {
+    request::check_attachment(wanted)?;
+    let before = Record::expect(state, id)?;
+    if before.shares.is_some() || before.status.netns.is_none() {
+        fault!(WrongState, "{id} has no network namespace of its own to connect");
+    }
+    let network = network::find(state, &wanted.network)?;
+    let mut record = before.clone();
+    let done = endpoint::plan(state, &mut record, &network, wanted)
+        .and_then(|()| record.write(state))
+        .and_then(|()| plug_more(state, &mut record, &network))
+        .and_then(|()| record.write(state));
+    if let Err(err) = done {
+        if !before.status.networks.contains_key(&network.name) {
+            down::leave(state, &mut record, &network.name)?;
+            before.write(state)?;
+        }
+        return Err(err).with_context(|| format!("connect {id} to network {}", network.name));
+    }
+    Ok(record.status)
+}
+
+fn plug_more(state: &State, record: &mut Record, network: &Network) -> Result<()> {
+    let namespace = namespace::open(state, &record.id)?;
+    if record.status.networks.values().any(|endpoint| endpoint.address6.is_some()) {
+        // Made without, perhaps; the order of connections is the user's.
+        namespace::allow_ipv6(&namespace)?;
+    }
+    let fresh = state.members(&network.name)?.is_empty();
+    endpoint::plug(&Socket::route()?, &namespace, record, network)?;
+    member::write(state, record, network)?;
+    publish(state, record, fresh)?;
+    let networks = networks_of(state, record)?;
+    files::write(state, record, &networks, true)?;
+    start::ensure(state, &networks, &record.id)
+}
+
+/// The networks of a record, in its order.
+///
+/// # Errors
+/// `NotFound`.
+pub fn networks_of(state: &State, record: &Record) -> Result<Vec<Network>> {
+    record.order.iter().map(|name| network::find(state, name)).collect()
+}

@@ -1,0 +1,218 @@
+//! Flags and help.
+
+use std::net::IpAddr;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::cidr::Cidr;
+
+/// Networks for containers: bridges, addresses, published ports, names.
+#[derive(Debug, Parser)]
+#[command(name = "netctl", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a network; print its id
+    Create(Create),
+    /// List networks
+    #[command(visible_alias = "list")]
+    Ls(Ls),
+    /// Show networks in full, as JSON
+    Inspect(Inspect),
+    /// Remove networks that nobody uses
+    #[command(visible_alias = "remove")]
+    Rm(Rm),
+    /// Remove all networks that nobody uses
+    Prune,
+    /// Attach a container: make its namespace, addresses, names and published ports; print a status as JSON
+    #[command(after_help = "Without flags, the request is read as JSON from stdin. Examples:\n  \
+        netctl up web1 --name web -p 8080:80 </dev/null\n  \
+        ip netns exec web1 ... works after ln -s /run/bulkhead/net/ns/web1 /run/netns/web1\n  \
+        nsenter --net=/run/bulkhead/net/ns/web1 ip addr")]
+    Up(Box<Up>),
+    /// Undo `up`; an id that is not attached is no error
+    Down(Down),
+    /// Let an attached container join one more network; print its status
+    Connect(Connect),
+    /// Let a container leave a network
+    Disconnect(Disconnect),
+    /// Remove what belongs to no attachment, as after a crash or a reboot; print the ids
+    Gc,
+    /// Write the firewall rules anew, as after `nft flush ruleset`
+    Reload,
+    /// Answer names for all networks (started by `up`)
+    #[command(hide = true)]
+    DnsServer,
+}
+
+/// `netctl create`.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Name of the network
+    pub name: String,
+    /// bridge or macvlan
+    #[arg(short, long, default_value = "bridge")]
+    pub driver: String,
+    /// Subnet, ADDRESS/PREFIX; once per address family [default: a free one]
+    #[arg(long)]
+    pub subnet: Vec<Cidr>,
+    /// The host's address in a subnet [default: the first]
+    #[arg(long)]
+    pub gateway: Vec<IpAddr>,
+    /// Lease addresses from this part of a subnet
+    #[arg(long)]
+    pub ip_range: Vec<Cidr>,
+    /// An address that somebody else has, NAME=ADDRESS
+    #[arg(long, value_name = "NAME=ADDRESS")]
+    pub aux_address: Vec<String>,
+    /// No way out of the network and none in
+    #[arg(long)]
+    pub internal: bool,
+    /// Give the network an IPv6 subnet, too
+    #[arg(long)]
+    pub ipv6: bool,
+    /// Do not resolve names on the network
+    #[arg(long)]
+    pub disable_dns: bool,
+    /// Driver option: mtu=N, icc=false, masquerade=false, gateway_mode=nat|nat-unprotected|routed, parent=IF,
+    /// com.docker.network.bridge.name=IF
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub opt: Vec<String>,
+    /// Label
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub label: Vec<String>,
+    /// Do nothing where a network of that name exists
+    #[arg(long)]
+    pub ignore: bool,
+}
+
+/// `netctl ls`.
+#[derive(Debug, Args)]
+pub struct Ls {
+    /// Print ids only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Do not shorten ids
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// json, or a template over Name, ID, Driver, Scope, IPv6, Internal, Labels, CreatedAt
+    #[arg(long)]
+    pub format: Option<String>,
+    /// Only those with name=, id=, driver=, label=, dangling=
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub filter: Vec<String>,
+}
+
+/// `netctl inspect`.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// Names or ids
+    #[arg(required = true)]
+    pub networks: Vec<String>,
+    /// A template over each network
+    #[arg(short, long)]
+    pub format: Option<String>,
+}
+
+/// `netctl rm`.
+#[derive(Debug, Args)]
+pub struct Rm {
+    /// Names or ids
+    #[arg(required = true)]
+    pub networks: Vec<String>,
+    /// A network that does not exist is no error
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+/// `netctl up`.
+#[derive(Debug, Args)]
+pub struct Up {
+    /// The container's id
+    pub id: String,
+    /// Its name on its networks
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Its host name
+    #[arg(long)]
+    pub hostname: Option<String>,
+    /// A network, or none, host, container:ID; may be repeated [default: bridge]
+    #[arg(long)]
+    pub network: Vec<String>,
+    /// A further name on its networks
+    #[arg(long)]
+    pub alias: Vec<String>,
+    /// A fixed address on the first network
+    #[arg(long)]
+    pub ip: Option<IpAddr>,
+    /// A fixed IPv6 address on the first network
+    #[arg(long)]
+    pub ip6: Option<IpAddr>,
+    /// A fixed MAC address on the first network
+    #[arg(long)]
+    pub mac_address: Option<String>,
+    /// Publish a port: [[IP:][HOST]:]CONTAINER[/tcp|udp|sctp]
+    #[arg(short, long)]
+    pub publish: Vec<String>,
+    /// A server for names that are no container's
+    #[arg(long)]
+    pub dns: Vec<IpAddr>,
+    /// Search domain
+    #[arg(long)]
+    pub dns_search: Vec<String>,
+    /// Resolver option
+    #[arg(long)]
+    pub dns_option: Vec<String>,
+    /// A line for the hosts file, NAME:ADDRESS
+    #[arg(long, value_name = "NAME:ADDRESS")]
+    pub add_host: Vec<String>,
+}
+
+/// `netctl down`.
+#[derive(Debug, Args)]
+pub struct Down {
+    /// The container's id
+    pub id: String,
+    /// Return only when the rules and bridges are gone, too, not just the namespace
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// `netctl connect`.
+#[derive(Debug, Args)]
+pub struct Connect {
+    /// The network
+    pub network: String,
+    /// The container's id
+    pub id: String,
+    /// A further name there
+    #[arg(long)]
+    pub alias: Vec<String>,
+    /// A fixed address
+    #[arg(long)]
+    pub ip: Option<IpAddr>,
+    /// A fixed IPv6 address
+    #[arg(long)]
+    pub ip6: Option<IpAddr>,
+    /// A fixed MAC address
+    #[arg(long)]
+    pub mac_address: Option<String>,
+    /// The interface's name inside
+    #[arg(long)]
+    pub interface: Option<String>,
+}
+
+/// `netctl disconnect`.
+#[derive(Debug, Args)]
+pub struct Disconnect {
+    /// The network
+    pub network: String,
+    /// The container's id
+    pub id: String,
+}

@@ -1,0 +1,93 @@
+//! `netctl create`.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use contracts::exit::Exit;
+use contracts::{fault, name};
+
+use super::{pairs, print};
+use crate::cidr::Cidr;
+use crate::cli::Create;
+use crate::netlink::{link, socket::Socket};
+use crate::network::{self, Network, PREDEFINED, Subnet, pool};
+use crate::state::State;
+
+/// Makes a network; prints its id.
+///
+/// # Errors
+/// `Usage`, `Exists`, `Busy` for an overlap.
+pub fn run(args: Create) -> Result<Exit> {
+    name::check("network name", &args.name)?;
+    if PREDEFINED.contains(&args.name.as_str()) || args.name == "default" {
+        fault!(Denied, "operation is not permitted on predefined {} network", args.name);
+    }
+    if !["bridge", "macvlan"].contains(&args.driver.as_str()) {
+        fault!(Unsupported, "network driver {:?}: bridge and macvlan are known", args.driver);
+    }
+    let state = State::open()?;
+    if let Some(old) = network::all(&state)?.into_iter().find(|old| old.name == args.name) {
+        if args.ignore {
+            print(&format!("{}\n", old.id))?;
+            return Ok(Exit::Ok);
+        }
+        fault!(Exists, "network with name {} already exists", args.name);
+    }
+    let mut made = Network::new(&args.name)?;
+    made.driver.clone_from(&args.driver);
+    made.internal = args.internal;
+    made.dns = !args.disable_dns;
+    made.options = pairs("--opt", &args.opt)?;
+    made.labels = pairs("--label", &args.label)?;
+    made.check_options()?;
+    made.subnets = subnets(&state, &args)?;
+    if made.driver == "macvlan" && link::find(&Socket::route()?, &made.interface)?.is_none() {
+        fault!(NotFound, "parent interface {} does not exist", made.interface);
+    }
+    if let Some(other) = network::all(&state)?.iter().find(|other| made.driver == "bridge" && other.interface == made.interface) {
+        fault!(Busy, "interface name {} belongs to network {}", made.interface, other.name);
+    }
+    network::save(&state, &made)?;
+    print(&format!("{}\n", made.id))?;
+    Ok(Exit::Ok)
+}
+
+fn subnets(state: &State, args: &Create) -> Result<Vec<Subnet>> {
+    let mut wanted: Vec<Cidr> = args.subnet.clone();
+    if wanted.iter().filter(|subnet| subnet.address.is_ipv4()).count() > 1
+        || wanted.iter().filter(|subnet| !subnet.address.is_ipv4()).count() > 1
+    {
+        fault!(Usage, "one subnet per address family");
+    }
+    let has = |wanted: &[Cidr], v4: bool| wanted.iter().any(|subnet| subnet.address.is_ipv4() == v4);
+    if wanted.is_empty() {
+        wanted.push(pool::choose(state, pool::Size::Network)?);
+    }
+    if args.ipv6 && !has(&wanted, false) {
+        wanted.push(pool::choose_v6()?);
+    }
+    let mut subnets: Vec<Subnet> = wanted.into_iter().map(Subnet::plain).collect();
+    for gateway in &args.gateway {
+        of(&mut subnets, *gateway, "gateway")?.gateway = Some(*gateway);
+    }
+    for range in &args.ip_range {
+        of(&mut subnets, range.first(), "ip range")?.range = Some(range.subnet());
+    }
+    for text in &args.aux_address {
+        let Some((name, address)) = text.split_once('=').and_then(|(k, v)| Some((k, v.parse().ok()?))) else {
+            fault!(Usage, "--aux-address {text:?}: not NAME=ADDRESS");
+        };
+        of(&mut subnets, address, "auxiliary address")?.auxiliary.insert(name.into(), address);
+    }
+    for subnet in &subnets {
+        pool::check(state, subnet)?;
+    }
+    Ok(subnets)
+}
+
+fn of<'a>(subnets: &'a mut [Subnet], address: IpAddr, what: &str) -> Result<&'a mut Subnet> {
+    match subnets.iter_mut().find(|subnet| subnet.subnet.contains(address)) {
+        Some(subnet) => Ok(subnet),
+        None => fault!(Usage, "no matching subnet for {what} {address}"),
+    }
+}

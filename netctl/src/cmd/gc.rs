@@ -1,0 +1,29 @@
+//! `netctl gc`, `netctl reload`.
+
+use anyhow::Result;
+use contracts::exit::Exit;
+
+use super::print;
+use crate::attach;
+use crate::netlink::socket::Socket;
+use crate::state::State;
+
+/// Removes left-overs; prints the ids they belonged to.
+///
+/// # Errors
+/// The kernel's or the file system's refusal.
+pub fn run() -> Result<Exit> {
+    for id in attach::down::collect(&State::open()?)? {
+        print(&format!("{id}\n"))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Writes all firewall rules anew.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn reload() -> Result<Exit> {
+    attach::up::reload(&State::open()?, &Socket::netfilter()?, None)?;
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,126 @@
+//! The packet filter: one nftables table per address family, `ip bulkhead` and `ip6 bulkhead`, and nothing outside.
+//!
+//! The part that depends on the networks (a few rules each) is written anew, atomically, when a network comes or
+//! goes. Published ports are elements of two maps, so that a container costs no rule and look-up stays constant.
+
+mod batch;
+mod expression;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+
+use crate::cidr::Cidr;
+use crate::netlink::socket::{Socket, errno};
+pub use batch::Family;
+use batch::Transaction;
+
+/// What the rules need to know of a network whose bridge exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Zone {
+    /// The bridge's name.
+    pub bridge: String,
+    /// Its subnets.
+    pub subnets: Vec<Cidr>,
+    /// No way out or in.
+    pub internal: bool,
+    /// Sources are hidden behind the host's address on the way out.
+    pub masquerade: bool,
+    /// Others may open connections to unpublished ports by routing through this host.
+    pub routed: bool,
+}
+
+/// One published port as the maps hold it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Publish {
+    /// The host's address; `None` for all of them.
+    pub host: Option<IpAddr>,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// The host's port.
+    pub host_port: u16,
+    /// The container's address, which also chooses the family.
+    pub to: IpAddr,
+    /// The container's port.
+    pub to_port: u16,
+}
+
+/// The IP protocol number of `tcp`, `udp`, `sctp`.
+pub fn protocol_number(name: &str) -> Option<u8> {
+    match name {
+        "tcp" => Some(6),
+        "udp" => Some(17),
+        "sctp" => Some(132),
+        _ => None,
+    }
+}
+
+/// Makes the tables say exactly this, whatever they said before. Without zones the tables go.
+///
+/// # Errors
+/// The kernel refuses the transaction; then nothing changed.
+pub fn rebuild(socket: &Socket, zones: &[Zone], ports: &[Publish]) -> Result<()> {
+    let mut transaction = Transaction::new();
+    for family in Family::BOTH {
+        table::remove(&mut transaction, family);
+        if family.is_used_by(zones) {
+            table::create(&mut transaction, family);
+            table::zones(&mut transaction, family, zones);
+            table::publish(&mut transaction, family, ports);
+        }
+    }
+    socket.run(&transaction.finish()).context("write the bulkhead tables of nftables")
+}
+
+/// Writes the part of the rules that the networks decide; published ports stay.
+///
+/// # Errors
+/// As [`rebuild`]; `false` where the tables are not there (somebody flushed the rules): rebuild them.
+pub fn set_zones(socket: &Socket, zones: &[Zone]) -> Result<()> {
+    let mut transaction = Transaction::new();
+    for family in Family::BOTH {
+        if family.is_used_by(zones) {
+            table::create(&mut transaction, family);
+            table::flush(&mut transaction, family);
+            table::zones(&mut transaction, family, zones);
+        } else {
+            table::remove(&mut transaction, family);
+        }
+    }
+    socket.run(&transaction.finish()).context("write the rules of the networks to nftables")
+}
+
+/// Adds published ports. `false` where our tables are gone (somebody flushed all rules): the caller rebuilds them.
+///
+/// # Errors
+/// As [`rebuild`].
+pub fn add_ports(socket: &Socket, ports: &[Publish]) -> Result<bool> {
+    let mut transaction = Transaction::new();
+    for family in Family::BOTH {
+        table::publish(&mut transaction, family, ports);
+    }
+    present(socket.run(&transaction.finish())).context("publish ports in nftables")
+}
+
+/// Removes published ports. `false` where at least one was not there: then nothing was removed.
+///
+/// # Errors
+/// As [`rebuild`].
+pub fn remove_ports(socket: &Socket, ports: &[Publish]) -> Result<bool> {
+    let mut transaction = Transaction::new();
+    for family in Family::BOTH {
+        table::withdraw(&mut transaction, family, ports);
+    }
+    present(socket.run(&transaction.finish())).context("withdraw ports from nftables")
+}
+
+fn present(done: Result<()>) -> Result<bool> {
+    match done {
+        Err(err) if errno(&err) == Some(Errno::ENOENT) => Ok(false),
+        other => other.map(|()| true),
+    }
+}

@@ -1,0 +1,242 @@
+//! rtnetlink messages (rtnetlink(7)): links, addresses, routes.
+
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+use anyhow::Result;
+use nix::errno::Errno;
+
+use super::message::{Batch, CREATE, DUMP, EXCL, REQUEST, attributes};
+use super::socket::{Socket, errno};
+use crate::cidr::Cidr;
+
+const NEWLINK: u16 = 16;
+const DELLINK: u16 = 17;
+const GETLINK: u16 = 18;
+const NEWADDR: u16 = 20;
+const NEWROUTE: u16 = 24;
+const GETROUTE: u16 = 26;
+
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const VETH_INFO_PEER: u16 = 1;
+const IFLA_MACVLAN_MODE: u16 = 1;
+const INET6_ADDR_GEN_MODE: u16 = 8;
+const IFF_UP: u32 = 1;
+
+/// A link as the kernel lists it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index.
+    pub index: u32,
+    /// Maximum transmission unit.
+    pub mtu: u32,
+    /// MAC address.
+    pub mac: Vec<u8>,
+}
+
+/// The veth pair of one attachment.
+#[derive(Debug, Clone, Copy)]
+pub struct Veth<'a> {
+    /// Name of the host's end.
+    pub host: &'a str,
+    /// Name of the end inside.
+    pub inside: &'a str,
+    /// MAC address inside.
+    pub mac: [u8; 6],
+    /// MTU of both ends.
+    pub mtu: u32,
+    /// Index of the bridge.
+    pub bridge: u32,
+}
+
+fn ifinfo(index: u32, up: bool) -> [u8; 16] {
+    let mut header = [0; 16];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    if up {
+        header[8..12].copy_from_slice(&IFF_UP.to_ne_bytes());
+        header[12..16].copy_from_slice(&IFF_UP.to_ne_bytes());
+    }
+    header
+}
+
+/// No link-local address of its own: a bridge port needs none, and its duplicate detection would delay things.
+fn no_link_local(message: &mut Batch) {
+    message.nest(IFLA_AF_SPEC, |families| {
+        families.nest(10, |inet6| {
+            inet6.attribute(INET6_ADDR_GEN_MODE, &[1]);
+        });
+    });
+}
+
+/// Adds a bridge that is up. It has a fixed MAC so that it does not change with every port (and with it the
+/// neighbours' caches).
+pub fn add_bridge(batch: &mut Batch, name: &str, mac: [u8; 6], mtu: Option<u32>) {
+    batch.message(NEWLINK, REQUEST | CREATE | EXCL, &ifinfo(0, true), format!("add bridge {name}"));
+    batch.text(IFLA_IFNAME, name).attribute(IFLA_ADDRESS, &mac);
+    if let Some(mtu) = mtu {
+        batch.number(IFLA_MTU, mtu);
+    }
+    batch.nest(IFLA_LINKINFO, |info| {
+        info.text(IFLA_INFO_KIND, "bridge");
+    });
+    no_link_local(batch);
+}
+
+/// Adds a veth pair: the host's end on the bridge and up, the other directly inside `netns` and up.
+pub fn add_veth(batch: &mut Batch, veth: Veth<'_>, netns: BorrowedFd<'_>) {
+    let label = format!("add interface {} with host end {}", veth.inside, veth.host);
+    batch.message(NEWLINK, REQUEST | CREATE | EXCL, &ifinfo(0, true), label);
+    batch.text(IFLA_IFNAME, veth.host).number(IFLA_MTU, veth.mtu).number(IFLA_MASTER, veth.bridge);
+    no_link_local(batch);
+    batch.nest(IFLA_LINKINFO, |info| {
+        info.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |data| {
+            data.nest(VETH_INFO_PEER, |peer| {
+                peer.raw(&ifinfo(0, true)).text(IFLA_IFNAME, veth.inside);
+                peer.attribute(IFLA_ADDRESS, &veth.mac).number(IFLA_MTU, veth.mtu);
+                peer.attribute(IFLA_NET_NS_FD, &netns.as_raw_fd().to_ne_bytes());
+            });
+        });
+    });
+}
+
+/// Adds a macvlan (mode bridge) of `parent` directly inside `netns`.
+pub fn add_macvlan(batch: &mut Batch, parent: u32, inside: &str, mac: [u8; 6], netns: BorrowedFd<'_>) {
+    const MODE_BRIDGE: u32 = 4;
+    let label = format!("add macvlan {inside}");
+    batch.message(NEWLINK, REQUEST | CREATE | EXCL, &ifinfo(0, false), label);
+    batch.text(IFLA_IFNAME, inside).attribute(IFLA_ADDRESS, &mac).number(IFLA_LINK, parent);
+    batch.attribute(IFLA_NET_NS_FD, &netns.as_raw_fd().to_ne_bytes());
+    batch.nest(IFLA_LINKINFO, |info| {
+        info.text(IFLA_INFO_KIND, "macvlan").nest(IFLA_INFO_DATA, |data| {
+            data.number(IFLA_MACVLAN_MODE, MODE_BRIDGE);
+        });
+    });
+}
+
+/// Makes a bridge port talk to the bridge itself only, not to the other such ports.
+pub fn isolate(batch: &mut Batch, port: &str) {
+    const INFO_SLAVE_KIND: u16 = 4;
+    const INFO_SLAVE_DATA: u16 = 5;
+    const BRPORT_ISOLATED: u16 = 33;
+    batch.message(NEWLINK, REQUEST, &ifinfo(0, false), format!("isolate {port}")).text(IFLA_IFNAME, port);
+    batch.nest(IFLA_LINKINFO, |info| {
+        info.text(INFO_SLAVE_KIND, "bridge").nest(INFO_SLAVE_DATA, |data| {
+            data.attribute(BRPORT_ISOLATED, &[1]);
+        });
+    });
+}
+
+/// Brings a link up.
+pub fn set_up(batch: &mut Batch, index: u32, name: &str) {
+    batch.message(NEWLINK, REQUEST, &ifinfo(index, true), format!("set {name} up"));
+}
+
+/// Removes a link by name.
+pub fn delete(batch: &mut Batch, name: &str) {
+    batch.message(DELLINK, REQUEST, &ifinfo(0, false), format!("remove {name}")).text(IFLA_IFNAME, name);
+}
+
+/// Adds an address. `NODAD`: nobody else can have it on a link that we number, and waiting for the detection
+/// would make the first second of an IPv6 container fail.
+pub fn add_address(batch: &mut Batch, index: u32, address: Cidr) {
+    const NODAD: u8 = 2;
+    let (family, bytes) = family_bytes(address.address);
+    let mut header = vec![family, address.prefix, if family == 10 { NODAD } else { 0 }, 0];
+    header.extend_from_slice(&index.to_ne_bytes());
+    batch.message(NEWADDR, REQUEST | CREATE | EXCL, &header, format!("add address {address}"));
+    batch.attribute(1, &bytes).attribute(2, &bytes);
+    if let (IpAddr::V4(_), IpAddr::V4(last)) = (address.address, address.last()) {
+        batch.attribute(4, &last.octets());
+    }
+}
+
+/// Adds the default route through `gateway` (metric 0 leaves the kernel's choice).
+pub fn add_default_route(batch: &mut Batch, index: u32, gateway: IpAddr, metric: u32) {
+    let (family, bytes) = family_bytes(gateway);
+    let label = format!("add default route via {gateway}");
+    batch.message(NEWROUTE, REQUEST | CREATE | EXCL, &[family, 0, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0], label);
+    batch.attribute(5, &bytes).number(4, index);
+    if metric > 0 {
+        batch.number(6, metric);
+    }
+}
+
+fn family_bytes(address: IpAddr) -> (u8, Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => (2, address.octets().to_vec()),
+        IpAddr::V6(address) => (10, address.octets().to_vec()),
+    }
+}
+
+/// The link of that name; `None` where there is none.
+///
+/// # Errors
+/// The kernel's refusal other than "no such device".
+pub fn find(socket: &Socket, name: &str) -> Result<Option<Link>> {
+    let mut batch = Batch::new();
+    batch.message(GETLINK, 1, &ifinfo(0, false), format!("look for {name}")).text(IFLA_IFNAME, name);
+    let mut found = None;
+    let asked = socket.query(&batch, |_, body| {
+        let Some(index) = body.get(4..8).and_then(|bytes| bytes.try_into().ok()) else { return };
+        let mut link = Link { index: u32::from_ne_bytes(index), ..Link::default() };
+        for (kind, value) in attributes(body.get(16..).unwrap_or(&[])) {
+            match kind {
+                IFLA_ADDRESS => link.mac = value.to_vec(),
+                IFLA_MTU => link.mtu = value.try_into().map_or(0, u32::from_ne_bytes),
+                _ => {}
+            }
+        }
+        found = Some(link);
+    });
+    match asked {
+        Err(err) if errno(&err) == Some(Errno::ENODEV) => Ok(None),
+        other => other.map(|()| found),
+    }
+}
+
+/// Removes a link; one that has gone is no error.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn remove(socket: &Socket, name: &str) -> Result<()> {
+    let mut batch = Batch::new();
+    delete(&mut batch, name);
+    match socket.run(&batch) {
+        Err(err) if errno(&err) == Some(Errno::ENODEV) => Ok(()),
+        other => other,
+    }
+}
+
+/// All destinations that the namespace routes to directly, except the default routes: what a new subnet must avoid.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn routed(socket: &Socket) -> Result<Vec<Cidr>> {
+    let mut batch = Batch::new();
+    batch.message(GETROUTE, 1 | DUMP, &[0; 12], "list routes");
+    let mut found = Vec::new();
+    socket.query(&batch, |_, body| {
+        let (Some(&family), Some(&prefix)) = (body.first(), body.get(1)) else { return };
+        for (kind, value) in attributes(body.get(12..).unwrap_or(&[])) {
+            let address: Option<IpAddr> = match (kind, family) {
+                (1, 2) => <[u8; 4]>::try_from(value).ok().map(IpAddr::from),
+                (1, 10) => <[u8; 16]>::try_from(value).ok().map(IpAddr::from),
+                _ => None,
+            };
+            // Multicast and link-local entries exist everywhere and mean nothing here.
+            if let Some(address) = address.filter(|_| prefix > 0) {
+                found.push(Cidr { address, prefix });
+            }
+        }
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,135 @@
+//! A netlink socket that sends batches and reads the kernel's answers.
+
+use std::os::fd::{AsRawFd as _, OwnedFd};
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket, sockopt,
+};
+
+use super::message::Batch;
+
+/// The whole wait of a caller on a dump that the kernel hands out in parts.
+const DUMP_PARTS: usize = 4096;
+
+/// An open socket, bound to the network namespace that was current when it was opened.
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+}
+
+/// The kernel refused a message: which, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The label of the message.
+    pub what: String,
+    /// The reason.
+    pub errno: Errno,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}: {}", self.what, self.errno.desc())
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// The errno of a failed batch, where the kernel gave one.
+pub fn errno(err: &anyhow::Error) -> Option<Errno> {
+    err.downcast_ref::<Refusal>().map(|refusal| refusal.errno)
+}
+
+impl Socket {
+    /// A socket for links, addresses and routes in the current network namespace.
+    ///
+    /// # Errors
+    /// No permission or no descriptors left.
+    pub fn route() -> Result<Self> {
+        Self::open(SockProtocol::NetlinkRoute).context("open a netlink socket")
+    }
+
+    /// A socket for nftables in the current network namespace.
+    ///
+    /// # Errors
+    /// The kernel has no nfnetlink.
+    pub fn netfilter() -> Result<Self> {
+        Self::open(SockProtocol::NetlinkNetFilter).context("open a netfilter netlink socket")
+    }
+
+    fn open(protocol: SockProtocol) -> Result<Self> {
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
+        Ok(Self { fd })
+    }
+
+    /// Sends the batch and reads all answers; the first refusal is the error.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that names the message.
+    pub fn run(&self, batch: &Batch) -> Result<()> {
+        let mut refused = None;
+        self.exchange(batch, |_, _| (), &mut refused)?;
+        match refused {
+            Some(refusal) => Err(refusal.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends a request whose answer is messages; `each` gets their kind and their bytes after the header.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    pub fn query(&self, batch: &Batch, each: impl FnMut(u16, &[u8])) -> Result<()> {
+        let mut refused = None;
+        self.exchange(batch, each, &mut refused)?;
+        refused.map_or(Ok(()), |refusal| Err(refusal.into()))
+    }
+
+    fn exchange(
+        &self, batch: &Batch, mut each: impl FnMut(u16, &[u8]), refused: &mut Option<Refusal>,
+    ) -> Result<()> {
+        // Batches of thousands of set elements outgrow the default; FORCE is for the caller with CAP_NET_ADMIN.
+        if batch.bytes().len() > 100_000 {
+            let _ = setsockopt(&self.fd, sockopt::SndBufForce, &(batch.bytes().len() * 2));
+            let _ = setsockopt(&self.fd, sockopt::RcvBufForce, &(batch.len() * 1024 + 262_144));
+        }
+        send(self.fd.as_raw_fd(), batch.bytes(), MsgFlags::empty()).context("send to the kernel")?;
+        let mut buffer = vec![0; 32 * 1024];
+        // The kernel works in send(2) itself: when that returns, every answer is queued (a dump's next part is
+        // queued by reading the one before). So nothing here ever blocks.
+        for _ in 0..DUMP_PARTS.max(batch.len() + 1) {
+            match recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(length) => read_answers(&buffer[..length], batch, &mut each, refused),
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(err) => return Err(err).context("read the kernel's answer"),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read_answers(
+    mut bytes: &[u8], batch: &Batch, each: &mut impl FnMut(u16, &[u8]), refused: &mut Option<Refusal>,
+) {
+    const ERROR: u16 = 2;
+    const DONE: u16 = 3;
+    while let Some(header) = bytes.get(..16) {
+        let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]);
+        let length = usize::try_from(length).unwrap_or(0);
+        let kind = u16::from_ne_bytes([header[4], header[5]]);
+        let sequence = u32::from_ne_bytes([header[8], header[9], header[10], header[11]]);
+        let Some(body) = bytes.get(16..length) else { return };
+        if kind == ERROR {
+            let code = body.get(..4).and_then(|code| code.try_into().ok()).map_or(0, i32::from_ne_bytes);
+            if code != 0 && refused.is_none() {
+                let errno = Errno::from_raw(code.wrapping_neg());
+                *refused = Some(Refusal { what: batch.label(sequence).into(), errno });
+            }
+        } else if kind != DONE {
+            each(kind, body);
+        }
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+    }
+}

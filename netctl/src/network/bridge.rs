@@ -1,0 +1,113 @@
+//! A network's bridge: there while the network has members.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use contracts::fault;
+
+use super::{Network, definition::random};
+use crate::firewall::{self, Zone};
+use crate::netlink::link::{self, Link};
+use crate::netlink::message::Batch;
+use crate::netlink::socket::Socket;
+use crate::state::State;
+
+/// The bridge of `network` with its gateway addresses, made if it is missing (macvlan: the parent).
+///
+/// # Errors
+/// The kernel's refusal; a link of that name that is no bridge of ours shows as an address that cannot be added.
+pub fn ensure(host: &Socket, network: &Network) -> Result<Link> {
+    if let Some(link) = link::find(host, &network.interface)? {
+        return Ok(link);
+    }
+    if network.driver != "bridge" {
+        fault!(NotFound, "network {}: no interface {}", network.name, network.interface);
+    }
+    let mut batch = Batch::new();
+    link::add_bridge(&mut batch, &network.interface, local_mac(&random()?), network.mtu()?);
+    host.run(&batch).with_context(|| format!("network {}", network.name))?;
+    let made = link::find(host, &network.interface)?;
+    let link = made.with_context(|| format!("network {}: bridge is gone", network.name))?;
+    let mut batch = Batch::new();
+    for subnet in &network.subnets {
+        if let Some(gateway) = subnet.gateway {
+            link::add_address(&mut batch, link.index, subnet.subnet.with(gateway));
+        }
+    }
+    if let Err(err) = host.run(&batch) {
+        let _ = link::remove(host, &network.interface);
+        return Err(err).with_context(|| format!("network {}", network.name));
+    }
+    forward(network)?;
+    Ok(link)
+}
+
+/// What must be switched on in this namespace for packets to pass from and to the bridge.
+fn forward(network: &Network) -> Result<()> {
+    for subnet in &network.subnets {
+        match subnet.subnet.address {
+            IpAddr::V4(_) => {
+                switch("net/ipv4/ip_forward", "1")?;
+                // Without it the kernel drops what comes back to 127.0.0.1; the firewall's guard chain keeps the
+                // containers out.
+                switch(&format!("net/ipv4/conf/{}/route_localnet", network.interface), "1")?;
+            }
+            IpAddr::V6(_) => switch("net/ipv6/conf/all/forwarding", "1")?,
+        }
+    }
+    Ok(())
+}
+
+/// Writes a sysctl of the current network namespace unless it has that value already.
+fn switch(name: &str, value: &str) -> Result<()> {
+    let path = Path::new("/proc/sys").join(name);
+    let shown = || format!("set {}", path.display());
+    if fs::read_to_string(&path).with_context(shown)?.trim() != value {
+        fs::write(&path, value).with_context(shown)?;
+    }
+    Ok(())
+}
+
+/// Removes the bridge of a network that has no members any more. A parent of macvlans is the administrator's and stays.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn remove(host: &Socket, network: &Network) -> Result<()> {
+    if network.driver == "bridge" {
+        link::remove(host, &network.interface)
+            .with_context(|| format!("network {}", network.name))?;
+    }
+    Ok(())
+}
+
+/// What the firewall has to know of all networks that have members now.
+///
+/// # Errors
+/// An unreadable definition.
+pub fn zones(state: &State) -> Result<Vec<Zone>> {
+    let mut zones = Vec::new();
+    for name in state.live()? {
+        let network = super::find(state, &name)?;
+        if network.driver == "bridge" {
+            zones.push(network.zone()?);
+        }
+    }
+    Ok(zones)
+}
+
+/// Writes the networks' part of the firewall.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn refresh(state: &State, netfilter: &Socket) -> Result<()> {
+    firewall::set_zones(netfilter, &zones(state)?)
+}
+
+/// A locally administered unicast MAC address.
+pub fn local_mac(random: &[u8; 6]) -> [u8; 6] {
+    let mut mac = *random;
+    mac[0] = mac[0] & 0xfc | 0x02;
+    mac
+}
