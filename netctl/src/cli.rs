@@ -46,9 +46,12 @@ pub enum Command {
     Gc,
     /// Write the firewall rules anew, as after `nft flush ruleset`
     Reload,
-    /// Answer names for all networks (started by `up`)
+    /// Answer names on one network (started by `up`)
     #[command(hide = true)]
-    DnsServer,
+    Dns {
+        /// The network's zone file
+        file: std::path::PathBuf,
+    },
 }
 
 /// `netctl create`.

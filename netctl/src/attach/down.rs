@@ -7,8 +7,7 @@ use contracts::fault;
 use sys::clone::{CloneOptions, Cloned, clone, exit_now};
 
 use super::record::Record;
-use super::{claim, endpoint, files, namespace, port, up};
-use crate::dns::start;
+use super::{claim, endpoint, files, member, namespace, port, up};
 use crate::netlink::link;
 use crate::netlink::socket::Socket;
 use crate::network::{self, Network, bridge};
@@ -81,7 +80,7 @@ fn release(state: &State, record: &Record) -> Result<()> {
         fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
     }
     for (network, endpoint) in record.endpoints() {
-        state::remove(&state.path(&["members", network, id]))?;
+        member::leave(state, id, network)?;
         endpoint::give_back(state, id, network, endpoint)?;
     }
     Ok(())
@@ -109,9 +108,8 @@ fn finish(state: &State, record: &Record) -> Result<()> {
     retire(state, record.order.iter().map(String::as_str))?;
     port::give_back(state, &record.status.ports, &record.id)?;
     state::remove(&state.path(&["attachments", &format!("{}.json", record.id)]))?;
-    start::tell(state, &record.id);
     namespace::forget(state);
-    for empty in ["attachments", "files", "members", "ports", "leases"] {
+    for empty in ["attachments", "files", "members", "ports", "leases", "dns"] {
         let _ = fs::remove_dir(state.path(&[empty]));
     }
     state.settled()
@@ -178,7 +176,7 @@ pub fn leave(state: &State, record: &mut Record, network: &str) -> Result<()> {
     record.status.networks.remove(network);
     record.order.retain(|other| other != network);
     record.host_ends.remove(network);
-    state::remove(&state.path(&["members", network, &record.id]))?;
+    member::leave(state, &record.id, network)?;
     endpoint::give_back(state, &record.id, network, &endpoint)?;
     // The default route went with the link: the next network in order takes over.
     endpoint::reroute(&namespace, record)?;
@@ -188,7 +186,6 @@ pub fn leave(state: &State, record: &mut Record, network: &str) -> Result<()> {
     retire(state, [network].into_iter())?;
     let networks = networks_of(state, record)?;
     files::write(state, record, &networks, true)?;
-    start::tell(state, &record.id);
     Ok(())
 }
 
@@ -206,7 +203,7 @@ fn sweep(state: &State, id: &str) -> Result<()> {
         }
     }
     for network in state.live()? {
-        state::remove(&state.path(&["members", &network, id]))?;
+        member::leave(state, id, &network)?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ pub mod claim;
 pub mod down;
 pub mod endpoint;
 pub mod files;
+pub mod member;
 pub mod namespace;
 pub mod port;
 pub mod record;

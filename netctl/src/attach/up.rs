@@ -6,8 +6,7 @@ use contracts::{fault, name};
 
 use super::record::Record;
 use super::request::{self, Mode};
-use super::{down, endpoint, files, namespace, port};
-use crate::dns::{member, start};
+use super::{down, endpoint, files, member, namespace, port};
 use crate::firewall;
 use crate::netlink::socket::Socket;
 use crate::network::{self, Network, bridge};
@@ -101,11 +100,10 @@ fn join(state: &State, record: &mut Record, wanted: &[Attachment]) -> Result<()>
     for network in &networks {
         endpoint::plug(&host, &namespace, record, network)?;
         fresh |= state.members(&network.name)?.is_empty();
-        member::write(state, record, network)?;
+        member::enter(state, record, network)?;
     }
     publish(state, record, fresh)?;
-    files::write(state, record, &networks, true)?;
-    start::ensure(state, &networks, &record.id)
+    files::write(state, record, &networks, true)
 }
 
 /// Opens the firewall for the record: rules where a network is new, ports always.
@@ -176,11 +174,10 @@ fn plug_more(state: &State, record: &mut Record, network: &Network) -> Result<()
     }
     let fresh = state.members(&network.name)?.is_empty();
     endpoint::plug(&Socket::route()?, &namespace, record, network)?;
-    member::write(state, record, network)?;
+    member::enter(state, record, network)?;
     publish(state, record, fresh)?;
     let networks = networks_of(state, record)?;
-    files::write(state, record, &networks, true)?;
-    start::ensure(state, &networks, &record.id)
+    files::write(state, record, &networks, true)
 }
 
 /// The networks of a record, in its order.

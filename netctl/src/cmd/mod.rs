@@ -7,7 +7,6 @@ mod gc;
 mod inspect;
 mod ls;
 mod rm;
-mod server;
 mod up;
 
 use std::collections::BTreeMap;
@@ -18,6 +17,7 @@ use contracts::exit::Exit;
 use contracts::fault;
 
 use crate::cli::Command;
+use crate::dns;
 
 /// Does what the command line says.
 ///
@@ -36,7 +36,7 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Disconnect(args) => connect::disconnect(&args),
         Command::Gc => gc::run(),
         Command::Reload => gc::reload(),
-        Command::DnsServer => server::run(),
+        Command::Dns { file } => dns::run(&file).map(|()| Exit::Ok),
     }
 }
 

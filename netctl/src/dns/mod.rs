@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! Names on a network: a small server on the gateway's addresses, one process per network while it has containers.
 //!
 //! It meets the rest of netctl only in files: `up` and `down` replace the zone file, the server watches it, and ends by
@@ -135,17 +134,3 @@ fn remove(path: &Path) -> Result<()> {
         _ => Ok(()),
     }
 }
-=======
-//! Names: one small process answers on every network's gateway, for all networks, while there are any.
-//!
-//! `up` and `down` write the members' files and tell the process the id that changed; it reads the files again. It
-//! holds no state of its own, so a killed one is replaced by the next `up`.
-
-mod client;
-mod forward;
-pub mod member;
-pub mod server;
-pub mod start;
-mod wire;
-mod zone;
->>>>>>> 4c7a594 (netctl: networks, attachments, firewall, names)

@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! The DNS message format (RFC 1035 §4) as far as a container network needs it: one question in, address and pointer
 //! records out. Messages about other names are passed on unread.
 
@@ -203,92 +202,12 @@ fn mark_as_reply(reply: &mut [u8], code: Code) {
 fn read_name(message: &[u8]) -> Option<(String, usize)> {
     let mut name = String::new();
     let mut at = HEADER;
-=======
-//! The DNS message format, as far as a server of addresses needs it (RFC 1035 section 4, RFC 6891).
-
-use std::net::IpAddr;
-
-/// `A`.
-pub const A: u16 = 1;
-/// `PTR`.
-pub const PTR: u16 = 12;
-/// `AAAA`.
-pub const AAAA: u16 = 28;
-const OPT: u16 = 41;
-const IN: u16 = 1;
-const HEADER: usize = 12;
-/// What a UDP answer may be long without EDNS.
-const PLAIN_SIZE: usize = 512;
-/// Zero: an address may belong to another container a moment later.
-const TTL: [u8; 4] = [0; 4];
-
-/// `FORMERR`.
-pub const FORMAT_ERROR: u8 = 1;
-/// `SERVFAIL`.
-pub const SERVER_FAILURE: u8 = 2;
-/// `NXDOMAIN`.
-pub const NO_SUCH_NAME: u8 = 3;
-/// `NOTIMP`.
-pub const NOT_IMPLEMENTED: u8 = 4;
-
-/// A query's single question.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Question {
-    /// The name in lower case, without the final dot.
-    pub name: String,
-    /// The record type asked for.
-    pub kind: u16,
-    /// Where the question section ends in the message.
-    pub end: usize,
-    /// How long a UDP answer may be.
-    pub size: usize,
-    /// Whether the query has an OPT record, which the answer then needs too.
-    pub extended: bool,
-}
-
-/// Why a message is no query that we answer: with this code, or not at all.
-pub type Refused = Option<u8>;
-
-/// Reads a query.
-///
-/// # Errors
-/// The response code to refuse it with; `None` for what must not be answered (a response, too short).
-pub fn query(message: &[u8]) -> Result<Question, Refused> {
-    let header = message.get(..HEADER).ok_or(None)?;
-    // An answer to an answer could bounce for ever.
-    if header[2] & 0x80 != 0 {
-        return Err(None);
-    }
-    if header[2] & 0x78 != 0 {
-        return Err(Some(NOT_IMPLEMENTED));
-    }
-    if header[4..6] != [0, 1] || header[6..10] != [0; 4] {
-        return Err(Some(FORMAT_ERROR));
-    }
-    let (name, at) = name(message, HEADER).ok_or(Some(FORMAT_ERROR))?;
-    let fixed = message.get(at..at + 4).ok_or(Some(FORMAT_ERROR))?;
-    if u16::from_be_bytes([fixed[2], fixed[3]]) != IN {
-        return Err(Some(NOT_IMPLEMENTED));
-    }
-    let end = at + 4;
-    // An OPT record follows directly in every query that has one: root name, type, size.
-    let opt = message.get(end..end + 5).filter(|opt| opt[0] == 0 && u16::from_be_bytes([opt[1], opt[2]]) == OPT);
-    let size = opt.map_or(PLAIN_SIZE, |opt| usize::from(u16::from_be_bytes([opt[3], opt[4]])).max(PLAIN_SIZE));
-    let kind = u16::from_be_bytes([fixed[0], fixed[1]]);
-    Ok(Question { name, kind, end, size, extended: opt.is_some() })
-}
-
-/// Reads an uncompressed name: a question's never needs a pointer.
-fn name(message: &[u8], mut at: usize) -> Option<(String, usize)> {
-    let mut name = String::new();
->>>>>>> 4c7a594 (netctl: networks, attachments, firewall, names)
     loop {
         let length = usize::from(*message.get(at)?);
         at += 1;
         if length == 0 {
             return Some((name, at));
         }
-<<<<<<< HEAD
         if length > 63 || name.len() + length > 254 {
             return None;
         }
@@ -297,22 +216,11 @@ fn name(message: &[u8], mut at: usize) -> Option<(String, usize)> {
             name.push('.');
         }
         // Bytes outside ASCII never match one of our names; they only must not merge two into one.
-=======
-        let label = message.get(at..at + length).filter(|_| length < 64)?;
-        if name.len() + length > 253 {
-            return None;
-        }
-        if !name.is_empty() {
-            name.push('.');
-        }
-        // Bytes beyond ASCII match no container's name; as Latin-1 they stay distinct.
->>>>>>> 4c7a594 (netctl: networks, attachments, firewall, names)
         name.extend(label.iter().map(|byte| char::from(byte.to_ascii_lowercase())));
         at += length;
     }
 }
 
-<<<<<<< HEAD
 /// The client's datagram size, where the first record after the question is an OPT record (as clients send it).
 fn edns_datagram(message: &[u8], question_end: usize) -> Option<u16> {
     let no_other_records = message[6..10] == [0; 4] && message[10..12] != [0; 2];
@@ -401,106 +309,3 @@ pub mod tests {
         assert_eq!(Query::parse(short).unwrap_err(), Some(Code::FormatError));
     }
 }
-=======
-/// The answer that carries these addresses (of the family asked for), cut to what the client takes over UDP.
-pub fn addresses(message: &[u8], question: &Question, found: &[IpAddr], udp: bool) -> Vec<u8> {
-    let mut records = Vec::new();
-    for address in found {
-        match address {
-            IpAddr::V4(address) if question.kind == A => records.push((A, address.octets().to_vec())),
-            IpAddr::V6(address) if question.kind == AAAA => records.push((AAAA, address.octets().to_vec())),
-            _ => {}
-        }
-    }
-    answer(message, question, &records, udp)
-}
-
-/// The answer that carries a name, for PTR.
-pub fn pointer(message: &[u8], question: &Question, target: &str, udp: bool) -> Vec<u8> {
-    let mut data = Vec::new();
-    for label in target.split('.') {
-        let label = &label.as_bytes()[..label.len().min(63)];
-        data.push(u8::try_from(label.len()).unwrap_or(63));
-        data.extend_from_slice(label);
-    }
-    data.push(0);
-    answer(message, question, &[(PTR, data)], udp)
-}
-
-fn answer(message: &[u8], question: &Question, records: &[(u16, Vec<u8>)], udp: bool) -> Vec<u8> {
-    let mut out = head(message, question.end, 0);
-    let opt = if question.extended { 11 } else { 0 };
-    let limit = if udp { question.size } else { usize::from(u16::MAX) };
-    let mut count = 0u16;
-    for (kind, data) in records {
-        if out.len() + 12 + data.len() + opt > limit {
-            out[2] |= 0x02;
-            break;
-        }
-        // A pointer to the question's name.
-        out.extend_from_slice(&[0xc0, 12]);
-        out.extend_from_slice(&kind.to_be_bytes());
-        out.extend_from_slice(&IN.to_be_bytes());
-        out.extend_from_slice(&TTL);
-        out.extend_from_slice(&u16::try_from(data.len()).unwrap_or(0).to_be_bytes());
-        out.extend_from_slice(data);
-        count += 1;
-    }
-    out[6..8].copy_from_slice(&count.to_be_bytes());
-    // Authoritative: nobody else knows these names.
-    out[2] |= 0x04;
-    extend(&mut out, question);
-    out
-}
-
-/// An answer with nothing but a response code.
-pub fn refusal(message: &[u8], question: Option<&Question>, code: u8) -> Vec<u8> {
-    let mut out = head(message, question.map_or(HEADER, |question| question.end), code);
-    match question {
-        Some(question) => extend(&mut out, question),
-        None => out[4..6].fill(0),
-    }
-    out
-}
-
-fn head(message: &[u8], end: usize, code: u8) -> Vec<u8> {
-    let mut out = message[..end.min(message.len())].to_vec();
-    out[2] = out[2] & 0x79 | 0x80;
-    out[3] = 0x80 | code & 0x0f;
-    out[6..HEADER].fill(0);
-    out
-}
-
-fn extend(out: &mut Vec<u8>, question: &Question) {
-    if question.extended {
-        out.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
-        out[11] = 1;
-    }
-}
-
-/// The address that a PTR question's name stands for.
-pub fn reverse(name: &str) -> Option<IpAddr> {
-    if let Some(digits) = name.strip_suffix(".in-addr.arpa") {
-        let mut octets = [0; 4];
-        let mut parts = digits.split('.').rev();
-        for octet in &mut octets {
-            *octet = parts.next()?.parse().ok()?;
-        }
-        return parts.next().is_none().then(|| octets.into());
-    }
-    let digits = name.strip_suffix(".ip6.arpa")?;
-    let mut octets = [0u8; 16];
-    let mut nibbles = digits.split('.').rev();
-    for octet in &mut octets {
-        for _ in 0..2 {
-            let nibble = nibbles.next().filter(|nibble| nibble.len() == 1)?;
-            *octet = *octet << 4 | u8::from_str_radix(nibble, 16).ok()?;
-        }
-    }
-    nibbles.next().is_none().then(|| octets.into())
-}
-
-#[cfg(test)]
-#[path = "wire_tests.rs"]
-mod tests;
->>>>>>> 4c7a594 (netctl: networks, attachments, firewall, names)
