@@ -38,8 +38,7 @@ impl State {
         let paths = Paths::from_env();
         let dir = paths.net();
         make_dir(&dir)?;
-        let state =
-            Self { networks: paths.networks(), _lock: Lock::exclusive(&dir.join("lock"))?, dir };
+        let state = Self { networks: paths.networks(), _lock: Lock::exclusive(&dir.join("lock"))?, dir };
         if let Some(id) = read(&state.dir.join("pending"))? {
             // Nothing but an id that `name::check` let through is ever written there.
             crate::attach::down::undo(&state, id.trim())

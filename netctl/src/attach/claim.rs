@@ -26,7 +26,11 @@ fn cursor(state: &State, network: &str, subnet: &Subnet) -> PathBuf {
 /// # Errors
 /// `Usage` for an address outside of the subnet, `Busy` for a taken one or a subnet that has none left.
 pub fn lease(
-    state: &State, network: &Network, subnet: &Subnet, id: &str, wanted: Option<IpAddr>,
+    state: &State,
+    network: &Network,
+    subnet: &Subnet,
+    id: &str,
+    wanted: Option<IpAddr>,
 ) -> Result<IpAddr> {
     if let Some(address) = wanted {
         if !subnet.subnet.contains(address) {

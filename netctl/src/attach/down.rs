@@ -12,7 +12,7 @@ use crate::netlink::link;
 use crate::netlink::socket::Socket;
 use crate::network::{self, Network, bridge};
 use crate::state::{self, State};
-use crate::{firewall, attach::up::networks_of};
+use crate::{attach::up::networks_of, firewall};
 
 /// Detaches `id`; not being attached is no error. Returns as soon as the namespace and the files are gone: what makes
 /// the kernel wait for an RCU grace period (rules, the last bridge) is done by a child that keeps the lock, unless
@@ -224,7 +224,8 @@ pub fn collect(state: &State) -> Result<Vec<String>> {
         }
     }
     let attached = state.attached()?;
-    let mut ids: Vec<String> = [state::list(&state.path(&["ns"]))?, state::list(&state.path(&["files"]))?].concat();
+    let mut ids: Vec<String> =
+        [state::list(&state.path(&["ns"]))?, state::list(&state.path(&["files"]))?].concat();
     for kind in ["leases", "ports"] {
         for directory in state::list(&state.path(&[kind]))? {
             for name in state::list(&state.path(&[kind, &directory])).unwrap_or_default() {

@@ -34,7 +34,11 @@ pub fn plan(state: &State, record: &mut Record, network: &Network, wanted: &Atta
         let subnet = network.subnets.iter().find(|subnet| subnet.subnet.address.is_ipv4() == v4);
         let Some(subnet) = subnet else {
             if let Some(address) = asked {
-                fault!(Usage, "network {}: no configured subnet contains the address {address}", network.name);
+                fault!(
+                    Usage,
+                    "network {}: no configured subnet contains the address {address}",
+                    network.name
+                );
             }
             continue;
         };
@@ -101,9 +105,7 @@ pub fn plug(host: &Socket, namespace: &Namespace, record: &Record, network: &Net
             let mtu = network.mtu()?.unwrap_or(DEFAULT_MTU);
             let veth = Veth { host: host_end, inside: name, mac, mtu, bridge: parent.index };
             link::add_veth(&mut batch, veth, netns);
-            if !network.icc()? {
-                link::isolate(&mut batch, host_end);
-            }
+            link::set_port(&mut batch, host_end, !network.icc()?);
         }
         None => link::add_macvlan(&mut batch, parent.index, name, mac, netns),
     }
@@ -127,7 +129,8 @@ fn configure(namespace: &Namespace, record: &Record, network: &Network, endpoint
     if let Some(gateway) = endpoint.gateway.filter(|_| earlier.iter().all(|other| other.gateway.is_none())) {
         link::add_default_route(&mut batch, inside.index, gateway, 0);
     }
-    if let Some(gateway) = endpoint.gateway6.filter(|_| earlier.iter().all(|other| other.gateway6.is_none())) {
+    if let Some(gateway) = endpoint.gateway6.filter(|_| earlier.iter().all(|other| other.gateway6.is_none()))
+    {
         link::add_default_route(&mut batch, inside.index, gateway, 0);
     }
     namespace.inside.run(&batch).with_context(|| format!("configure {} of {}", endpoint.interface, record.id))

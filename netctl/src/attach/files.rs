@@ -55,7 +55,8 @@ fn parse(text: &str) -> Resolver {
     for line in text.lines() {
         let mut words = line.split_ascii_whitespace();
         let key = words.next();
-        let words: Vec<String> = words.take_while(|word| !word.starts_with(['#', ';'])).map(String::from).collect();
+        let words: Vec<String> =
+            words.take_while(|word| !word.starts_with(['#', ';'])).map(String::from).collect();
         match key {
             Some("nameserver") => {
                 let servers = words.iter().take(1).filter_map(|word| word.parse::<IpAddr>().ok());
@@ -130,7 +131,8 @@ fn hosts(record: &Record, networks: &[Network], own: bool) -> Result<String> {
 fn resolv_conf(record: &Record, networks: &[Network]) -> String {
     let host = host_resolver();
     let asked = &record.request.dns;
-    let own: Vec<IpAddr> = networks.iter().filter(|network| network.dns).flat_map(Network::gateways).collect();
+    let own: Vec<IpAddr> =
+        networks.iter().filter(|network| network.dns).flat_map(Network::gateways).collect();
     let servers = match (own.is_empty(), asked.servers.is_empty()) {
         // Our server knows the containers' names and asks the given or the host's servers for the rest.
         (false, _) => own,
@@ -161,7 +163,9 @@ mod tests {
 
     #[test]
     fn loopback_servers_are_of_no_use_inside() {
-        let found = parse("nameserver 127.0.0.53\nnameserver 10.0.0.1 # x\nsearch a b\ndomain c\noptions ndots:2 # y\n");
+        let found = parse(
+            "nameserver 127.0.0.53\nnameserver 10.0.0.1 # x\nsearch a b\ndomain c\noptions ndots:2 # y\n",
+        );
         assert_eq!(found.servers, ["10.0.0.1".parse::<std::net::IpAddr>().unwrap()]);
         assert_eq!((found.search, found.options), (vec!["c".into()], vec!["ndots:2".into()]));
     }

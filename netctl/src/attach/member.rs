@@ -18,15 +18,25 @@ fn zone_file(state: &State, network: &str) -> PathBuf {
     state.path(&["dns", &format!("{network}.json")])
 }
 
-/// Enters the record's container on `network` and sees that its names are answered.
+/// Enters the record's container on `network`, before anything is made for it: from here on, the network is taken
+/// down with its last member. Whether it is the first one.
 ///
 /// # Errors
-/// The name server cannot listen on the gateway's address, or cannot be started.
-pub fn enter(state: &State, record: &Record, network: &Network) -> Result<()> {
+/// The file system's.
+pub fn enter(state: &State, record: &Record, network: &Network) -> Result<bool> {
+    let first = state.members(&network.name)?.is_empty();
     let path = state.path(&["members", &network.name, &record.id]);
     if let Some(owner) = state::claim(&path, &record.id)? {
         fault!(Exists, "{} is on network {} as {owner}", record.id, network.name);
     }
+    Ok(first)
+}
+
+/// Has the container's names answered on `network`.
+///
+/// # Errors
+/// The name server cannot listen on the gateway's address, or cannot be started.
+pub fn announce(state: &State, record: &Record, network: &Network) -> Result<()> {
     if !network.dns || network.gateways().is_empty() {
         return Ok(());
     }

@@ -46,7 +46,8 @@ pub fn make(state: &State, id: &str, ipv6: bool) -> Result<Namespace> {
     sys::namespace::unshare(libc::CLONE_NEWNET).context("make a network namespace")?;
     let made = furnish(&target, ipv6);
     // Whatever happened: the rest of this process works in the host's namespace.
-    sys::namespace::join(host.as_fd(), libc::CLONE_NEWNET).context("return to the host's network namespace")?;
+    sys::namespace::join(host.as_fd(), libc::CLONE_NEWNET)
+        .context("return to the host's network namespace")?;
     made
 }
 
@@ -77,11 +78,13 @@ fn furnish(target: &Path, ipv6: bool) -> Result<Namespace> {
 pub fn open(state: &State, id: &str) -> Result<Namespace> {
     let target = path(state, id);
     let shown = || format!("open network namespace {}", target.display());
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_CLOEXEC).open(&target).with_context(shown)?;
+    let file =
+        OpenOptions::new().read(true).custom_flags(libc::O_CLOEXEC).open(&target).with_context(shown)?;
     let host = File::open(OWN).with_context(|| format!("open {OWN}"))?;
     sys::namespace::join(file.as_fd(), libc::CLONE_NEWNET).with_context(shown)?;
     let inside = Socket::route();
-    sys::namespace::join(host.as_fd(), libc::CLONE_NEWNET).context("return to the host's network namespace")?;
+    sys::namespace::join(host.as_fd(), libc::CLONE_NEWNET)
+        .context("return to the host's network namespace")?;
     Ok(Namespace { file, inside: inside? })
 }
 
@@ -93,7 +96,8 @@ pub fn allow_ipv6(namespace: &Namespace) -> Result<()> {
     let host = File::open(OWN).with_context(|| format!("open {OWN}"))?;
     sys::namespace::join(namespace.file.as_fd(), libc::CLONE_NEWNET).context("join the network namespace")?;
     let written = fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "0");
-    sys::namespace::join(host.as_fd(), libc::CLONE_NEWNET).context("return to the host's network namespace")?;
+    sys::namespace::join(host.as_fd(), libc::CLONE_NEWNET)
+        .context("return to the host's network namespace")?;
     written.context("allow IPv6 in the network namespace")
 }
 

@@ -65,7 +65,9 @@ pub fn claim(state: &State, ports: &[Port], id: &str) -> Result<()> {
 /// # Errors
 /// The file system's.
 pub fn give_back(state: &State, ports: &[Port], id: &str) -> Result<()> {
-    ports.iter().try_for_each(|port| state::release(&state.path(&["ports", &directory(port), &host(port)]), id))
+    ports
+        .iter()
+        .try_for_each(|port| state::release(&state.path(&["ports", &directory(port), &host(port)]), id))
 }
 
 fn shown(port: &Port) -> String {
@@ -85,7 +87,8 @@ fn host(port: &Port) -> String {
 /// Whether two host addresses (as in a claim's name) stand for one and the same socket address somewhere.
 fn overlap(one: &str, other: &str) -> bool {
     let family = |text: &str| text.parse::<IpAddr>().ok().map(|address| address.is_ipv4());
-    let wild = |text: &str| text == "any" || text.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
+    let wild =
+        |text: &str| text == "any" || text.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
     let same_family = match (family(one), family(other)) {
         (Some(one), Some(other)) => one == other,
         _ => true,
@@ -136,7 +139,9 @@ fn pick(state: &State, port: &Port, chosen: &[Port]) -> Result<u16> {
     for attempt in 0..200u16 {
         let mut candidate = port.clone();
         candidate.host_port = match port.protocol.as_str() {
-            "tcp" | "udp" => bind(port).with_context(|| format!("pick a port for {}", port.container_port))?,
+            "tcp" | "udp" => {
+                bind(port).with_context(|| format!("pick a port for {}", port.container_port))?
+            }
             _ => 49_152 + attempt,
         };
         if !chosen.iter().any(|other| collide(other, &candidate)) && owner(state, &candidate)?.is_none() {

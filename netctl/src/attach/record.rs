@@ -71,7 +71,9 @@ impl Record {
     pub fn published(&self) -> Vec<Publish> {
         let mut found = Vec::new();
         for v4 in [true, false] {
-            let Some(to) = self.endpoints().find_map(|(_, endpoint)| reachable(endpoint, v4)) else { continue };
+            let Some(to) = self.endpoints().find_map(|(_, endpoint)| reachable(endpoint, v4)) else {
+                continue;
+            };
             for port in &self.status.ports {
                 let Some(protocol) = protocol_number(&port.protocol) else { continue };
                 if port.host_ip.is_none_or(|host| host.is_ipv4() == v4) {
@@ -115,7 +117,8 @@ mod tests {
             container_port: 2,
             protocol: "tcp".into(),
         };
-        record.status.ports = vec![port(None), port(Some("0.0.0.0")), port(Some("127.0.0.1")), port(Some("::1"))];
+        record.status.ports =
+            vec![port(None), port(Some("0.0.0.0")), port(Some("127.0.0.1")), port(Some("::1"))];
         let hosts: Vec<_> = record.published().iter().map(|publish| publish.host).collect();
         assert_eq!(hosts, [None, None, Some("127.0.0.1".parse().unwrap())]);
         assert!(record.published().iter().all(|publish| publish.to.to_string() == "10.2.0.2"));

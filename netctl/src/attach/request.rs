@@ -50,8 +50,7 @@ pub fn mode(request: &Request) -> anyhow::Result<Mode> {
     if networks.is_empty() {
         networks.push(Attachment { network: DEFAULT.into(), ..Attachment::default() });
     }
-    let special =
-        |wanted: &str| ["host", "none"].contains(&wanted) || wanted.starts_with("container:");
+    let special = |wanted: &str| ["host", "none"].contains(&wanted) || wanted.starts_with("container:");
     if let [only] = &networks[..] {
         match only.network.as_str() {
             "host" => return Ok(Mode::Host),
@@ -155,7 +154,14 @@ mod tests {
         for text in ["a b", "a\nnameserver 1.2.3.4", "x;rm", &"a".repeat(254)] {
             assert!(mode(&Request { name: text.into(), ..Request::default() }).is_err(), "{text:?}");
         }
-        for text in ["", "01:00:00:00:00:00", "00:00:00:00:00:00", "02:00:00:00:00", "02:00:00:00:00:00:00", "+2:00:00:00:00:00"] {
+        for text in [
+            "",
+            "01:00:00:00:00:00",
+            "00:00:00:00:00:00",
+            "02:00:00:00:00",
+            "02:00:00:00:00:00:00",
+            "+2:00:00:00:00:00",
+        ] {
             assert!(mac_address(text).is_err(), "{text}");
         }
         assert_eq!(mac_address("02:42:0a:00:00:02").unwrap(), [2, 0x42, 10, 0, 0, 2]);

@@ -98,9 +98,9 @@ fn join(state: &State, record: &mut Record, wanted: &[Attachment]) -> Result<()>
     record.status.netns = Some(namespace::path(state, &record.id));
     let mut fresh = false;
     for network in &networks {
+        fresh |= member::enter(state, record, network)?;
         endpoint::plug(&host, &namespace, record, network)?;
-        fresh |= state.members(&network.name)?.is_empty();
-        member::enter(state, record, network)?;
+        member::announce(state, record, network)?;
     }
     publish(state, record, fresh)?;
     files::write(state, record, &networks, true)
@@ -172,9 +172,9 @@ fn plug_more(state: &State, record: &mut Record, network: &Network) -> Result<()
         // Made without, perhaps; the order of connections is the user's.
         namespace::allow_ipv6(&namespace)?;
     }
-    let fresh = state.members(&network.name)?.is_empty();
+    let fresh = member::enter(state, record, network)?;
     endpoint::plug(&Socket::route()?, &namespace, record, network)?;
-    member::enter(state, record, network)?;
+    member::announce(state, record, network)?;
     publish(state, record, fresh)?;
     let networks = networks_of(state, record)?;
     files::write(state, record, &networks, true)

@@ -44,7 +44,10 @@ pub fn run(args: Create) -> Result<Exit> {
     if made.driver == "macvlan" && link::find(&Socket::route()?, &made.interface)?.is_none() {
         fault!(NotFound, "parent interface {} does not exist", made.interface);
     }
-    if let Some(other) = network::all(&state)?.iter().find(|other| made.driver == "bridge" && other.interface == made.interface) {
+    if let Some(other) = network::all(&state)?
+        .iter()
+        .find(|other| made.driver == "bridge" && other.interface == made.interface)
+    {
         fault!(Busy, "interface name {} belongs to network {}", made.interface, other.name);
     }
     network::save(&state, &made)?;

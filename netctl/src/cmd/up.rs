@@ -34,7 +34,8 @@ pub fn print_status(status: &Status) -> Result<Exit> {
 }
 
 fn request(args: Up) -> Result<(String, Request)> {
-    let mut networks: Vec<Attachment> = args.network.iter().map(|name| attachment(name, &args.alias)).collect();
+    let mut networks: Vec<Attachment> =
+        args.network.iter().map(|name| attachment(name, &args.alias)).collect();
     let on_first = args.ip.is_some() || args.ip6.is_some() || args.mac_address.is_some();
     if networks.is_empty() && (on_first || !args.alias.is_empty()) {
         networks.push(attachment(DEFAULT, &args.alias));
@@ -55,7 +56,9 @@ fn request(args: Up) -> Result<(String, Request)> {
         dns: Dns { servers: args.dns, search: args.dns_search, options: args.dns_option },
         extra_hosts: args.add_host.iter().map(split).collect::<Result<_>>()?,
     };
-    if flags != (Request { version: 1, ..Request::default() }) || std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+    if flags != (Request { version: 1, ..Request::default() })
+        || std::io::IsTerminal::is_terminal(&std::io::stdin())
+    {
         return Ok((args.id, flags));
     }
     let mut text = String::new();
@@ -77,7 +80,8 @@ fn attachment(network: &str, aliases: &[String]) -> Attachment {
 fn port(text: &str) -> Result<Port> {
     let parsed = || -> Option<Port> {
         let (rest, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-        let (before, container) = rest.rsplit_once(':').map_or((None, rest), |(before, port)| (Some(before), port));
+        let (before, container) =
+            rest.rsplit_once(':').map_or((None, rest), |(before, port)| (Some(before), port));
         let (host_ip, host_port) = match before {
             None => (None, ""),
             Some(before) => match before.rsplit_once(':') {
@@ -105,7 +109,13 @@ mod tests {
 
     #[test]
     fn forms_of_ports() {
-        let shown = |text: &str| port(text).map(|port| format!("{:?} {} {} {}", port.host_ip, port.host_port, port.container_port, port.protocol)).unwrap_or_default();
+        let shown = |text: &str| {
+            port(text)
+                .map(|port| {
+                    format!("{:?} {} {} {}", port.host_ip, port.host_port, port.container_port, port.protocol)
+                })
+                .unwrap_or_default()
+        };
         assert_eq!(shown("80"), "None 0 80 tcp");
         assert_eq!(shown("8080:80/udp"), "None 8080 80 udp");
         assert_eq!(shown("127.0.0.1:8080:80"), "Some(127.0.0.1) 8080 80 tcp");

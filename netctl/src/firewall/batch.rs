@@ -161,7 +161,12 @@ impl Transaction {
     }
 
     fn elements(
-        &mut self, kind: u16, flags: u16, family: Family, map: &str, elements: &[(Vec<u8>, Vec<u8>)],
+        &mut self,
+        kind: u16,
+        flags: u16,
+        family: Family,
+        map: &str,
+        elements: &[(Vec<u8>, Vec<u8>)],
     ) {
         // An attribute is at most 64 KiB long; an element needs less than 100 bytes.
         for some in elements.chunks(500) {

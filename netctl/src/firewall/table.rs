@@ -112,7 +112,10 @@ pub fn zones(transaction: &mut Transaction, family: Family, zones: &[Zone]) {
         for subnet in zone.subnets.iter().copied().filter(|subnet| family.has(subnet.address)) {
             // A container that reaches a neighbour (or itself) through a published port: the answer has to come
             // back through the host, or it would arrive from an address that nobody asked.
-            add("postrouting", published().address(true, true, subnet).address(false, true, subnet).masquerade());
+            add(
+                "postrouting",
+                published().address(true, true, subnet).address(false, true, subnet).masquerade(),
+            );
             if zone.masquerade && !zone.internal {
                 let out = Rule::new().address(true, true, subnet).address(false, false, subnet);
                 let out = if family == Family::V4 { out.address(false, false, MULTICAST) } else { out };

@@ -23,13 +23,11 @@ const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
-const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_MACVLAN_MODE: u16 = 1;
-const INET6_ADDR_GEN_MODE: u16 = 8;
 const IFF_UP: u32 = 1;
 
 /// A link as the kernel lists it.
@@ -68,15 +66,6 @@ fn ifinfo(index: u32, up: bool) -> [u8; 16] {
     header
 }
 
-/// No link-local address of its own: a bridge port needs none, and its duplicate detection would delay things.
-fn no_link_local(message: &mut Batch) {
-    message.nest(IFLA_AF_SPEC, |families| {
-        families.nest(10, |inet6| {
-            inet6.attribute(INET6_ADDR_GEN_MODE, &[1]);
-        });
-    });
-}
-
 /// Adds a bridge that is up. It has a fixed MAC so that it does not change with every port (and with it the
 /// neighbours' caches).
 pub fn add_bridge(batch: &mut Batch, name: &str, mac: [u8; 6], mtu: Option<u32>) {
@@ -88,19 +77,18 @@ pub fn add_bridge(batch: &mut Batch, name: &str, mac: [u8; 6], mtu: Option<u32>)
     batch.nest(IFLA_LINKINFO, |info| {
         info.text(IFLA_INFO_KIND, "bridge");
     });
-    no_link_local(batch);
 }
 
-/// Adds a veth pair: the host's end on the bridge and up, the other directly inside `netns` and up.
+/// Adds a veth pair: the host's end on the bridge and up, the other directly inside `netns`, still down (the
+/// kernel refuses to bring it up before the pair is complete).
 pub fn add_veth(batch: &mut Batch, veth: Veth<'_>, netns: BorrowedFd<'_>) {
     let label = format!("add interface {} with host end {}", veth.inside, veth.host);
     batch.message(NEWLINK, REQUEST | CREATE | EXCL, &ifinfo(0, true), label);
     batch.text(IFLA_IFNAME, veth.host).number(IFLA_MTU, veth.mtu).number(IFLA_MASTER, veth.bridge);
-    no_link_local(batch);
     batch.nest(IFLA_LINKINFO, |info| {
         info.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |data| {
             data.nest(VETH_INFO_PEER, |peer| {
-                peer.raw(&ifinfo(0, true)).text(IFLA_IFNAME, veth.inside);
+                peer.raw(&ifinfo(0, false)).text(IFLA_IFNAME, veth.inside);
                 peer.attribute(IFLA_ADDRESS, &veth.mac).number(IFLA_MTU, veth.mtu);
                 peer.attribute(IFLA_NET_NS_FD, &netns.as_raw_fd().to_ne_bytes());
             });
@@ -122,15 +110,19 @@ pub fn add_macvlan(batch: &mut Batch, parent: u32, inside: &str, mac: [u8; 6], n
     });
 }
 
-/// Makes a bridge port talk to the bridge itself only, not to the other such ports.
-pub fn isolate(batch: &mut Batch, port: &str) {
+/// Sets a bridge port up for a container: `isolated` ones talk to the bridge itself only, not to each other.
+///
+/// Hairpin, because where the br_netfilter module is loaded, a container that asks for its own published port is
+/// answered on the bridge already, out of the port that it came in by.
+pub fn set_port(batch: &mut Batch, port: &str, isolated: bool) {
     const INFO_SLAVE_KIND: u16 = 4;
     const INFO_SLAVE_DATA: u16 = 5;
+    const BRPORT_MODE: u16 = 4;
     const BRPORT_ISOLATED: u16 = 33;
-    batch.message(NEWLINK, REQUEST, &ifinfo(0, false), format!("isolate {port}")).text(IFLA_IFNAME, port);
-    batch.nest(IFLA_LINKINFO, |info| {
+    batch.message(NEWLINK, REQUEST, &ifinfo(0, false), format!("set up bridge port {port}"));
+    batch.text(IFLA_IFNAME, port).nest(IFLA_LINKINFO, |info| {
         info.text(INFO_SLAVE_KIND, "bridge").nest(INFO_SLAVE_DATA, |data| {
-            data.attribute(BRPORT_ISOLATED, &[1]);
+            data.attribute(BRPORT_MODE, &[1]).attribute(BRPORT_ISOLATED, &[u8::from(isolated)]);
         });
     });
 }

@@ -87,7 +87,10 @@ impl Socket {
     }
 
     fn exchange(
-        &self, batch: &Batch, mut each: impl FnMut(u16, &[u8]), refused: &mut Option<Refusal>,
+        &self,
+        batch: &Batch,
+        mut each: impl FnMut(u16, &[u8]),
+        refused: &mut Option<Refusal>,
     ) -> Result<()> {
         // Batches of thousands of set elements outgrow the default; FORCE is for the caller with CAP_NET_ADMIN.
         if batch.bytes().len() > 100_000 {
@@ -111,7 +114,10 @@ impl Socket {
 }
 
 fn read_answers(
-    mut bytes: &[u8], batch: &Batch, each: &mut impl FnMut(u16, &[u8]), refused: &mut Option<Refusal>,
+    mut bytes: &[u8],
+    batch: &Batch,
+    each: &mut impl FnMut(u16, &[u8]),
+    refused: &mut Option<Refusal>,
 ) {
     const ERROR: u16 = 2;
     const DONE: u16 = 3;

@@ -76,8 +76,7 @@ fn switch(name: &str, value: &str) -> Result<()> {
 /// The kernel's refusal.
 pub fn remove(host: &Socket, network: &Network) -> Result<()> {
     if network.driver == "bridge" {
-        link::remove(host, &network.interface)
-            .with_context(|| format!("network {}", network.name))?;
+        link::remove(host, &network.interface).with_context(|| format!("network {}", network.name))?;
     }
     Ok(())
 }

@@ -174,7 +174,9 @@ impl Network {
             None | Some("nat") => (true, false),
             Some("nat-unprotected") => (true, true),
             Some("routed") => (false, true),
-            Some(other) => fault!(Usage, "network option gateway_mode={other}: nat, nat-unprotected or routed"),
+            Some(other) => {
+                fault!(Usage, "network option gateway_mode={other}: nat, nat-unprotected or routed")
+            }
         };
         Ok(Zone {
             bridge: self.interface.clone(),
@@ -241,7 +243,9 @@ mod tests {
 
     #[test]
     fn options_are_checked_when_the_network_is_made() {
-        for (key, value) in [("mtu", "1"), ("mtu", "x"), ("icc", "maybe"), ("gateway_mode", "x"), ("nosuch", "")] {
+        for (key, value) in
+            [("mtu", "1"), ("mtu", "x"), ("icc", "maybe"), ("gateway_mode", "x"), ("nosuch", "")]
+        {
             let mut network = Network::new("n").unwrap();
             network.options.insert(key.into(), value.into());
             assert!(network.check_options().is_err(), "{key}={value}");

@@ -68,7 +68,10 @@ pub fn check(state: &State, wanted: &Subnet) -> Result<()> {
             fault!(Usage, "address {address} is not in subnet {}", wanted.subnet);
         }
     }
-    if let Some(range) = wanted.range.filter(|range| !wanted.subnet.contains(range.first()) || range.prefix < wanted.subnet.prefix) {
+    if let Some(range) = wanted
+        .range
+        .filter(|range| !wanted.subnet.contains(range.first()) || range.prefix < wanted.subnet.prefix)
+    {
         fault!(Usage, "range {range} is not in subnet {}", wanted.subnet);
     }
     if wanted.subnet.size() < 4 {
