@@ -58,12 +58,6 @@ impl Reference {
         self
     }
 
-    /// The same repository under `tag`.
-    #[must_use]
-    pub fn with_tag(&self, tag: &str) -> Self {
-        Self { tag: Some(tag.into()), digest: None, ..self.clone() }
-    }
-
     /// The same repository by digest alone.
     #[must_use]
     pub fn with_digest(&self, digest: Digest) -> Self {

@@ -55,6 +55,8 @@ impl std::str::FromStr for Output {
 /// No space; the destination cannot be written.
 pub fn write(store: &Store, built: &Built, output: &Output) -> Result<()> {
     let layers = Layers::open(store.paths())?;
+    let lease = store.lease()?;
+    lease.hold(built.layers().iter().map(|(_, diff_id)| diff_id))?;
     let lowers = layers.ensure(store, built.layers(), None)?;
     let work = Work::new(store.paths())?;
     let rootfs = RootFs::at(work.path());

@@ -198,6 +198,7 @@ impl Builder<'_> {
         &self,
         layers: &[(crate::store::document::Descriptor, crate::store::digest::Digest)],
     ) -> Result<Tree> {
+        self.lease.hold(layers.iter().map(|(_, diff_id)| diff_id))?;
         let lowers = self.layers.ensure(self.store, layers, None)?;
         let empty = self.layers.empty()?;
         let work = Work::new(self.store.paths())?;

@@ -376,6 +376,8 @@ impl Builder<'_> {
         alone: bool,
         action: &dyn Fn(&Work) -> Result<()>,
     ) -> Result<Option<Packed>> {
+        // The layers' directories too: a collector sees no image that names those of a stage.
+        self.lease.hold(state.layers.iter().map(|(_, diff_id)| diff_id))?;
         let lowers = if alone { Vec::new() } else { self.layers.ensure(self.store, &state.layers, None)? };
         let work = Work::new(self.store.paths())?;
         let rootfs = RootFs::at(work.path());

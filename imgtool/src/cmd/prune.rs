@@ -14,6 +14,9 @@ pub struct Args {
     /// Remove every image that no bundle uses, not only those without a name
     #[arg(short, long)]
     all: bool,
+    /// Also forget the results of build steps
+    #[arg(long)]
+    build_cache: bool,
     /// Accepted for docker's sake: this tool never asks
     #[arg(short, long)]
     force: bool,
@@ -43,6 +46,9 @@ pub fn run(args: &Args) -> Result<Exit> {
         });
         Ok(())
     })?;
+    if args.build_cache {
+        store.unkeep_all()?;
+    }
     let collected = store.collect(true)?;
     if !doomed.is_empty() {
         stdout::line("Deleted Images:")?;

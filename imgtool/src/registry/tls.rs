@@ -88,14 +88,12 @@ fn authorities_in(dir: &Path) -> Result<Vec<Certificate<'static>>> {
 
 /// The first `NAME.cert` with its `NAME.key`.
 fn client_certificate(dir: &Path) -> Result<Option<ClientCert>> {
-    for path in files_ending(dir, "cert")? {
-        let key_path = path.with_extension("key");
-        let key = fs::read(&key_path).with_context(|| format!("read client key {}", key_path.display()))?;
-        let key =
-            PrivateKey::from_pem(&key).with_context(|| format!("parse client key {}", key_path.display()))?;
-        return Ok(Some(ClientCert::new_with_certs(&certificates(&path)?, key)));
-    }
-    Ok(None)
+    let Some(path) = files_ending(dir, "cert")?.into_iter().next() else { return Ok(None) };
+    let key_path = path.with_extension("key");
+    let key = fs::read(&key_path).with_context(|| format!("read client key {}", key_path.display()))?;
+    let key =
+        PrivateKey::from_pem(&key).with_context(|| format!("parse client key {}", key_path.display()))?;
+    Ok(Some(ClientCert::new_with_certs(&certificates(&path)?, key)))
 }
 
 fn files_ending(dir: &Path, end: &str) -> Result<Vec<PathBuf>> {

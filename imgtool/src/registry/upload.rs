@@ -98,7 +98,7 @@ impl Repository<'_> {
         let (mut location, mut offset) = (location, 0);
         let mut resumed = false;
         loop {
-            match self.patch(&location, descriptor, offset, open, what) {
+            match self.patch(&location, (offset, descriptor.size), open, what) {
                 Ok(next) => {
                     location = next;
                     break;
@@ -123,22 +123,22 @@ impl Repository<'_> {
         Ok(())
     }
 
+    /// Sends bytes `offset` to `size` and returns the upload's next location.
     fn patch(
         &self,
         location: &str,
-        descriptor: &Descriptor,
-        offset: u64,
+        (offset, size): (u64, u64),
         open: &Opener<'_>,
         what: &str,
     ) -> Result<String> {
-        let left = descriptor.size - offset;
+        let left = size - offset;
         if left == 0 {
             return Ok(location.to_owned());
         }
         let mut reader = open(offset)?;
         let request = Request::new(Method::PATCH, location)
             .header("content-type", "application/octet-stream")
-            .header("content-range", format!("{offset}-{}", descriptor.size - 1))
+            .header("content-range", format!("{offset}-{}", size - 1))
             .payload(Payload::Stream(&mut reader, left));
         let response = expect(self.send(request)?, &[200, 201, 202, 204], what)?;
         self.location(&response)

@@ -69,12 +69,6 @@ impl Descriptor {
             artifact_type: None,
         }
     }
-
-    /// Whether it points to an index of manifests.
-    #[must_use]
-    pub fn is_index(&self) -> bool {
-        self.media_type == OCI_INDEX || self.media_type == DOCKER_LIST
-    }
 }
 
 /// `os/architecture[/variant]`.
@@ -149,6 +143,7 @@ impl Default for Index {
 
 /// What a manifest's bytes turned out to be.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant)] // a handful exist at a time
 pub enum Kind {
     /// One image.
     Manifest(Manifest),

@@ -134,8 +134,10 @@ impl Store {
         }
         let doomed = {
             let _lock = Lock::exclusive(&layers.join("lock"))?;
-            // Read under the lock: a bundle writes its record under it before it looks for its layers.
+            // Read under the lock: a bundle writes its record, and a build its lease, before they look for their layers
+            // under it.
             wanted.extend(self.layers_of_bundles()?);
+            wanted.extend(held(&self.root)?);
             let mut doomed = Vec::new();
             for name in names_in(&layers)? {
                 if let Ok(diff_id) = format!("sha256:{name}").parse::<Digest>()

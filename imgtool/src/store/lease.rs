@@ -49,6 +49,19 @@ impl Store {
         atomic::write(&self.root.join("keep").join(key), text.as_bytes(), 0o600)
     }
 
+    /// Lets go everything that [`Store::keep`] holds.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn unkeep_all(&self) -> Result<()> {
+        let dir = self.root.join("keep");
+        for entry in fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))? {
+            let name = entry.with_context(|| format!("list {}", dir.display()))?.file_name();
+            self.unkeep(&name.to_string_lossy())?;
+        }
+        Ok(())
+    }
+
     /// Lets go what [`Store::keep`] held under `key`; nothing where there was nothing.
     ///
     /// # Errors
@@ -65,7 +78,8 @@ impl Store {
 }
 
 impl Lease {
-    /// Claims `digests` from now on: blobs that are there stay, blobs yet to come will stay.
+    /// Claims `digests` from now on: blobs that are there stay, blobs yet to come will stay. A diff id claims the layer
+    /// extracted under it.
     ///
     /// # Errors
     /// The lease cannot be written (no space).
@@ -111,7 +125,7 @@ impl Drop for Lease {
 }
 
 /// Every digest under a live lease or a keep file. Leases of dead commands are removed on the way. The caller holds
-/// the store's exclusive lock.
+/// the lock under which the holders look for what they hold: the store's for blobs, the layers' for extracted layers.
 pub(super) fn held(root: &Path) -> Result<HashSet<Digest>> {
     let mut held = HashSet::new();
     for (dir, leases) in [("leases", true), ("keep", false)] {

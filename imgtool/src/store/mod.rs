@@ -24,7 +24,7 @@ pub mod platform;
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use contracts::lock::Lock;
@@ -59,12 +59,6 @@ impl Store {
     #[must_use]
     pub const fn paths(&self) -> &Paths {
         &self.paths
-    }
-
-    /// The layout's directory.
-    #[must_use]
-    pub fn root(&self) -> &Path {
-        &self.root
     }
 
     /// Holds `index.json` alone; garbage is collected only under this lock.

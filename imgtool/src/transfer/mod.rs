@@ -5,6 +5,7 @@ pub mod progress;
 pub mod pull;
 
 use std::collections::HashSet;
+use std::io::Read as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -14,7 +15,8 @@ use contracts::fault;
 
 use self::progress::Progress;
 use crate::place::{Sink, Source};
-use crate::store::document::{Descriptor, Document, Index, Kind, Manifest, Platform};
+use crate::store::config::ImageConfig;
+use crate::store::document::{Descriptor, Document, Index, Kind, MAX_DOCUMENT, Manifest, Platform};
 use crate::store::platform;
 
 /// Which images of an index to move.
@@ -103,6 +105,11 @@ fn choose(
     manifests: &mut Vec<Document>,
 ) -> Result<Document> {
     let Kind::Index(index) = &asked.kind else {
+        if let (Platforms::One { platform, strict: true }, Kind::Manifest(manifest)) =
+            (&options.platforms, &asked.kind)
+        {
+            check_platform(source, manifest, platform)?;
+        }
         manifests.push(asked.clone());
         return Ok(asked.clone());
     };
@@ -135,6 +142,18 @@ fn choose(
             Ok(asked.clone())
         }
     }
+}
+
+/// A single image is taken for a platform that the user asked for only if its config says so.
+fn check_platform(source: &dyn Source, manifest: &Manifest, wanted: &Platform) -> Result<()> {
+    let mut bytes = Vec::new();
+    let reader = source.blob(&manifest.config, 0)?;
+    reader.take(MAX_DOCUMENT).read_to_end(&mut bytes).context("read image config")?;
+    let own = ImageConfig::parse(&bytes)?.platform();
+    if wanted.distance(&own).is_none() {
+        fault!(NotFound, "the image is for {own} and was not built for {wanted}");
+    }
+    Ok(())
 }
 
 fn add_all(

@@ -4,7 +4,7 @@ use anyhow::Result;
 use contracts::fault::{Fault, Kind};
 
 use super::progress::Progress;
-use super::{Moved, Options, Platforms, transfer};
+use super::{Moved, Options, Platforms};
 use crate::place::local::LocalSink;
 use crate::place::remote::RemoteSource;
 use crate::reference::Reference;
@@ -66,18 +66,4 @@ pub fn fetch(store: &Store, written: &str, platform: Option<&Platform>) -> Resul
         progress: Progress::new(false),
     };
     pull(store, &client, &name, &options)
-}
-
-/// From any source under no name of a registry.
-///
-/// # Errors
-/// As [`transfer`].
-pub fn take(
-    store: &Store,
-    source: &dyn crate::place::Source,
-    name: Option<Reference>,
-    options: &Options,
-) -> Result<Moved> {
-    let lease = store.lease()?;
-    transfer(source, &LocalSink::new(store, &lease, name.into_iter().collect(), None), options)
 }

@@ -125,3 +125,69 @@ fn mirrors_and_blocks_of_registries_conf_count() {
     std::fs::write(rig.path("registries.conf"), "[[registry").unwrap();
     assert!(rig.fails("pull bb:1", 1).contains("registries.conf"));
 }
+
+#[test]
+fn platforms_are_chosen_from_an_index() {
+    use serde_json::json;
+
+    use crate::rig::image::{manifest, sha256, tar};
+
+    let (rig, registry) = (Rig::new(), Registry::start(Guard::Plain));
+    let layout = rig.path("layout");
+    std::fs::create_dir_all(layout.join("blobs/sha256")).unwrap();
+    let put = |bytes: &[u8]| {
+        std::fs::write(layout.join("blobs/sha256").join(&sha256(bytes)[7..]), bytes).unwrap();
+        (sha256(bytes), bytes.len())
+    };
+    let mut children = Vec::new();
+    for architecture in ["amd64", "arm64", "s390x"] {
+        let layer = tar(&[("arch", architecture.as_bytes())]);
+        let config = json!({ "architecture": architecture, "os": "linux", "rootfs": { "diff_ids": [sha256(&layer)] } });
+        let config = serde_json::to_vec(&config).unwrap();
+        let manifest = manifest(&config, &layer);
+        put(&layer);
+        put(&config);
+        let (digest, size) = put(&manifest);
+        let kind = "application/vnd.oci.image.manifest.v1+json";
+        let platform = json!({ "architecture": architecture, "os": "linux" });
+        children.push(json!({ "mediaType": kind, "digest": digest, "size": size, "platform": platform }));
+    }
+    let kind = "application/vnd.oci.image.index.v1+json";
+    let index = json!({ "schemaVersion": 2, "mediaType": kind, "manifests": children });
+    let (digest, size) = put(&serde_json::to_vec(&index).unwrap());
+    let top =
+        json!({ "schemaVersion": 2, "manifests": [{ "mediaType": kind, "digest": digest, "size": size }] });
+    std::fs::write(layout.join("index.json"), top.to_string()).unwrap();
+
+    let name = format!("{}/multi:1", registry.host);
+    rig.ok(&format!("copy -a oci:{} docker://{name}", layout.display()));
+    assert_eq!(rig.ok(&format!("digest {name}")).trim(), digest, "the index changed on the way");
+    let architecture = || rig.ok(&format!("inspect {name} -f {{{{.Architecture}}}}"));
+    rig.ok(&format!("pull {name}"));
+    assert_eq!(architecture().trim(), "amd64");
+    rig.ok(&format!("pull --platform linux/arm64 {name}"));
+    assert_eq!(architecture().trim(), "arm64");
+    assert!(rig.fails(&format!("pull --platform linux/riscv64 {name}"), 3).contains("linux/riscv64"));
+    rig.ok(&format!("pull --platform linux/amd64,linux/s390x {name}"));
+    assert_eq!(architecture().trim(), "amd64");
+    rig.ok(&format!("inspect --platform linux/s390x {name}"));
+    rig.fails(&format!("inspect --platform linux/arm64 {name}"), 3);
+    rig.ok(&format!("pull --all-platforms {name}"));
+    rig.ok(&format!("inspect --platform linux/arm64 {name}"));
+    let whole = rig.command(&format!("save {name}")).output().unwrap().stdout;
+    let other = Rig::new();
+    assert_eq!(other.feed("load", &whole).ok(), format!("Loaded image: {name}\n"));
+    other.ok(&format!("inspect --platform linux/s390x {name}"));
+    rig.verify();
+}
+
+#[test]
+fn an_image_for_another_machine_is_not_passed_off() {
+    let (rig, registry) = (Rig::new(), Registry::start(Guard::Plain));
+    rig.load("bb:1", "x");
+    let name = format!("{}/bb:1", registry.host);
+    rig.ok(&format!("push bb:1 {name}"));
+    let err = rig.fails(&format!("pull --platform linux/arm64 {name}"), 3);
+    assert!(err.contains("was not built for linux/arm64"), "{err}");
+    rig.ok(&format!("pull --platform linux/amd64 {name}"));
+}
