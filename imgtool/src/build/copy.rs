@@ -246,18 +246,6 @@ impl<'a> Copier<'a> {
     }
 }
 
-impl Place {
-    /// The directory it is in.
-    pub fn directory(&self) -> BorrowedFd<'_> {
-        self.directory.as_fd()
-    }
-
-    /// Its name there.
-    pub fn name(&self) -> &OsStr {
-        &self.name
-    }
-}
-
 fn set_time(target: BorrowedFd<'_>, stat: &FileStat) -> Result<()> {
     Ok(futimens(target, &TimeSpec::UTIME_OMIT, &TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec))?)
 }

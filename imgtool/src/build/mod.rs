@@ -13,6 +13,7 @@ mod glob;
 mod graph;
 mod ignore;
 mod mounts;
+mod network;
 pub mod output;
 pub mod progress;
 mod run;
@@ -121,6 +122,8 @@ pub struct Builder<'a> {
     /// Mount points of other stages and images that are read from.
     views: Mutex<Vec<work::Work>>,
     used_args: Mutex<Vec<String>>,
+    /// Up once the first RUN asked; `None` inside where it could not be.
+    network: std::sync::OnceLock<Option<network::Network>>,
 }
 
 /// What a build made: a config and layers in the store, held by a lease, without a name yet.
@@ -177,6 +180,7 @@ pub fn build(
         trees: Mutex::default(),
         views: Mutex::default(),
         used_args: Mutex::default(),
+        network: std::sync::OnceLock::new(),
     };
     let mut state = builder.stages(target)?;
     builder.warn_unused();

@@ -14,6 +14,7 @@ use sys::path::Root;
 use super::Builder;
 use super::dockerfile::instruction::{Command, Run};
 use super::mounts::{Ready, Spec};
+use super::network::Network;
 use super::progress::Vertex;
 use super::state::State;
 use super::stubs::Stubs;
@@ -244,9 +245,38 @@ impl Builder<'_> {
             }
             return Ok(files);
         }
+        if network == "default"
+            && let Some(up) = self.network.get_or_init(|| self.join_network())
+        {
+            if let (Some(path), Some(namespaces)) =
+                (&up.status.netns, spec["linux"]["namespaces"].as_array_mut())
+            {
+                for namespace in namespaces.iter_mut().filter(|namespace| namespace["type"] == "network") {
+                    namespace["path"] = json!(path);
+                }
+            }
+            for (name, file) in
+                [("/etc/hosts", &up.status.hosts), ("/etc/resolv.conf", &up.status.resolv_conf)]
+            {
+                files.extend(file.clone().map(|file| (PathBuf::from(name), file)));
+            }
+            return Ok(files);
+        }
         let hosts = work.path().join("hosts");
         fs::write(&hosts, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")?;
         files.push((PathBuf::from("/etc/hosts"), hosts));
         Ok(files)
+    }
+
+    /// A build without network is better than none: most steps need none, and those that do say so.
+    fn join_network(&self) -> Option<Network> {
+        match Network::up(self.store.paths()) {
+            Ok(network) => Some(network),
+            Err(err) => {
+                let why = contracts::report::one_line(&err);
+                self.progress.note(&format!("WARN: RUN steps have no network: {why} (see --network)"));
+                None
+            }
+        }
     }
 }

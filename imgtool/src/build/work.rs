@@ -90,6 +90,13 @@ pub fn sweep(paths: &Paths) -> Result<()> {
                 .stderr(Stdio::null())
                 .status();
         }
+        if let Some(id) = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .filter(|_| path.join(super::network::MARK).exists())
+        {
+            super::network::down(id);
+        }
         clear(&path);
     }
     Ok(())

@@ -47,7 +47,7 @@ pub struct Args {
     /// Do every step of these stages again
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     no_cache_filter: Vec<String>,
-    /// Network of RUN steps: none, host, or default (none, as long as nothing else is asked)
+    /// Network of RUN steps: netctl's default network, none, or the host's
     #[arg(long, default_value = "default", value_parser = ["default", "none", "host"])]
     network: String,
     /// Secret for RUN --mount=type=secret

@@ -201,24 +201,6 @@ impl<R: BufRead> Reader<R> {
         self.left -= len as u64;
     }
 
-    /// The whole content of the current entry, which may be at most `limit` bytes.
-    ///
-    /// # Errors
-    /// It is larger, or the input fails.
-    pub fn read_content(&mut self, limit: u64) -> Result<Vec<u8>> {
-        ensure!(self.left <= limit, "archive entry of {} bytes is larger than {limit}", self.left);
-        let mut all = Vec::new();
-        loop {
-            let piece = self.content()?;
-            if piece.is_empty() {
-                return Ok(all);
-            }
-            all.extend_from_slice(piece);
-            let len = piece.len();
-            self.consume(len);
-        }
-    }
-
     fn skip_content(&mut self) -> Result<()> {
         loop {
             let len = self.content()?.len();

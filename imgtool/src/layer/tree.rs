@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
@@ -145,11 +145,6 @@ pub fn clean(name: &[u8]) -> Result<PathBuf> {
 /// Whether a `stat` is overlayfs' mark of a deleted name: a character device 0:0.
 pub fn is_whiteout(stat: &FileStat) -> bool {
     file_type(stat.st_mode) == SFlag::S_IFCHR && stat.st_rdev == 0
-}
-
-/// A byte string as a path.
-pub fn path_of(bytes: Vec<u8>) -> PathBuf {
-    PathBuf::from(std::ffi::OsString::from_vec(bytes))
 }
 
 /// The permission bits of a mode, setuid, setgid and sticky included.

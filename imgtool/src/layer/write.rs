@@ -167,7 +167,7 @@ mod tests {
             (&back.path, back.uid, back.mtime, &back.xattrs),
             (&entry.path, entry.uid, entry.mtime, &entry.xattrs)
         );
-        assert_eq!(reader.read_content(9).unwrap(), b"abc");
+        assert_eq!(reader.content().unwrap(), b"abc");
         assert!(reader.next_entry().unwrap().is_none());
     }
 

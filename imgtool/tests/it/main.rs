@@ -1,6 +1,8 @@
 //! Integration tests of imgtool: the real program on the real kernel, registries on loopback.
 #![allow(clippy::unwrap_used)] // a case that cannot go on has failed
 
+mod build;
+mod bundle;
 mod copy;
 mod gc;
 mod hostile;

@@ -1,0 +1,165 @@
+//! `build`: the language on the real kernel, with a real runtime.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use crate::rig::{Rig, names};
+
+/// A rig with a context that holds busybox.
+fn rig() -> Rig {
+    let rig = Rig::new();
+    fs::create_dir(rig.path("ctx")).unwrap();
+    fs::copy("/bin/busybox", rig.path("ctx/busybox")).unwrap();
+    rig
+}
+
+const BASE: &str = "FROM scratch AS base\nCOPY busybox /bin/busybox\nENV PATH=/bin\n";
+
+fn command(rig: &Rig, dockerfile: &str, flags: &str) -> std::process::Command {
+    fs::write(rig.path("Dockerfile"), dockerfile).unwrap();
+    let (file, context) = (rig.path("Dockerfile"), rig.path("ctx"));
+    let mut command = rig.command(&format!(
+        "build --network none --progress plain {flags} -f {} {}",
+        file.display(),
+        context.display()
+    ));
+    let ours = Path::new(env!("CARGO_BIN_EXE_imgtool")).with_file_name("runtime");
+    command.env("BULKHEAD_RUNTIME", if ours.exists() { ours } else { "runc".into() });
+    command
+}
+
+fn build(rig: &Rig, dockerfile: &str, flags: &str) -> Output {
+    command(rig, dockerfile, flags).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The id of an image that must be built.
+fn id(rig: &Rig, dockerfile: &str, flags: &str) -> String {
+    let output = build(rig, dockerfile, flags);
+    assert!(output.status.success(), "{}", stderr(&output));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// A file of the result of a build.
+fn file(rig: &Rig, dockerfile: &str, flags: &str, name: &str) -> String {
+    let out = rig.path("out");
+    let _ = fs::remove_dir_all(&out);
+    id(rig, dockerfile, &format!("{flags} -o {}", out.display()));
+    fs::read_to_string(out.join(name)).unwrap()
+}
+
+#[test]
+fn a_second_build_is_cached_and_a_second_machine_agrees() {
+    let text = format!(
+        "{BASE}RUN [\"/bin/busybox\", \"sh\", \"-c\", \"echo $$ >/dev/null; echo made >/made\"]\nCMD [\"x\"]\n"
+    );
+    let flags = "--build-arg SOURCE_DATE_EPOCH=1600000000 -t web";
+    let (one, other) = (rig(), rig());
+    let first = id(&one, &text, flags);
+    let again = build(&one, &text, flags);
+    assert_eq!(stderr(&again).matches("CACHED").count(), 3, "{}", stderr(&again));
+    assert_eq!(String::from_utf8_lossy(&again.stdout).trim(), first);
+    assert_eq!(id(&other, &text, flags), first);
+    // By content, not by time: touched files stay cached, changed ones do not.
+    fs::copy("/bin/busybox", one.path("ctx/busybox")).unwrap();
+    assert_eq!(stderr(&build(&one, &text, flags)).matches("CACHED").count(), 3);
+    fs::write(one.path("ctx/busybox"), "other").unwrap();
+    assert!(!build(&one, &text, flags).status.success());
+}
+
+#[test]
+fn run_sees_its_mounts_and_leaves_only_what_it_made() {
+    let rig = rig();
+    fs::write(rig.path("secret"), "top").unwrap();
+    let shell = "SHELL [\"/bin/busybox\", \"sh\", \"-c\"]\n";
+    let text = format!(
+        "{BASE}{shell}RUN --mount=type=secret,id=s --mount=type=cache,target=/c --mount=type=tmpfs,target=/t \\\n \
+         busybox cat /run/secrets/s >/got && echo hit >/c/f && echo x >/t/f\n\
+         RUN --mount=type=cache,target=/c busybox cat /c/f >>/got; busybox ls -A / >/list\n"
+    );
+    let flags = format!("--secret id=s,src={}", rig.path("secret").display());
+    assert_eq!(file(&rig, &text, &flags, "got"), "tophit\n");
+    // What the steps were given to mount on is gone; what the second itself still sees is there.
+    let out = names(&rig.path("out"));
+    assert_eq!(out, ["bin", "got", "list"]);
+}
+
+#[test]
+fn deletions_and_links_survive_layers() {
+    let rig = rig();
+    let shell = "SHELL [\"/bin/busybox\", \"sh\", \"-c\"]\n";
+    let text = format!(
+        "{BASE}{shell}RUN b=busybox; $b mkdir /d; echo 1 >/d/a; $b ln /d/a /d/b; echo x >/f\n\
+         RUN b=busybox; $b rm /f /d/a; $b mkdir /f; echo 2 >>/d/b; $b rm -r /d && $b mkdir /d && echo new >/d/n\n"
+    );
+    let out = rig.path("out");
+    id(&rig, &text, &format!("-o {}", out.display()));
+    assert_eq!(names(&out.join("d")), ["n"]);
+    assert!(out.join("f").is_dir());
+}
+
+#[test]
+fn wrong_files_are_shown_with_their_lines() {
+    let rig = rig();
+    for (text, code, place, why) in [
+        (
+            "FROM scratch\nCOPY --nope a /\n",
+            2,
+            "   2 | >>> COPY --nope a /\n     |          ^^^^^^",
+            "unknown flag: --nope",
+        ),
+        ("FROM scratch\nCOPY nosuch /\n", 3, ">>> COPY nosuch /", "\"/nosuch\": not found"),
+        ("FROM scratch\nEXPOSE x\n", 1, ">>> EXPOSE x", "invalid containerPort: x"),
+    ] {
+        let output = build(&rig, text, "");
+        let shown = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{shown}");
+        assert!(shown.contains(place) && shown.lines().last().unwrap().contains(why), "{shown}");
+    }
+}
+
+#[test]
+fn a_failed_step_names_its_code_and_leaves_nothing() {
+    let rig = rig();
+    let output = build(&rig, &format!("{BASE}RUN [\"/bin/busybox\", \"sh\", \"-c\", \"exit 3\"]\n"), "-t web");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("exit code: 3"), "{}", stderr(&output));
+    assert_eq!(names(&rig.path("store/build/work")), Vec::<String>::new());
+    rig.fails("inspect web", 3);
+}
+
+#[test]
+fn the_build_after_a_killed_one_cleans_up() {
+    let rig = rig();
+    let text = format!("{BASE}RUN [\"/bin/busybox\", \"sh\", \"-c\", \"busybox sleep 600\"]\n");
+    let mut child = command(&rig, &text, "").spawn().unwrap();
+    let work = rig.path("store/build/work");
+    let end = Instant::now() + Duration::from_secs(30);
+    let running = || names(&work).iter().any(|name| work.join(name).join("config.json").exists());
+    while !running() {
+        assert!(Instant::now() < end, "the step does not start");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!fs::read_to_string("/proc/mounts").unwrap().contains(work.to_str().unwrap()));
+    id(&rig, "FROM scratch\nCOPY busybox /\n", "");
+    assert_eq!(names(&work), Vec::<String>::new());
+}
+
+#[test]
+fn a_context_link_or_pattern_stays_in_the_context() {
+    let rig = rig();
+    fs::write(rig.path("outside"), "secret").unwrap();
+    std::os::unix::fs::symlink("../outside", rig.path("ctx/link")).unwrap();
+    std::os::unix::fs::symlink("/", rig.path("ctx/root")).unwrap();
+    for source in ["link", "root/outside", "../outside", "../../../etc/passwd"] {
+        let output = build(&rig, &format!("FROM scratch\nCOPY {source} /x\n"), "");
+        assert_eq!(output.status.code(), Some(3), "{source}: {}", stderr(&output));
+    }
+}

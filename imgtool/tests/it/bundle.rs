@@ -1,0 +1,51 @@
+//! `bundle`, `mount`, `umount`, `unbundle`, `export`.
+
+use std::fs;
+
+use crate::rig::Rig;
+use crate::rig::names;
+
+#[test]
+fn a_bundle_is_made_used_and_taken_down() {
+    let rig = Rig::new();
+    rig.load("web", "content");
+    let dir = rig.path("b");
+    let shown = dir.display();
+    assert_eq!(rig.ok(&format!("bundle --name b1 web {shown} -- /x")).trim(), shown.to_string());
+    let config: serde_json::Value =
+        serde_json::from_slice(&fs::read(dir.join("config.json")).unwrap()).unwrap();
+    assert_eq!(config["process"]["args"][0], "/x");
+    assert_eq!(config["process"]["user"]["uid"], 0);
+    // The name and the place are taken.
+    rig.fails(&format!("bundle --name b1 web {shown}2"), 4);
+    rig.fails(&format!("bundle web {shown}"), 4);
+    assert!(!rig.path("b2").exists());
+    // Changes stay in the bundle, over an umount, and never reach the shared layer.
+    fs::write(dir.join("rootfs/new"), "1").unwrap();
+    rig.ok(&format!("umount {shown}"));
+    rig.ok(&format!("umount {shown}"));
+    assert!(!dir.join("rootfs/new").exists());
+    rig.ok(&format!("mount {shown}"));
+    rig.ok(&format!("mount {shown}"));
+    assert_eq!(fs::read_to_string(dir.join("rootfs/new")).unwrap(), "1");
+    rig.ok(&format!("bundle web {shown}3"));
+    assert!(!rig.path("b3/rootfs/new").exists());
+    let tar = rig.path("x.tar");
+    rig.ok(&format!("export -o {} {shown}", tar.display()));
+    assert!(fs::read(&tar).unwrap().windows(3).any(|window| window == b"new"));
+    for _ in 0..2 {
+        rig.ok(&format!("unbundle {shown} {shown}3"));
+    }
+    assert!(!dir.exists() && !rig.path("b3").exists());
+    assert_eq!(names(&rig.path("store/bundles")), Vec::<String>::new());
+    assert!(!fs::read_to_string("/proc/mounts").unwrap().contains(shown.to_string().as_str()));
+}
+
+#[test]
+fn what_cannot_be_bundled_leaves_nothing() {
+    let rig = Rig::new();
+    let dir = rig.path("b");
+    rig.fails(&format!("bundle --pull never nosuch {}", dir.display()), 3);
+    rig.fails(&format!("mount {}", dir.display()), 3);
+    assert!(!dir.exists());
+}
