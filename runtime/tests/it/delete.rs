@@ -1,0 +1,76 @@
+//! `delete`.
+
+use crate::rig::{Rig, can_run};
+
+#[test]
+fn refuses_what_runs_unless_forced() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/sleep", "1000"]);
+    rig.runtime(&["run", "-d", "@c"]).ok();
+    let line = rig.runtime(&["delete", "@c"]).fails(4);
+    assert!(line.contains("that is not stopped: running"), "{line}");
+    assert_eq!(rig.status("c"), "running");
+    rig.runtime(&["delete", "-f", "@c"]).ok();
+    rig.is_clean();
+}
+
+#[test]
+fn removes_what_was_never_started() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/true"]);
+    rig.runtime(&["create", "@c"]).ok();
+    rig.runtime(&["delete", "@c"]).ok();
+    rig.is_clean();
+}
+
+#[test]
+fn unknown_ids() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/true"]);
+    rig.runtime(&["delete", "nobody"]).fails(3);
+    rig.runtime(&["delete", "../bundle"]).fails(3);
+    rig.runtime(&["delete", "--force", "nobody"]).ok();
+    assert!(rig.bundle().exists());
+}
+
+#[test]
+fn removes_half_made_directories() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/true"]);
+    // As a `create` killed right after its mkdir leaves it.
+    std::fs::create_dir_all(rig.root().join("empty")).unwrap();
+    assert_eq!(rig.runtime(&["list", "-q"]).ok(), "");
+    rig.runtime(&["state", "empty"]).fails(3);
+    rig.runtime(&["delete", "empty"]).ok();
+    // And the id is free for a new one.
+    std::fs::create_dir_all(rig.root().join(rig.id("c"))).unwrap();
+    rig.runtime(&["create", "@c"]).ok();
+    // A broken state file.
+    std::fs::create_dir_all(rig.root().join("broken")).unwrap();
+    std::fs::write(rig.root().join("broken/state.json"), "{").unwrap();
+    let line = rig.runtime(&["delete", "broken"]).fails(1);
+    assert!(line.contains("broken/state.json"), "{line}");
+    rig.runtime(&["delete", "-f", "broken"]).ok();
+    assert!(!rig.root().join("broken").exists());
+}
+
+#[test]
+fn processes_without_a_pid_namespace_end_too() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script("sleep 98765 & echo $! > /tmp/pid; exit 3").with(|config| {
+        let list = config["linux"]["namespaces"].as_array_mut().unwrap();
+        list.retain(|namespace| namespace["type"] != "pid");
+    });
+    assert_eq!(rig.runtime(&["run", "@c"]).code, 3);
+    rig.is_clean();
+}

@@ -1,0 +1,124 @@
+//! What config.json says of the process and its namespaces.
+
+use serde_json::json;
+
+use crate::rig::{Rig, can_run};
+
+#[test]
+fn identity_limits_and_masks() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script("id -u; id -g; id -G; umask; ulimit -n; ulimit -c; cat /proc/self/oom_score_adj").with(|config| {
+        config["process"]["user"] = json!({ "uid": 1234, "gid": 55, "umask": 0o27, "additionalGids": [5, 6] });
+        config["process"]["rlimits"] = json!([
+            { "type": "RLIMIT_NOFILE", "soft": 100, "hard": 200 },
+            { "type": "RLIMIT_CORE", "soft": 0, "hard": 0 },
+        ]);
+        config["process"]["oomScoreAdj"] = 500.into();
+    });
+    assert_eq!(rig.runtime(&["run", "@c"]).ok(), "1234\n55\n55 5 6\n0027\n100\n0\n500\n");
+}
+
+#[test]
+fn an_unknown_capability_is_a_warning() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/grep", "CapBnd", "/proc/self/status"]).with(|config| {
+        config["process"]["capabilities"]["bounding"] = json!(["CAP_CHOWN", "CAP_FANCY"]);
+        config["process"]["capabilities"]["permitted"] = json!(["CAP_CHOWN"]);
+        config["process"]["capabilities"]["effective"] = json!(["CAP_CHOWN"]);
+    });
+    let said = rig.runtime(&["run", "@c"]);
+    assert!(said.err.contains("ignoring unknown capabilities: CAP_FANCY"), "{said:?}");
+    assert_eq!(said.ok(), "CapBnd:\t0000000000000001\n");
+}
+
+#[test]
+fn names_and_parameters_of_namespaces() {
+    if !can_run() {
+        return;
+    }
+    let script = "hostname; cat /proc/sys/kernel/domainname /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmni; \
+                  ip link show lo | grep -c UP";
+    let rig = Rig::script(script).with(|config| {
+        config["hostname"] = "inside".into();
+        config["domainname"] = "domain".into();
+        config["linux"]["sysctl"] = json!({ "net.ipv4.ip_forward": "1", "kernel.shmmni": "4242" });
+    });
+    for name in ["hostname", "ip"] {
+        std::os::unix::fs::symlink("busybox", rig.rootfs().join("bin").join(name)).unwrap();
+    }
+    assert_eq!(rig.runtime(&["run", "@c"]).ok(), "inside\ndomain\n1\n4242\n1\n");
+}
+
+#[test]
+fn a_user_namespace_with_clocks_of_its_own() {
+    if !can_run() {
+        return;
+    }
+    let script = "id -u; cat /proc/self/uid_map; cut -d. -f1 /proc/uptime; echo > /dev/null && echo null";
+    let rig = Rig::script(script).with(|config| {
+        let maps = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+        config["linux"]["uidMappings"] = maps.clone();
+        config["linux"]["gidMappings"] = maps;
+        config["linux"]["timeOffsets"] = json!({ "boottime": { "secs": 100_000_000 } });
+        let list = config["linux"]["namespaces"].as_array_mut().unwrap();
+        list.extend([json!({ "type": "user" }), json!({ "type": "time" })]);
+    });
+    std::os::unix::fs::symlink("busybox", rig.rootfs().join("bin/cut")).unwrap();
+    let out = rig.runtime(&["run", "@c"]).ok();
+    let words: Vec<&str> = out.split_whitespace().collect();
+    assert_eq!(&words[..4], ["0", "0", "100000", "65536"]);
+    assert!(words[4].parse::<u64>().unwrap() >= 100_000_000, "{out}");
+    assert_eq!(words[5], "null");
+}
+
+#[test]
+fn joined_namespaces() {
+    if !can_run() {
+        return;
+    }
+    let first = Rig::new(&["/bin/sleep", "1000"]);
+    let pid_file = first.path().join("pid");
+    first.runtime(&["run", "-d", "--pid-file", pid_file.to_str().unwrap(), "@c"]).ok();
+    let pid = std::fs::read_to_string(pid_file).unwrap();
+    let second = Rig::script("for n in pid net ipc uts; do readlink /proc/self/ns/$n; done; cat /proc/1/cmdline").with(|config| {
+        config["hostname"] = "".into();
+        let join = |kind: &str, file: &str| json!({ "type": kind, "path": format!("/proc/{pid}/ns/{file}") });
+        config["linux"]["namespaces"] =
+            json!([join("pid", "pid"), join("network", "net"), join("ipc", "ipc"), join("uts", "uts"), { "type": "mount" }]);
+    });
+    let out = second.runtime(&["run", "@d"]).ok();
+    let wanted: Vec<String> = ["pid", "net", "ipc", "uts"]
+        .iter()
+        .map(|name| std::fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap().display().to_string())
+        .collect();
+    assert_eq!(out.lines().take(4).collect::<Vec<_>>(), wanted);
+    assert!(out.ends_with("/bin/sleep\u{0}1000\u{0}"), "{out:?}");
+}
+
+#[test]
+fn a_filter_holds_for_run_and_exec() {
+    if !can_run() {
+        return;
+    }
+    for no_new_privileges in [true, false] {
+        let rig = Rig::script("mkdir /tmp/x; grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status; exec sleep 1000").with(|config| {
+            config["process"]["noNewPrivileges"] = no_new_privileges.into();
+            config["linux"]["seccomp"] = json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "architectures": ["SCMP_ARCH_X86_64"],
+                "syscalls": [{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38 }],
+            });
+        });
+        std::os::unix::fs::symlink("busybox", rig.rootfs().join("bin/mkdir")).unwrap();
+        rig.runtime(&["run", "-d", "@c"]).ok();
+        let said = rig.runtime(&["exec", "@c", "/bin/sh", "-c", "mkdir /tmp/y; grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status"]);
+        assert!(said.err.contains("Function not implemented"), "{said:?}");
+        let privileges = u8::from(no_new_privileges);
+        assert_eq!(said.ok(), format!("NoNewPrivs:\t{privileges}\nSeccomp:\t2\n"));
+        assert!(!rig.rootfs().join("tmp/x").exists());
+    }
+}

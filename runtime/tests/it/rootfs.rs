@@ -1,0 +1,140 @@
+//! The root file system: mounts, masks, devices.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::rig::{Rig, can_run};
+
+#[test]
+fn masked_and_read_only_paths() {
+    if !can_run() {
+        return;
+    }
+    let script = "cat /etc/secret; ls /masked; touch /readonly/x; touch /masked/x; touch /tmp/ok && echo end";
+    let rig = Rig::script(script).with(|config| {
+        config["linux"]["maskedPaths"] = json!(["/etc/secret", "/masked", "/missing", "/etc/secret/below"]);
+        config["linux"]["readonlyPaths"] = json!(["/readonly", "/missing"]);
+    });
+    for name in ["masked", "readonly"] {
+        fs::create_dir(rig.rootfs().join(name)).unwrap();
+        fs::write(rig.rootfs().join(name).join("file"), "secret").unwrap();
+    }
+    fs::write(rig.rootfs().join("etc/secret"), "secret").unwrap();
+    let said = rig.runtime(&["run", "@c"]);
+    assert_eq!(said.out, "end\n", "{said:?}");
+    assert_eq!(said.err.matches("Read-only file system").count(), 2, "{said:?}");
+}
+
+#[test]
+fn a_read_only_root() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script("touch /x; touch /dev/shm/y && echo shm").with(|config| config["root"]["readonly"] = true.into());
+    let said = rig.runtime(&["run", "@c"]);
+    assert!(said.err.contains("Read-only file system"), "{said:?}");
+    assert_eq!(said.out, "shm\n");
+}
+
+#[test]
+fn bind_mounts_make_their_places() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script("cat /new/deep/file /dir/file; touch /dir/x; grep ' /dir ' /proc/self/mountinfo");
+    let source = rig.path().join("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("file"), "text\n").unwrap();
+    let rig = rig.with(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({ "destination": "/new/deep/file", "source": source.join("file"), "options": ["bind"] }));
+        mounts.push(json!({ "destination": "/dir", "source": source, "options": ["rbind", "ro", "nosuid", "rprivate"] }));
+    });
+    let said = rig.runtime(&["run", "@c"]);
+    assert!(said.err.contains("Read-only file system"), "{said:?}");
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert_eq!(lines[..2], ["text", "text"]);
+    let fields: Vec<&str> = lines[2].split(' ').collect();
+    assert!(fields[5].starts_with("ro,nosuid"), "{fields:?}");
+    assert_eq!(fields[6], "-", "private: no peer group: {fields:?}");
+}
+
+#[test]
+fn tmpcopyup_starts_with_what_it_covers() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script("cat /data/sub/file; readlink /data/link; stat -c '%a %u' /data/sub; touch /data/new").with(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({ "destination": "/data", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup", "mode=755"] }));
+    });
+    let sub = rig.rootfs().join("data/sub");
+    fs::create_dir_all(&sub).unwrap();
+    fs::write(sub.join("file"), "text\n").unwrap();
+    std::os::unix::fs::symlink("/away", rig.rootfs().join("data/link")).unwrap();
+    std::os::unix::fs::chown(&sub, Some(77), None).unwrap();
+    fs::set_permissions(&sub, std::os::unix::fs::PermissionsExt::from_mode(0o751)).unwrap();
+    assert_eq!(rig.runtime(&["run", "@c"]).ok(), "text\n/away\n751 77\n");
+    assert!(!rig.rootfs().join("data/new").exists());
+}
+
+#[test]
+fn devices() {
+    if !can_run() {
+        return;
+    }
+    let script = "stat -c '%F %t %T %a %u' /dev/null /dev/mine; readlink /dev/ptmx /dev/fd; stat -c %F /sub/fifo";
+    let rig = Rig::script(script).with(|config| {
+        config["linux"]["devices"] = json!([
+            { "path": "/dev/mine", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "uid": 9 },
+            { "path": "/sub/fifo", "type": "p" },
+        ]);
+    });
+    let out = rig.runtime(&["run", "@c"]).ok();
+    assert_eq!(
+        out,
+        "character special file 1 3 666 0\ncharacter special file 1 5 640 9\npts/ptmx\n/proc/self/fd\nfifo\n"
+    );
+}
+
+#[test]
+fn wrong_mounts_are_named() {
+    if !can_run() {
+        return;
+    }
+    let cases = [
+        (json!({ "destination": "/x", "type": "bind", "source": "/missing" }), "/missing"),
+        (json!({ "destination": "/x", "type": "nofs", "source": "x" }), "nofs"),
+        (json!({ "destination": "/x", "type": "tmpfs", "source": "x", "options": ["size=oops"] }), "size=oops"),
+        (json!({ "destination": "/x", "type": "bind", "source": "/", "options": ["size=1"] }), "filesystem-specific"),
+        (json!({ "destination": "/proc/1", "type": "tmpfs", "source": "x" }), "inside /proc"),
+    ];
+    for (mount, text) in cases {
+        let rig = Rig::new(&["/bin/true"]).with(|config| config["mounts"].as_array_mut().unwrap().push(mount.clone()));
+        let line = rig.runtime(&["run", "@c"]).fails(125);
+        assert!(line.contains(text), "{mount}: {line}");
+        rig.is_clean();
+    }
+}
+
+#[test]
+fn a_long_overlay() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script("cat /merged/a /merged/b");
+    // One option longer than fsconfig(2) takes.
+    let layer = |name: &str| {
+        let path = rig.path().join(name.repeat(150));
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join(name), format!("{name}\n")).unwrap();
+        path.display().to_string()
+    };
+    let lower = format!("lowerdir={}:{}", layer("a"), layer("b"));
+    let rig = rig.with(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({ "destination": "/merged", "type": "overlay", "source": "overlay", "options": [lower, "ro"] }));
+    });
+    assert_eq!(rig.runtime(&["run", "@c"]).ok(), "a\nb\n");
+}

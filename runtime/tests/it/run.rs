@@ -1,0 +1,151 @@
+//! `run`.
+
+use serde_json::json;
+
+use crate::rig::{Rig, can_run};
+
+#[test]
+fn ends_with_the_programs_code_and_leaves_nothing() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script("echo out; echo err >&2; exit 7");
+    let said = rig.runtime(&["run", "@c"]);
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (7, "out\n", "err\n"));
+    rig.is_clean();
+}
+
+#[test]
+fn a_signal_is_128_and_its_number() {
+    if !can_run() {
+        return;
+    }
+    // Not the first process of a PID namespace, which a signal of its own making cannot kill.
+    let rig = Rig::script("kill -9 $$").with(|config| {
+        let list = config["linux"]["namespaces"].as_array_mut().unwrap();
+        list.retain(|namespace| namespace["type"] != "pid");
+    });
+    assert_eq!(rig.runtime(&["run", "@c"]).code, 137);
+    rig.is_clean();
+}
+
+#[test]
+fn programs_that_cannot_run() {
+    if !can_run() {
+        return;
+    }
+    let cases: [(&str, i32, &str); 5] = [
+        ("missing", 127, "exec: \"missing\": executable file not found in $PATH"),
+        ("/missing", 127, "no such file or directory"),
+        ("/etc/passwd", 126, "exec: \"/etc/passwd\": permission denied"),
+        ("/bin", 126, "permission denied"),
+        ("/bin/garbage", 126, "exec format error"),
+    ];
+    for (program, code, text) in cases {
+        let rig = Rig::new(&[program]);
+        std::fs::write(rig.rootfs().join("bin/garbage"), "\x01\x02 garbage").unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(rig.rootfs().join("bin/garbage"), mode).unwrap();
+        let line = rig.runtime(&["run", "@c"]).fails(code);
+        assert!(line.contains(text), "{line}");
+        rig.is_clean();
+    }
+}
+
+#[test]
+fn detached_it_runs_on() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/sleep", "1000"]);
+    let pid_file = rig.path().join("pid");
+    rig.runtime(&["run", "-d", "--pid-file", pid_file.to_str().unwrap(), "@c"]).ok();
+    assert_eq!(rig.status("c"), "running");
+    let pid: i32 = std::fs::read_to_string(pid_file).unwrap().parse().unwrap();
+    assert!(std::path::Path::new(&format!("/proc/{pid}")).exists());
+    rig.runtime(&["delete", "--force", "@c"]).ok();
+    rig.is_clean();
+}
+
+#[test]
+fn kept_it_can_be_looked_at() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/true"]);
+    rig.runtime(&["run", "--keep", "@c"]).ok();
+    assert_eq!(rig.status("c"), "stopped");
+    rig.runtime(&["delete", "@c"]).ok();
+    rig.is_clean();
+}
+
+#[test]
+fn a_terminal_is_shown() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script("tty; stty size; [ -c /dev/console ] && echo console").with(|config| {
+        config["process"]["terminal"] = true.into();
+        config["process"]["consoleSize"] = json!({ "height": 40, "width": 100 });
+    });
+    for name in ["tty", "stty"] {
+        std::os::unix::fs::symlink("busybox", rig.rootfs().join("bin").join(name)).unwrap();
+    }
+    let out = rig.runtime(&["run", "@c"]).ok();
+    assert_eq!(out, "/dev/pts/0\r\n40 100\r\nconsole\r\n");
+}
+
+#[test]
+fn the_bundle_can_come_from_stdin() {
+    if !can_run() {
+        return;
+    }
+    use std::io::Write as _;
+    let rig = Rig::new(&["/bin/cat"]);
+    let mut command = rig.command(&["run", "--bundle", "-", "@c"]);
+    command.current_dir("/").stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(format!("{}\nthe rest\n", rig.bundle().display()).as_bytes()).unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    // What follows the path belongs to the container, byte for byte.
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "the rest\n");
+}
+
+#[test]
+fn hooks_run_in_their_order() {
+    if !can_run() {
+        return;
+    }
+    let kinds = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+    let rig = Rig::new(&["/bin/true"]).with(|config| {
+        for kind in kinds {
+            let script = format!("echo {kind}; case $(cat) in *'\"status\":\"'*) ;; *) exit 1;; esac");
+            config["hooks"][kind] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"] }]);
+        }
+    });
+    let out = rig.runtime(&["run", "@c"]).ok();
+    assert_eq!(out.lines().collect::<Vec<_>>(), kinds);
+    rig.is_clean();
+}
+
+#[test]
+fn a_failing_or_hanging_hook_stops_it() {
+    if !can_run() {
+        return;
+    }
+    for (kind, script) in
+        [("createRuntime", "exit 3"), ("createContainer", "exit 3"), ("startContainer", "exit 3"), ("prestart", "sleep 60")]
+    {
+        let rig = Rig::script("echo must not run").with(|config| {
+            config["hooks"][kind] =
+                json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 1, "env": ["PATH=/bin"] }]);
+        });
+        let said = rig.runtime(&["run", "@c"]);
+        assert_eq!(said.out, "", "{kind}");
+        let line = said.fails(125);
+        assert!(line.contains(&format!("run {kind} hook #0 /bin/sh")), "{line}");
+        rig.is_clean();
+    }
+}
