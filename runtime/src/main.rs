@@ -25,7 +25,6 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser as _;
 use contracts::exit::Exit;
-use contracts::fault;
 use contracts::report;
 
 use cli::{Cli, Verb};
@@ -44,9 +43,6 @@ fn main() -> ExitCode {
 
 fn prepare(cli: &Cli) -> Result<()> {
     log::open(cli.global.log.as_deref(), cli.global.log_format, cli.global.debug)?;
-    if cli.global.systemd_cgroup {
-        fault!(Unsupported, "--systemd-cgroup: cgroups through systemd are not supported yet");
-    }
     Ok(())
 }
 

@@ -191,8 +191,12 @@ impl Cgroup {
     ///
     /// # Errors
     /// It exists and has processes, it may not be made, or a limit cannot be set. Nothing new is left then.
-    pub fn create(request: &Request<'_>) -> Result<Self> {
+    ///
+    /// `record` is told where it is going to be before anything is made, so that a caller who is killed meanwhile
+    /// leaves a trail.
+    pub fn create(request: &Request<'_>, record: impl FnOnce(&Location) -> Result<()>) -> Result<Self> {
         let layout = layout::Layout::find()?;
+        record(&planned(&layout, request)?)?;
         let ((dirs, location), placeholder) = match &layout {
             layout::Layout::V2(root) if request.systemd => {
                 let (dirs, location, placeholder) = systemd::create(root, request)?;
@@ -243,6 +247,23 @@ impl Cgroup {
     pub fn location(&self) -> &Location {
         &self.location
     }
+}
+
+/// Where [`Cgroup::create`] is going to make directories. Those of systemd are its own to clean up.
+fn planned(layout: &layout::Layout, request: &Request<'_>) -> Result<Location> {
+    if request.systemd {
+        return Ok(Location::default());
+    }
+    let place = layout.relative_path(request.path, request.id)?;
+    let member = |found: &layout::Found| Member {
+        controllers: found.controllers.clone(),
+        path: found.mount.join(place.in_hierarchy(found)),
+    };
+    let dirs = match layout {
+        layout::Layout::V1(hierarchies) => hierarchies.iter().map(member).collect(),
+        layout::Layout::V2(root) => vec![Member { controllers: String::new(), ..member(root) }],
+    };
+    Ok(Location { dirs, ..Location::default() })
 }
 
 /// Moves the calling thread into the cgroups of these `tasks` files. The process must have no other thread: `tasks`

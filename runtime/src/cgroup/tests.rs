@@ -35,7 +35,7 @@ fn create(test: &str, resources: Value) -> Result<Rig> {
     let resources: LinuxResources = serde_json::from_value(resources).unwrap();
     let path = path_for(test);
     let request = Request { path: Some(&path), id: test, resources: Some(&resources), ..Request::default() };
-    Ok(Rig { cgroup: Cgroup::create(&request)?, children: Vec::new() })
+    Ok(Rig { cgroup: Cgroup::create(&request, |_| Ok(()))?, children: Vec::new() })
 }
 
 impl Rig {

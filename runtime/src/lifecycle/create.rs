@@ -140,18 +140,23 @@ fn kill_and_reap(pidfd: &OwnedFd) {
 
 fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(State, RuntimeEnd)> {
     let (document, flags) = (&input.document, input.request.flags);
-    let cgroup = Cgroup::create(&cgroup::Request {
+    let mut state = first_state(input)?;
+    let request = cgroup::Request {
         path: document.linux.cgroups_path.as_deref(),
         id: &flags.id,
         resources: document.linux.resources.as_ref(),
         rootless: input.request.rootless,
         annotations: Some(&document.annotations),
         systemd: input.request.systemd,
+    };
+    // Recorded before it is made, so that a kill of this program at any later point leaves something that `delete`
+    // knows how to remove.
+    let cgroup = Cgroup::create(&request, |location| {
+        state.cgroup = Some(location.clone());
+        directory.save(&state)
     })?;
-    made.cgroup = Some(cgroup.location().clone());
-    // So that a kill of this program at any later point leaves something that `delete` knows how to remove.
-    let mut state = first_state(input, &cgroup)?;
-    directory.save(&state)?;
+    state.cgroup = Some(cgroup.location().clone());
+    made.cgroup.clone_from(&state.cgroup);
     if let Some(profile) = &document.linux.seccomp {
         atomic::write_json(&directory.file_path("seccomp.json"), profile, 0o600)?;
     }
@@ -176,7 +181,7 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(St
     Ok((state, channel))
 }
 
-fn first_state(input: &Input<'_>, cgroup: &Cgroup) -> Result<State> {
+fn first_state(input: &Input<'_>) -> Result<State> {
     let document = &input.document;
     let process = document.process.clone().context("process is missing")?;
     Ok(State {
@@ -189,7 +194,7 @@ fn first_state(input: &Input<'_>, cgroup: &Cgroup) -> Result<State> {
         created: log::now(),
         owner: nix::unistd::getuid().as_raw(),
         annotations: document.annotations.clone(),
-        cgroup: Some(cgroup.location().clone()),
+        cgroup: None,
         namespaces: input.namespaces.all(),
         process,
         hooks: document.hooks.clone(),

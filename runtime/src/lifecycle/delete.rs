@@ -46,6 +46,14 @@ pub fn delete(directory: &Directory, force: bool) -> Result<()> {
 /// # Errors
 /// As [`delete`].
 pub fn destroy(directory: &Directory, state: &State) -> Result<()> {
+    if state.init.is_none() {
+        // A creation that was killed: its process, if it got as far, ends by itself as soon as it notices. The cgroup
+        // may be another container's, which the creation was about to be refused; so nothing in it is killed.
+        if let Some(cgroup) = &state.cgroup {
+            cgroup.remove()?;
+        }
+        return directory.remove();
+    }
     let ended = state.init.is_some_and(|init| !init.is_running());
     // All processes of a PID namespace die with its first.
     if !(ended && state.namespaces & libc::CLONE_NEWPID != 0) {

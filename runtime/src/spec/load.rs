@@ -1,7 +1,7 @@
 //! Finding and reading config.json.
 
 use std::fs;
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use super::document::Document;
 use super::process::Process;
 
 /// A path of this many bytes is longer than any the kernel takes.
-const LONGEST_PATH: u64 = 4096;
+const LONGEST_PATH: usize = 4096;
 
 /// The bundle's absolute path. `-` stands for a path on the first line of stdin, so that a tool which makes bundles
 /// can be the left side of a pipe.
@@ -31,12 +31,13 @@ pub fn bundle_path(given: &Path) -> Result<PathBuf> {
 
 fn first_line() -> Result<PathBuf> {
     let mut line = Vec::new();
-    // Byte by byte: what follows the first line is the container's stdin.
-    for byte in io::stdin().lock().take(LONGEST_PATH).bytes() {
-        match byte.context("read the bundle's path from stdin")? {
-            b'\n' => break,
-            byte => line.push(byte),
-        }
+    // Byte by byte and past any buffer: what follows the first line is the container's stdin.
+    let mut byte = [0];
+    while line.len() < LONGEST_PATH
+        && nix::unistd::read(io::stdin(), &mut byte).context("read the bundle's path from stdin")? > 0
+        && byte != *b"\n"
+    {
+        line.push(byte[0]);
     }
     if line.is_empty() {
         fault!(Usage, "no bundle path on stdin");

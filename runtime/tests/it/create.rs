@@ -31,9 +31,9 @@ fn its_state_is_runcs() {
     rig.runtime(&["create", "@c"]).ok();
     let text = rig.runtime(&["state", "@c"]).ok();
     let state: Value = serde_json::from_str(&text).unwrap();
-    let keys: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("  \"")?.split('"').next()).collect();
-    let wanted =
-        ["ociVersion", "id", "pid", "status", "bundle", "rootfs", "created", "annotations", "owner"];
+    let keys: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("  \"")?.split('"').next()).collect();
+    let wanted = ["ociVersion", "id", "pid", "status", "bundle", "rootfs", "created", "annotations", "owner"];
     assert_eq!(keys, wanted);
     assert_eq!(state["bundle"], rig.bundle().to_str().unwrap());
     assert_eq!(state["annotations"], json!({ "a": "b" }));
@@ -64,7 +64,8 @@ fn errors_of_the_program_come_from_create_or_start() {
     // Only the kernel sees that the interpreter is missing, and only when it is executed.
     let rig = Rig::new(&["/bin/script"]);
     fs::write(rig.rootfs().join("bin/script"), "#!/missing\n").unwrap();
-    fs::set_permissions(rig.rootfs().join("bin/script"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::set_permissions(rig.rootfs().join("bin/script"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
     rig.runtime(&["create", "@c"]).ok();
     let line = rig.runtime(&["start", "@c"]).fails(127);
     assert!(line.contains("exec /bin/script: no such file or directory"), "{line}");

@@ -16,7 +16,17 @@ fn runs_inside_and_ends_with_its_code() {
         return;
     }
     let rig = running();
-    let said = rig.runtime(&["exec", "-e", "A=b", "--cwd", "/tmp", "@c", "/bin/sh", "-c", "echo $A $PWD $HOME; exit 5"]);
+    let said = rig.runtime(&[
+        "exec",
+        "-e",
+        "A=b",
+        "--cwd",
+        "/tmp",
+        "@c",
+        "/bin/sh",
+        "-c",
+        "echo $A $PWD $HOME; exit 5",
+    ]);
     assert_eq!((said.code, said.out.as_str()), (5, "b /tmp /root\n"));
     // Same namespaces as the first process.
     let links = |of: &str| {
@@ -51,7 +61,8 @@ fn capabilities_are_never_inheritable() {
         return;
     }
     let rig = running();
-    let out = rig.runtime(&["exec", "--cap", "CAP_CHOWN", "@c", "/bin/grep", "Cap", "/proc/self/status"]).ok();
+    let out =
+        rig.runtime(&["exec", "--cap", "CAP_CHOWN", "@c", "/bin/grep", "Cap", "/proc/self/status"]).ok();
     let set = |name: &str| out.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
     assert_eq!(set("CapInh:"), "0000000000000000");
     assert_eq!(set("CapAmb:"), "0000000000000000");

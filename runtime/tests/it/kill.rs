@@ -7,7 +7,8 @@ fn sends_the_signal_by_name_or_number() {
     if !can_run() {
         return;
     }
-    let rig = Rig::script("trap 'echo got > /tmp/usr1' USR1; echo > /tmp/ready; while :; do sleep 0.01; done");
+    let rig =
+        Rig::script("trap 'echo got > /tmp/usr1' USR1; echo > /tmp/ready; while :; do sleep 0.01; done");
     rig.runtime(&["run", "-d", "@c"]).ok();
     wait_until("the trap", || rig.rootfs().join("tmp/ready").exists());
     rig.runtime(&["kill", "@c", "SIGUSR1"]).ok();

@@ -10,7 +10,10 @@ fn shows_all_in_runcs_columns() {
         return;
     }
     let rig = Rig::new(&["/bin/true"]);
-    assert_eq!(rig.runtime(&["list"]).ok(), "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n");
+    assert_eq!(
+        rig.runtime(&["list"]).ok(),
+        "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n"
+    );
     assert_eq!(rig.runtime(&["list", "-f", "json"]).ok(), "null\n");
     rig.runtime(&["create", "@a"]).ok();
     rig.runtime(&["run", "--keep", "@b"]).ok();

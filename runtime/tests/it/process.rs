@@ -9,14 +9,16 @@ fn identity_limits_and_masks() {
     if !can_run() {
         return;
     }
-    let rig = Rig::script("id -u; id -g; id -G; umask; ulimit -n; ulimit -c; cat /proc/self/oom_score_adj").with(|config| {
-        config["process"]["user"] = json!({ "uid": 1234, "gid": 55, "umask": 0o27, "additionalGids": [5, 6] });
-        config["process"]["rlimits"] = json!([
-            { "type": "RLIMIT_NOFILE", "soft": 100, "hard": 200 },
-            { "type": "RLIMIT_CORE", "soft": 0, "hard": 0 },
-        ]);
-        config["process"]["oomScoreAdj"] = 500.into();
-    });
+    let rig = Rig::script("id -u; id -g; id -G; umask; ulimit -n; ulimit -c; cat /proc/self/oom_score_adj")
+        .with(|config| {
+            config["process"]["user"] =
+                json!({ "uid": 1234, "gid": 55, "umask": 0o27, "additionalGids": [5, 6] });
+            config["process"]["rlimits"] = json!([
+                { "type": "RLIMIT_NOFILE", "soft": 100, "hard": 200 },
+                { "type": "RLIMIT_CORE", "soft": 0, "hard": 0 },
+            ]);
+            config["process"]["oomScoreAdj"] = 500.into();
+        });
     assert_eq!(rig.runtime(&["run", "@c"]).ok(), "1234\n55\n55 5 6\n0027\n100\n0\n500\n");
 }
 
@@ -105,7 +107,10 @@ fn a_filter_holds_for_run_and_exec() {
         return;
     }
     for no_new_privileges in [true, false] {
-        let rig = Rig::script("mkdir /tmp/x; grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status; exec sleep 1000").with(|config| {
+        let rig = Rig::script(
+            "mkdir /tmp/x; grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status; exec sleep 1000",
+        )
+        .with(|config| {
             config["process"]["noNewPrivileges"] = no_new_privileges.into();
             config["linux"]["seccomp"] = json!({
                 "defaultAction": "SCMP_ACT_ALLOW",
@@ -115,7 +120,13 @@ fn a_filter_holds_for_run_and_exec() {
         });
         std::os::unix::fs::symlink("busybox", rig.rootfs().join("bin/mkdir")).unwrap();
         rig.runtime(&["run", "-d", "@c"]).ok();
-        let said = rig.runtime(&["exec", "@c", "/bin/sh", "-c", "mkdir /tmp/y; grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status"]);
+        let said = rig.runtime(&[
+            "exec",
+            "@c",
+            "/bin/sh",
+            "-c",
+            "mkdir /tmp/y; grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status",
+        ]);
         assert!(said.err.contains("Function not implemented"), "{said:?}");
         let privileges = u8::from(no_new_privileges);
         assert_eq!(said.ok(), format!("NoNewPrivs:\t{privileges}\nSeccomp:\t2\n"));

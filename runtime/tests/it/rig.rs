@@ -67,10 +67,14 @@ impl Rig {
             fs::create_dir_all(rootfs.join(name)).unwrap();
         }
         fs::copy("/bin/busybox", rootfs.join("bin/busybox")).expect("busybox-static");
-        for name in ["sh", "true", "cat", "id", "sleep", "ls", "echo", "mount", "stat", "touch", "grep", "env", "readlink"] {
+        for name in [
+            "sh", "true", "cat", "id", "sleep", "ls", "echo", "mount", "stat", "touch", "grep", "env",
+            "readlink",
+        ] {
             symlink("busybox", rootfs.join("bin").join(name)).unwrap();
         }
-        fs::write(rootfs.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n1000:x:0:0::/evil:/bin/sh\n").unwrap();
+        fs::write(rootfs.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n1000:x:0:0::/evil:/bin/sh\n")
+            .unwrap();
         let said = run(Command::new(runtime()).args(["spec", "-b"]).arg(dir.path().join("bundle")));
         said.ok();
         let path = dir.path().join("bundle/config.json");
@@ -174,7 +178,8 @@ impl Rig {
     /// Nothing of any container is left.
     #[track_caller]
     pub fn is_clean(&self) {
-        let left: Vec<_> = fs::read_dir(self.root()).into_iter().flatten().flatten().map(|e| e.path()).collect();
+        let left: Vec<_> =
+            fs::read_dir(self.root()).into_iter().flatten().flatten().map(|e| e.path()).collect();
         assert!(left.is_empty(), "state left: {left:?}");
         assert_eq!(self.cgroups(), Vec::<PathBuf>::new(), "cgroups left");
     }

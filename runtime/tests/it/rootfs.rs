@@ -31,7 +31,8 @@ fn a_read_only_root() {
     if !can_run() {
         return;
     }
-    let rig = Rig::script("touch /x; touch /dev/shm/y && echo shm").with(|config| config["root"]["readonly"] = true.into());
+    let rig = Rig::script("touch /x; touch /dev/shm/y && echo shm")
+        .with(|config| config["root"]["readonly"] = true.into());
     let said = rig.runtime(&["run", "@c"]);
     assert!(said.err.contains("Read-only file system"), "{said:?}");
     assert_eq!(said.out, "shm\n");
@@ -84,7 +85,7 @@ fn devices() {
     if !can_run() {
         return;
     }
-    let script = "stat -c '%F %t %T %a %u' /dev/null /dev/mine; readlink /dev/ptmx /dev/fd; stat -c %F /sub/fifo";
+    let script = "stat -c '%F %t %T %a %u' /dev/null /dev/mine; readlink /dev/ptmx; readlink /dev/fd; stat -c %F /sub/fifo";
     let rig = Rig::script(script).with(|config| {
         config["linux"]["devices"] = json!([
             { "path": "/dev/mine", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "uid": 9 },
@@ -106,12 +107,19 @@ fn wrong_mounts_are_named() {
     let cases = [
         (json!({ "destination": "/x", "type": "bind", "source": "/missing" }), "/missing"),
         (json!({ "destination": "/x", "type": "nofs", "source": "x" }), "nofs"),
-        (json!({ "destination": "/x", "type": "tmpfs", "source": "x", "options": ["size=oops"] }), "size=oops"),
-        (json!({ "destination": "/x", "type": "bind", "source": "/", "options": ["size=1"] }), "filesystem-specific"),
+        (
+            json!({ "destination": "/x", "type": "tmpfs", "source": "x", "options": ["size=oops"] }),
+            "size=oops",
+        ),
+        (
+            json!({ "destination": "/x", "type": "bind", "source": "/", "options": ["size=1"] }),
+            "filesystem-specific",
+        ),
         (json!({ "destination": "/proc/1", "type": "tmpfs", "source": "x" }), "inside /proc"),
     ];
     for (mount, text) in cases {
-        let rig = Rig::new(&["/bin/true"]).with(|config| config["mounts"].as_array_mut().unwrap().push(mount.clone()));
+        let rig = Rig::new(&["/bin/true"])
+            .with(|config| config["mounts"].as_array_mut().unwrap().push(mount.clone()));
         let line = rig.runtime(&["run", "@c"]).fails(125);
         assert!(line.contains(text), "{mount}: {line}");
         rig.is_clean();

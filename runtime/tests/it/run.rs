@@ -122,7 +122,8 @@ fn hooks_run_in_their_order() {
     let rig = Rig::new(&["/bin/true"]).with(|config| {
         for kind in kinds {
             let script = format!("echo {kind}; case $(cat) in *'\"status\":\"'*) ;; *) exit 1;; esac");
-            config["hooks"][kind] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"] }]);
+            config["hooks"][kind] =
+                json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"] }]);
         }
     });
     let out = rig.runtime(&["run", "@c"]).ok();
@@ -135,9 +136,12 @@ fn a_failing_or_hanging_hook_stops_it() {
     if !can_run() {
         return;
     }
-    for (kind, script) in
-        [("createRuntime", "exit 3"), ("createContainer", "exit 3"), ("startContainer", "exit 3"), ("prestart", "sleep 60")]
-    {
+    for (kind, script) in [
+        ("createRuntime", "exit 3"),
+        ("createContainer", "exit 3"),
+        ("startContainer", "exit 3"),
+        ("prestart", "sleep 60"),
+    ] {
         let rig = Rig::script("echo must not run").with(|config| {
             config["hooks"][kind] =
                 json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "timeout": 1, "env": ["PATH=/bin"] }]);
