@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -150,18 +151,20 @@ impl Work {
         Self::with_probe(dir)
     }
 
-    /// The same in memory, in a mount namespace of our own: runtimes keep their state on a tmpfs, and no disk is to be
-    /// timed.
+    /// The same in memory, in mount and network namespaces of our own: runtimes keep their state on a tmpfs and no disk
+    /// is to be timed; what engines do to the network stays here.
     ///
     /// # Errors
     /// It cannot be made or mounted.
     pub fn in_memory(parent: &Path) -> Result<Self> {
         let dir = parent.join(format!("conformance-{}", std::process::id()));
         fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
-        unshare(CloneFlags::CLONE_NEWNS).context("make a mount namespace")?;
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).context("make namespaces")?;
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
         mount(Some("tmpfs"), &dir, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
             .with_context(|| format!("mount a tmpfs on {}", dir.display()))?;
+        // Without `ip` the loopback stays down; who needs it says so.
+        let _ = Command::new("ip").args(["link", "set", "lo", "up"]).status();
         Self::with_probe(dir)
     }
 

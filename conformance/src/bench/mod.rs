@@ -87,6 +87,13 @@ fn peers(flags: &Bench) -> Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
+/// Our own engine where its tools are, and podman where it is installed.
+fn engines(flags: &Bench) -> Vec<Option<&Path>> {
+    let own = flags.tools.as_deref().filter(|dir| dir.join("shim").exists() && dir.join("imgtool").exists());
+    let podman = check::find(Path::new("podman")).is_ok();
+    own.map(Some).into_iter().chain(podman.then_some(None)).collect()
+}
+
 fn here(flags: &Bench, peers: &[(String, PathBuf)], view: View) -> Result<bool> {
     kernel::become_subreaper()?;
     let machine = Machine::look()?;
@@ -97,6 +104,12 @@ fn here(flags: &Bench, peers: &[(String, PathBuf)], view: View) -> Result<bool> 
         contenders.push(Contender::runtime(name, path, &work.dir, pids)?);
     }
     contenders.push(Contender::floor(&work.probe, &work.dir)?);
+    for engine in engines(flags) {
+        match Contender::engine(engine, &work.dir) {
+            Ok(contender) => contenders.push(contender),
+            Err(err) => writeln!(io::stderr(), "conformance: not measured: {err:#}")?,
+        }
+    }
     for command in &flags.command {
         contenders.push(Contender::command(command, &work.dir)?);
     }

@@ -115,7 +115,9 @@ impl Results {
         writeln!(out)?;
         for (row, columns) in self.chosen() {
             write!(out, "{row:14}")?;
-            let base = median(&columns[self.baseline]);
+            // A row the baseline has no part in is compared with its last column.
+            let base =
+                median(&columns[self.baseline]).or_else(|| columns.iter().rev().find_map(|all| median(all)));
             for (column, failed) in columns.iter().zip(&self.failed) {
                 match (median(column), base) {
                     _ if *failed => write!(out, "{:>18}", "failed")?,
