@@ -12,6 +12,7 @@ use crate::store::Store;
 use crate::store::digest::Digest;
 use crate::store::document::Descriptor;
 use crate::store::image::Image;
+use crate::store::index::remove_repo_digest;
 
 /// Flags of `rmi`.
 #[derive(Debug, clap::Args)]
@@ -60,6 +61,18 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<Option<Digest>> {
     // A damaged image can be removed too.
     let image = store.load(&target, name.clone(), &crate::store::document::Platform::host()).ok();
     let names = image.as_ref().map(|image| image.names.clone()).unwrap_or_default();
+    if let Some(name) = name.as_ref().filter(|name| name.digest().is_some() && !names.is_empty()) {
+        // Tags hold the image: only the registry's name for it goes.
+        store.update(|index| {
+            let same = index.manifests.iter_mut().filter(|entry| entry.digest == target.digest);
+            same.for_each(|entry| {
+                remove_repo_digest(entry, name);
+            });
+            Ok(())
+        })?;
+        stdout::line(format!("Untagged: {}", name.familiar()))?;
+        return Ok(None);
+    }
     let last = name.is_none() || names.len() <= 1;
     if name.is_none() && names.len() > 1 && !force {
         fault!(Exists, "cannot delete {text}: image is referenced in multiple repositories (force with -f)");

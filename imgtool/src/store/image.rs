@@ -132,7 +132,7 @@ impl Store {
     pub fn images(&self) -> Result<Vec<Image>> {
         let wanted = Platform::host();
         let entries = self.index()?.manifests;
-        let load = |entry: &Descriptor| self.load(entry, name_of(entry), &wanted).ok();
+        let load = |entry: &Descriptor| self.load_among(&entries, entry, name_of(entry), &wanted).ok();
         let mut images: Vec<Image> = entries.iter().filter_map(load).collect();
         images.sort_by(|a, b| b.config.created.cmp(&a.config.created));
         Ok(images)
@@ -154,10 +154,20 @@ impl Store {
         name: Option<Reference>,
         wanted: &Platform,
     ) -> Result<Image> {
+        self.load_among(&self.index()?.manifests, target, name, wanted)
+    }
+
+    /// [`Store::load`] where `index.json` was read already: a list would read it once per image.
+    fn load_among(
+        &self,
+        entries: &[Descriptor],
+        target: &Descriptor,
+        name: Option<Reference>,
+        wanted: &Platform,
+    ) -> Result<Image> {
         let (document, manifest) = self.pick(target, wanted, 0)?;
         let (id, config_bytes, config) = self.config_of(&manifest)?;
-        let index = self.index()?;
-        let same = index.manifests.iter().filter(|entry| entry.digest == target.digest);
+        let same = entries.iter().filter(|entry| entry.digest == target.digest);
         let mut repo_digests: Vec<Reference> = same.clone().flat_map(repo_digests).collect();
         repo_digests.sort();
         repo_digests.dedup();

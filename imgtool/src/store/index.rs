@@ -41,6 +41,20 @@ pub fn add_repo_digest(entry: &mut Descriptor, known: &Reference) {
     entry.annotations.insert(REPO_DIGESTS.into(), text.join(" "));
 }
 
+/// Forgets that a registry knows the entry as `known`; says whether it was noted.
+pub fn remove_repo_digest(entry: &mut Descriptor, known: &Reference) -> bool {
+    let mut all = repo_digests(entry);
+    let before = all.len();
+    all.retain(|own| own.repository() != known.repository() || own.digest() != known.digest());
+    let text: Vec<String> = all.iter().map(ToString::to_string).collect();
+    if text.is_empty() {
+        entry.annotations.remove(REPO_DIGESTS);
+    } else {
+        entry.annotations.insert(REPO_DIGESTS.into(), text.join(" "));
+    }
+    all.len() < before
+}
+
 impl Store {
     /// Reads `index.json` as it stands.
     ///

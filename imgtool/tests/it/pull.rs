@@ -25,6 +25,10 @@ fn what_was_pushed_is_pulled() {
     assert_eq!(known, format!("{}/my/bb@{digest}", registry.host));
     other.verify();
 
+    // Its digest goes alone while a tag holds it.
+    assert_eq!(other.ok(&format!("rmi {known}")), format!("Untagged: {known}\n"));
+    other.ok(&format!("inspect {name}"));
+
     // By digest: no name, but found by its digest.
     let third = Rig::new();
     third.ok(&format!("pull -q {}", known));
