@@ -66,6 +66,8 @@ pub enum Command {
     Referrers(cmd::manifest::ReferrersArgs),
     /// Build an image from a Dockerfile
     Build(Box<cmd::build::Args>),
+    /// Make an image of a bundle's changes
+    Commit(cmd::commit::Args),
     /// Make an OCI bundle from an image: a mounted rootfs and a config.json
     Bundle(cmd::bundle::Args),
     /// Mount a bundle's rootfs again

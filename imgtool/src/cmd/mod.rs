@@ -3,6 +3,7 @@
 pub mod build;
 pub mod bundle;
 pub mod catalog;
+pub mod commit;
 pub mod copy;
 pub mod export;
 pub mod history;
@@ -58,6 +59,7 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Delete(args) => manifest::delete(&args),
         Command::Referrers(args) => manifest::referrers(&args),
         Command::Build(args) => build::run(&args),
+        Command::Commit(args) => commit::run(&args),
         Command::Bundle(args) => bundle::run(&args),
         Command::Mount(args) => mount::run(&args),
         Command::Umount(args) => umount::run(&args),

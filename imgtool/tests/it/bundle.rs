@@ -49,3 +49,20 @@ fn what_cannot_be_bundled_leaves_nothing() {
     rig.fails(&format!("mount {}", dir.display()), 3);
     assert!(!dir.exists());
 }
+
+#[test]
+fn a_commit_keeps_the_changes_and_no_more() {
+    let rig = Rig::new();
+    rig.load("web", "content");
+    let dir = rig.path("b");
+    rig.ok(&format!("bundle web {}", dir.display()));
+    fs::write(dir.join("rootfs/new"), "1").unwrap();
+    rig.fails(&format!("commit -c RUN {} web:2", dir.display()), 2);
+    rig.ok(&format!("commit -m why -a me {} web:2", dir.display()));
+    let told: serde_json::Value = serde_json::from_str(&rig.ok("inspect web:2")).unwrap();
+    assert_eq!(told[0]["RootFS"]["Layers"].as_array().unwrap().len(), 2);
+    assert_eq!(told[0]["Author"], "me");
+    rig.ok(&format!("bundle web:2 {}2", dir.display()));
+    assert_eq!(fs::read_to_string(rig.path("b2/rootfs/new")).unwrap(), "1");
+    rig.ok(&format!("unbundle {0} {0}2", dir.display()));
+}
