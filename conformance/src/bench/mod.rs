@@ -36,7 +36,9 @@ pub fn run(flags: &Bench) -> Result<bool> {
         views => return each_view(views),
     };
     let peers = peers(flags)?;
-    let view = if view == View::Auto && peers.iter().any(|(name, _)| view::is_refused_by(name)) {
+    // podman runs crun.
+    let refused = podman() && view::is_refused_by("crun");
+    let view = if view == View::Auto && (refused || peers.iter().any(|(name, _)| view::is_refused_by(name))) {
         View::V1only
     } else {
         view
@@ -90,8 +92,11 @@ fn peers(flags: &Bench) -> Result<Vec<(String, PathBuf)>> {
 /// Our own engine where its tools are, and podman where it is installed.
 fn engines(flags: &Bench) -> Vec<Option<&Path>> {
     let own = flags.tools.as_deref().filter(|dir| dir.join("shim").exists() && dir.join("imgtool").exists());
-    let podman = check::find(Path::new("podman")).is_ok();
-    own.map(Some).into_iter().chain(podman.then_some(None)).collect()
+    own.map(Some).into_iter().chain(podman().then_some(None)).collect()
+}
+
+fn podman() -> bool {
+    check::find(Path::new("podman")).is_ok()
 }
 
 fn here(flags: &Bench, peers: &[(String, PathBuf)], view: View) -> Result<bool> {

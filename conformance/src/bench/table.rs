@@ -10,12 +10,31 @@ use serde_json::{Value, json};
 use super::measure::{Contender, Sample};
 use crate::cli::{Bench, View};
 
+/// The order of the table; a row that nobody was measured in is not shown.
+const ROWS: [&str; 15] = [
+    "run min",
+    "create min",
+    "start min",
+    "state min",
+    "exec min",
+    "delete min",
+    "run full",
+    "create full",
+    "start full",
+    "state full",
+    "exec full",
+    "delete full",
+    "spawn",
+    "run --rm",
+    "command",
+];
+
 /// All samples of a run.
 #[derive(Debug)]
 pub struct Results {
     names: Vec<String>,
     failed: Vec<bool>,
-    /// Rows in the order they were first measured, each with one list per contender.
+    /// Rows, each with one list per contender.
     rows: Vec<(String, Vec<Vec<f64>>)>,
     rss: BTreeMap<usize, i64>,
     bytes: BTreeMap<usize, u64>,
@@ -34,7 +53,7 @@ impl Results {
         let baseline = baseline.or_else(|| named("crun")).unwrap_or_else(|| 1.min(names.len() - 1));
         Self {
             failed: vec![false; names.len()],
-            rows: Vec::new(),
+            rows: ROWS.iter().map(|row| ((*row).to_owned(), vec![Vec::new(); names.len()])).collect(),
             rss: BTreeMap::new(),
             bytes: BTreeMap::new(),
             baseline,
@@ -48,11 +67,9 @@ impl Results {
     /// A contender's commands of one round.
     pub fn add(&mut self, contender: usize, samples: Vec<Sample>) {
         for (name, time) in samples {
-            let at = self.rows.iter().position(|(row, _)| *row == name).unwrap_or_else(|| {
-                self.rows.push((name, vec![Vec::new(); self.names.len()]));
-                self.rows.len() - 1
-            });
-            self.rows[at].1[contender].push(time);
+            if let Some((_, columns)) = self.rows.iter_mut().find(|(row, _)| *row == name) {
+                columns[contender].push(time);
+            }
         }
     }
 
@@ -97,7 +114,8 @@ impl Results {
     fn chosen(&self) -> impl Iterator<Item = &(String, Vec<Vec<f64>>)> {
         let chosen =
             |row: &str| self.filter.is_empty() || self.filter.iter().any(|text| row.contains(text.as_str()));
-        self.rows.iter().filter(move |(row, _)| chosen(row))
+        let measured = |columns: &[Vec<f64>]| columns.iter().any(|column| !column.is_empty());
+        self.rows.iter().filter(move |(row, columns)| chosen(row) && measured(columns))
     }
 
     fn table(&self, out: &mut impl io::Write) -> Result<()> {
