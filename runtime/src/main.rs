@@ -30,6 +30,7 @@ use contracts::report;
 use cli::{Cli, Verb};
 
 fn main() -> ExitCode {
+    own_exe::protect_early();
     let cli = Cli::parse();
     let result = prepare(&cli).and_then(|()| dispatch(&cli));
     if let Err(err) = &result {

@@ -21,6 +21,15 @@ use sys::mount::{Attributes, attr};
 
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
+/// [`protect`] before the command line is parsed, which would otherwise be done twice. Only a guess by the look of the
+/// arguments: the verbs that need it ask again, and then it costs two system calls and has its errors reported.
+pub fn protect_early() {
+    let wanted = |arg: std::ffi::OsString| arg == "run" || arg == "create" || arg == "exec";
+    if std::env::args_os().skip(1).any(wanted) {
+        let _ = protect();
+    }
+}
+
 /// Returns once this process runs from a program file that cannot be written to.
 ///
 /// # Errors

@@ -3,6 +3,10 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
+/// `IFF_UP | IFF_RUNNING`.
+const UP_AND_RUNNING: libc::c_short = 0x41;
+const SIOCSIFFLAGS: u16 = 0x8914;
+
 /// Brings the loopback interface of this network namespace up.
 ///
 /// # Errors
@@ -20,9 +24,9 @@ pub fn loopback_up() -> io::Result<()> {
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
         *to = from.cast_signed();
     }
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    request.ifr_ifru.ifru_flags = UP_AND_RUNNING;
     // SAFETY: the request reads an ifreq, which outlives the call.
-    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) } < 0 {
+    if unsafe { libc::ioctl(socket.as_raw_fd(), SIOCSIFFLAGS.into(), &raw const request) } < 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())

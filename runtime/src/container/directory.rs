@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use contracts::{atomic, fault, name};
+use serde::Serialize;
 
 use super::state::State;
 
@@ -163,13 +164,23 @@ impl Directory {
     /// # Errors
     /// A full disk and the like; the old state stands.
     pub fn save(&self, state: &State) -> Result<()> {
-        atomic::write_json(&self.file_path("state.json"), state, 0o600)
+        self.write("state.json", state)
     }
 
-    /// The id.
-    #[must_use]
-    pub fn id(&self) -> &str {
-        &self.id
+    /// Replaces a JSON file in one step. Not synced to a disk: it describes processes, which do not outlive the
+    /// kernel, and belongs on a tmpfs.
+    ///
+    /// # Errors
+    /// A full disk and the like; the old file stands.
+    pub fn write(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let path = self.file_path(name);
+        let temporary = self.file_path(&format!(".{name}"));
+        let bytes = serde_json::to_vec(value).with_context(|| format!("encode {}", path.display()))?;
+        let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, &path));
+        if written.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        written.with_context(|| format!("write {}", path.display()))
     }
 
     /// The path of a file in it.

@@ -105,9 +105,8 @@ fn become_container(
     set_names(plan.document)?;
     let mut null = Cover::null()?;
     let old_root = build_root(&plan)?;
-    if plan.document.hooks.prestart.len() + plan.document.hooks.create_runtime.len() > 0
-        || !plan.document.linux.net_devices.is_empty()
-    {
+    let hooks = &plan.document.hooks;
+    if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
         channel.ask(&Report::Hooks)?;
     }
     run_hooks(&plan, "createContainer", Status::Creating)?;

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use contracts::fault;
 use contracts::process::Process;
-use contracts::{atomic, fault};
 use nix::fcntl::AT_FDCWD;
 use nix::libc;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
@@ -158,7 +158,7 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(St
     state.cgroup = Some(cgroup.location().clone());
     made.cgroup.clone_from(&state.cgroup);
     if let Some(profile) = &document.linux.seccomp {
-        atomic::write_json(&directory.file_path("seccomp.json"), profile, 0o600)?;
+        directory.write("seccomp.json", profile)?;
     }
     let (channel, pid) = spawn(input, directory, &state, &cgroup, made)?;
     let proc = Procfs::open()?;

@@ -120,8 +120,11 @@ fn linux(linux: &Linux, namespaces: &Namespaces) -> Result<()> {
     if !linux.mount_label.is_empty() && !labels::selinux_is_enabled() {
         fault!(Unsupported, "linux.mountLabel: SELinux is disabled or not supported");
     }
-    if !linux.net_devices.is_empty() && !namespaces.has(libc::CLONE_NEWNET) {
-        fault!(Usage, "unable to move network devices without a private NET namespace");
+    if let Some(name) = linux.net_devices.keys().next() {
+        fault!(Unsupported, "linux.netDevices: moving {name} into the container is not supported yet");
+    }
+    if linux.intel_rdt.is_some() {
+        fault!(Unsupported, "linux.intelRdt is not supported yet");
     }
     for path in linux.masked_paths.iter().chain(&linux.readonly_paths) {
         if !path.is_absolute() {

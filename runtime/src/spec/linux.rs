@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxResources, LinuxSeccomp};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::or_default;
@@ -29,7 +30,7 @@ pub struct Linux {
     pub devices: Vec<Device>,
     /// Host network devices to move into the container, by name.
     #[serde(deserialize_with = "or_default")]
-    pub net_devices: BTreeMap<String, NetDevice>,
+    pub net_devices: BTreeMap<String, IgnoredAny>,
     /// Where in the cgroup hierarchy.
     pub cgroups_path: Option<PathBuf>,
     /// Limits.
@@ -56,7 +57,7 @@ pub struct Linux {
     /// NUMA policy.
     pub memory_policy: Option<MemoryPolicy>,
     /// Cache and memory bandwidth.
-    pub intel_rdt: Option<IntelRdt>,
+    pub intel_rdt: Option<IgnoredAny>,
 }
 
 /// One of `namespaces`.
@@ -122,15 +123,6 @@ pub struct Device {
     pub gid: u32,
 }
 
-/// One of `netDevices`.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct NetDevice {
-    /// Its name in the container; unchanged where empty.
-    #[serde(deserialize_with = "or_default")]
-    pub name: String,
-}
-
 /// `personality`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Personality {
@@ -152,25 +144,4 @@ pub struct MemoryPolicy {
     /// `MPOL_F_…`.
     #[serde(default, deserialize_with = "or_default")]
     pub flags: Vec<String>,
-}
-
-/// `intelRdt`.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct IntelRdt {
-    /// Name of the class of service.
-    #[serde(rename = "closID", deserialize_with = "or_default")]
-    pub clos_id: String,
-    /// Lines for its `schemata` file.
-    #[serde(deserialize_with = "or_default")]
-    pub schemata: Vec<String>,
-    /// A line about the last level cache.
-    #[serde(deserialize_with = "or_default")]
-    pub l3_cache_schema: String,
-    /// A line about memory bandwidth.
-    #[serde(deserialize_with = "or_default")]
-    pub mem_bw_schema: String,
-    /// Make a monitoring group as well.
-    #[serde(deserialize_with = "or_default")]
-    pub enable_monitoring: bool,
 }
