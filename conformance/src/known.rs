@@ -41,6 +41,7 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("crun", "lifecycle/kill-bad-signal", "crun takes an unknown signal name for signal 0"),
     ("crun", "exec/env", "crun 1.8 drops the container's environment for exec --env"),
     ("crun", "exec/user-numbers", "CVE-2026-30892 and its like: numbers are not checked"),
+    ("crun", "interface/features", "features came with crun 1.8.6"),
     ("crun", "evil/config-wrong-types", "crun ignores some values of the wrong type"),
     ("crun", "evil/ids", "crun 1.8 takes an absolute path as an id"),
     ("crun", "evil/dev-is-a-symlink", "CVE-2026-47766"),

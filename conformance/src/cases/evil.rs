@@ -32,6 +32,9 @@ pub const CASES: &[Case] = &[
     Case::new("evil/cwd-through-descriptor", "config.md#process", cwd_through_descriptor),
     Case::new("evil/proc-is-a-symlink", "config.md#mounts", proc_symlink),
     Case::new("evil/dev-is-a-symlink", "config-linux.md#default-devices", dev_symlink),
+    Case::new("evil/sys-is-a-symlink", "config.md#mounts", sys_symlink),
+    Case::new("evil/null-is-a-symlink", "config-linux.md#default-devices", null_symlink),
+    Case::new("evil/exec-cwd-through-descriptor", "runtime.md#operations", exec_cwd),
     Case::new("evil/masked-path-is-a-symlink", "config-linux.md#masked-paths", masked_symlink),
     Case::new("evil/mount-on-a-symlink", "config.md#mounts", mount_symlink),
     Case::new("evil/runtime-binary-is-safe", "runtime.md#scope-of-a-container", binary_is_safe),
@@ -205,6 +208,42 @@ fn dev_symlink(rig: &mut Rig<'_>) -> Result<()> {
     let _ = rig.run()?;
     let made: Vec<_> = fs::read_dir(&outside)?.flatten().map(|entry| entry.file_name()).collect();
     ensure!(made.is_empty(), "made on the host: {made:?}");
+    Ok(())
+}
+
+fn sys_symlink(rig: &mut Rig<'_>) -> Result<()> {
+    fs::remove_dir(rig.inside("/sys"))?;
+    fs::create_dir(rig.inside("/elsewhere"))?;
+    symlink("elsewhere", rig.inside("/sys"))?;
+    rig.run()?.fails().map(drop)
+}
+
+/// CVE-2026-88265, CVE-2025-31133: the image's own null leads to a file of the host, which then is chowned or bound.
+fn null_symlink(rig: &mut Rig<'_>) -> Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    let outside = rig.dir.join("outside");
+    fs::write(&outside, "host data")?;
+    symlink(Path::new("/../../../../../../../..").join(outside.strip_prefix("/")?), rig.inside("/dev/null"))?;
+    if let Some(Value::Array(mounts)) = rig.config.pointer_mut("/mounts") {
+        mounts.retain(|mount| !mount["destination"].as_str().is_some_and(|path| path.starts_with("/dev")));
+    }
+    rig.set("/process/user", json!({"uid": 1234, "gid": 1234}))?;
+    let _ = rig.run()?;
+    let found = fs::metadata(&outside)?;
+    ensure!(
+        found.uid() == 0 && found.is_file() && found.len() == 9,
+        "the host's file was changed: {found:?}"
+    );
+    Ok(())
+}
+
+/// CVE-2024-21626 by `exec --cwd`.
+fn exec_cwd(rig: &mut Rig<'_>) -> Result<()> {
+    rig.running("pause")?;
+    for fd in 3..12 {
+        let run = rig.exec(&["--cwd", &format!("/proc/self/fd/{fd}")], &["try", "list ../../../../.."])?;
+        ensure!(!run.stdout.contains("\"boot\""), "the host's root is visible with --cwd /proc/self/fd/{fd}");
+    }
     Ok(())
 }
 

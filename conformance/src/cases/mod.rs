@@ -7,6 +7,7 @@ mod evil;
 mod exec;
 mod expect;
 mod hooks;
+mod interface;
 mod lifecycle;
 mod mounts;
 mod namespaces;
@@ -31,5 +32,6 @@ pub const ALL: &[&[Case]] = &[
     state::CASES,
     lifecycle::CASES,
     exec::CASES,
+    interface::CASES,
     evil::CASES,
 ];

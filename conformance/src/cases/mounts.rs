@@ -27,6 +27,8 @@ pub const CASES: &[Case] = &[
     Case::new("mounts/bind-read-only", OPTIONS, bind_read_only),
     Case::new("mounts/bind-file", MOUNTS, bind_file),
     Case::new("mounts/bind-recursive", OPTIONS, bind_recursive),
+    Case::new("mounts/recursive-read-only", OPTIONS, recursive_read_only),
+    Case::new("mounts/tmpcopyup", OPTIONS, copy_up),
     Case::new("mounts/bind-flags", OPTIONS, bind_flags),
     Case::new("mounts/bind-source-missing", MOUNTS, source_missing),
     Case::new("mounts/bind-relative-source", MOUNTS, relative_source),
@@ -193,6 +195,37 @@ fn bind_recursive(rig: &mut Rig<'_>) -> Result<()> {
         .filter(|line| line.split(' ').nth(4).is_some_and(|path| path.starts_with("/dev/")))
         .count();
     ensure!(below("/tree/") >= wanted.min(1), "rbind brought {} of {wanted} mounts", below("/tree/"));
+    Ok(())
+}
+
+fn recursive_read_only(rig: &mut Rig<'_>) -> Result<()> {
+    rig.set(
+        "/mounts/-",
+        json!({"destination": "/tree", "type": "bind", "source": "/dev", "options": ["rbind", "rro"]}),
+    )?;
+    let facts = rig.facts()?;
+    let all = facts["mounts"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for mount in
+        all.iter().filter(|mount| mount["target"].as_str().is_some_and(|path| path.starts_with("/tree")))
+    {
+        holds(&format!("the options of {}", mount["target"]), &mount["options"], "ro")?;
+    }
+    mount_at(&facts, "/tree").map(drop)
+}
+
+fn copy_up(rig: &mut Rig<'_>) -> Result<()> {
+    let options = ["tmpcopyup"];
+    rig.set(
+        "/mounts/-",
+        json!({"destination": "/etc", "type": "tmpfs", "source": "tmpfs", "options": options}),
+    )?;
+    let tries = rig.attempt(&["read /etc/passwd", "create /etc/new"])?;
+    ensure!(
+        allowed(&tries, "read /etc/passwd")?.as_str().is_some_and(|text| text.contains("root:")),
+        "not copied"
+    );
+    allowed(&tries, "create /etc/new")?;
+    ensure!(!rig.inside("/etc/new").exists(), "the file landed in the root file system");
     Ok(())
 }
 

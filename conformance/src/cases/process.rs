@@ -22,6 +22,7 @@ pub const CASES: &[Case] = &[
     Case::new("process/cwd-relative", "config.md#process", cwd_relative),
     Case::new("process/stdio", "runtime-linux.md#file-descriptors", stdio),
     Case::new("process/descriptors", "runtime-linux.md#file-descriptors", descriptors),
+    Case::new("process/signals", "runtime.md#lifecycle", signals),
     Case::new("process/pid-one", "config-linux.md#namespaces", pid_one),
     Case::new("process/user", "config.md#posix-platform-user", user),
     Case::new("process/user-groups", "config.md#posix-platform-user", groups),
@@ -121,6 +122,16 @@ fn descriptors(rig: &mut Rig<'_>) -> Result<()> {
     let open: Vec<&String> =
         facts["descriptors"].as_object().map(|map| map.keys().collect()).unwrap_or_default();
     ensure!(open == ["0", "1", "2"], "open descriptors: {}", facts["descriptors"]);
+    Ok(())
+}
+
+/// What the caller ignores or blocks must not reach the program.
+fn signals(rig: &mut Rig<'_>) -> Result<()> {
+    let facts = rig.facts()?;
+    same("blocked signals", status(&facts, "SigBlk"), "0000000000000000")?;
+    // The probe's own language run-time ignores SIGPIPE (13).
+    let ignored = status(&facts, "SigIgn").as_str().unwrap_or_default();
+    ensure!(u64::from_str_radix(ignored, 16)? & !(1 << 12) == 0, "ignored signals: {ignored}");
     Ok(())
 }
 
