@@ -1,0 +1,88 @@
+//! Whatever is killed, the next command shows the truth, and nothing is lost or left.
+
+use crate::rig::{Rig, kill, wait_until};
+
+#[test]
+fn a_payload_that_outlives_its_supervisor_is_taken_over() {
+    let rig = Rig::new();
+    let script = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.05; done";
+    let id = rig.ok(&["run", "-d", "--name", "orphan", "--network", "none", "busybox", "sh", "-c", script]);
+    let pid = rig.inspect("orphan", "{{.State.Pid}}");
+    kill(rig.supervisor(&id));
+    assert!(wait_until(
+        || rig.inspect("orphan", "{{.State.Status}} {{.State.Pid}}") == format!("running {pid}")
+    ));
+    let before = rig.ok(&["logs", "orphan"]).lines().count();
+    assert!(
+        wait_until(|| rig.ok(&["logs", "orphan"]).lines().count() > before + 3),
+        "its output is logged again"
+    );
+    let log = rig.ok(&["logs", "orphan"]);
+    let numbers: Vec<usize> = log.lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(numbers, (0..numbers.len()).collect::<Vec<_>>(), "no line was lost in between");
+    rig.ok(&["rm", "-f", "orphan"]);
+    assert!(rig.left().is_empty(), "{:?}", rig.left());
+}
+
+#[test]
+fn supervisor_and_payload_killed() {
+    let rig = Rig::new();
+    let id = rig.sleeper("both", &[]);
+    let pid = rig.inspect("both", "{{.State.Pid}}").parse().unwrap();
+    kill(rig.supervisor(&id));
+    kill(pid);
+    assert!(wait_until(|| rig.inspect("both", "{{.State.Status}}") == "exited"));
+    rig.ok(&["start", "both"]);
+    assert_eq!(rig.inspect("both", "{{.State.Status}}"), "running");
+}
+
+#[test]
+fn a_container_with_rm_goes_even_if_its_supervisor_was_killed() {
+    let rig = Rig::new();
+    let id = rig.sleeper("temp", &["--rm", "-v", "/anonymous"]);
+    let pid = rig.inspect("temp", "{{.State.Pid}}").parse().unwrap();
+    kill(rig.supervisor(&id));
+    kill(pid);
+    assert!(wait_until(|| rig.ok(&["ps", "-aq"]).is_empty()));
+    assert!(wait_until(|| rig.left().is_empty()), "{:?}", rig.left());
+    assert_eq!(rig.ok(&["volume", "ls", "-q"]), "");
+}
+
+#[test]
+fn after_a_reboot_nothing_runs_and_boot_starts_what_should() {
+    let rig = Rig::new();
+    for (name, policy) in [("plain", "no"), ("always", "always"), ("stopped", "unless-stopped")] {
+        let id = rig.sleeper(name, &["--restart", policy]);
+        if name == "stopped" {
+            rig.ok(&["stop", "-t", "0", name]);
+            continue;
+        }
+        // What a power cut does: every process and the state directory are gone, the store stays.
+        let pid = rig.inspect(name, "{{.State.Pid}}").parse().unwrap();
+        kill(rig.supervisor(&id));
+        kill(pid);
+        std::fs::remove_dir_all(rig.state().join("shim").join(&id)).unwrap();
+    }
+    assert_eq!(rig.inspect("plain", "{{.State.Status}} {{.State.ExitCode}}"), "exited 255");
+    rig.ok(&["boot"]);
+    assert_eq!(rig.ok(&["ps", "--format", "{{.Names}}"]), "always");
+}
+
+#[test]
+fn a_killed_create_leaves_nothing_that_stays() {
+    let rig = Rig::new();
+    for delay in [2, 5, 10, 20, 40] {
+        let mut child = rig.shim(&["create", "--name", "half", "busybox"]).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(delay));
+        let _ = child.kill();
+        child.wait().unwrap();
+        // The name must be free again, unless the container was finished.
+        if rig.run(&["inspect", "half"]).code == 0 {
+            rig.ok(&["rm", "half"]);
+        }
+        rig.ok(&["create", "--name", "half", "busybox"]);
+        rig.ok(&["rm", "half"]);
+    }
+    rig.ok(&["ps", "-a"]);
+    assert!(rig.left().is_empty(), "{:?}", rig.left());
+}

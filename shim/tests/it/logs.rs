@@ -1,0 +1,88 @@
+use std::process::Stdio;
+
+use crate::rig::{Rig, done};
+
+fn counted(rig: &Rig, name: &str, count: u32, more: &[&str]) {
+    let script = format!("for i in $(seq 1 {count}); do echo line $i; done; echo err >&2");
+    let mut args = vec!["run", "--name", name, "--network", "none"];
+    args.extend(more);
+    args.extend(["busybox", "sh", "-c", &script]);
+    rig.ok(&args);
+}
+
+#[test]
+fn both_streams_tail_and_times() {
+    let rig = Rig::new();
+    counted(&rig, "l1", 5, &[]);
+    let done = rig.run(&["logs", "l1"]);
+    assert_eq!((done.out.lines().count(), &*done.err), (5, "err\n"));
+    assert_eq!(rig.run(&["logs", "-n", "2", "l1"]).out, "line 5\n");
+    assert_eq!(rig.run(&["logs", "-n", "0", "l1"]).out, "");
+    assert!(rig.run(&["logs", "-t", "-n", "2", "l1"]).out.starts_with("20"));
+    assert_eq!(rig.ok(&["logs", "--since", "2099-01-01", "l1"]), "");
+    assert_eq!(rig.ok(&["logs", "--until", "1h", "l1"]), "");
+    rig.fails(3, &["logs", "nosuch"]);
+}
+
+#[test]
+fn following_ends_with_the_container_and_misses_nothing() {
+    let rig = Rig::new();
+    let script = "for i in $(seq 1 2000); do echo line $i; done; sleep 0.3; echo last";
+    rig.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "l2",
+        "--network",
+        "none",
+        "--log-opt",
+        "max-size=10k",
+        "--log-opt",
+        "max-file=50",
+        "busybox",
+        "sh",
+        "-c",
+        script,
+    ]);
+    let child = rig.shim(&["logs", "-f", "l2"]).stdout(Stdio::piped()).spawn().unwrap();
+    let out = done(child.wait_with_output().unwrap()).out;
+    assert_eq!(out.lines().count(), 2001);
+    assert!(out.ends_with("line 2000\nlast\n"));
+}
+
+#[test]
+fn rotation_keeps_the_newest() {
+    let rig = Rig::new();
+    counted(&rig, "l3", 100, &["--log-opt", "max-size=1k", "--log-opt", "max-file=2"]);
+    let out = rig.run(&["logs", "l3"]).out;
+    assert!(out.lines().count() < 40 && out.ends_with("line 100\n"), "{out}");
+}
+
+#[test]
+fn drivers() {
+    let rig = Rig::new();
+    counted(&rig, "l4", 1, &["--log-driver", "none"]);
+    assert!(rig.fails(7, &["logs", "l4"]).contains("does not support reading"));
+    counted(&rig, "l5", 1, &["--log-driver", "local"]);
+    assert_eq!(rig.run(&["logs", "l5"]).out, "line 1\n");
+    assert!(rig.fails(125, &["run", "--log-driver", "bogus", "busybox"]).contains("bogus"));
+    assert!(rig.fails(125, &["run", "--log-opt", "bogus=1", "busybox"]).contains("unknown log opt 'bogus'"));
+}
+
+#[test]
+fn syslog_over_udp() {
+    let rig = Rig::new();
+    let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
+    assert!(up.is_ok_and(|status| status.success()));
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+    let address = format!("syslog-address=udp://{}", socket.local_addr().unwrap());
+    counted(&rig, "l6", 1, &["--log-driver", "syslog", "--log-opt", &address, "--log-opt", "tag=mytag"]);
+    let mut buffer = [0; 512];
+    let length = socket.recv(&mut buffer).unwrap();
+    let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
+    assert!(
+        message.starts_with("<30>") && message.contains(" mytag[") && message.ends_with(": line 1\n"),
+        "{message}"
+    );
+}

@@ -1,0 +1,24 @@
+//! `shim` as its users meet it, on the real kernel with the suite's real tools. Needs root.
+
+#![allow(clippy::unwrap_used)]
+
+mod attach;
+mod cp;
+mod crash;
+mod create;
+mod events;
+mod exec;
+mod health;
+mod inspect;
+mod lifecycle;
+mod logs;
+mod mounts;
+mod pause;
+mod ps;
+mod resources;
+mod restart;
+mod rig;
+mod run;
+mod start;
+mod terminal;
+mod volume;

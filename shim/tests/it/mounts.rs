@@ -1,0 +1,50 @@
+use crate::rig::Rig;
+
+fn run(rig: &Rig, flags: &[&str], script: &str) -> (i32, String) {
+    let mut args = vec!["run", "--rm", "--network", "none"];
+    args.extend(flags);
+    args.extend(["busybox", "sh", "-c", script]);
+    let done = rig.run(&args);
+    (done.code, done.out.trim().to_owned())
+}
+
+#[test]
+fn binds_volumes_and_tmpfs() {
+    let rig = Rig::new();
+    let host = rig.path().join("h");
+    std::fs::create_dir(&host).unwrap();
+    std::fs::write(host.join("f"), "host").unwrap();
+    let bind = format!("{}:/d", host.display());
+    assert_eq!(run(&rig, &["-v", &bind], "cat /d/f"), (0, "host".into()));
+    assert_eq!(run(&rig, &["-v", &format!("{bind}:ro")], "touch /d/g").0, 1);
+    assert_eq!(run(&rig, &["-v", "v1:/d"], "echo keep > /d/f").0, 0);
+    assert_eq!(run(&rig, &["-v", "v1:/d"], "cat /d/f"), (0, "keep".into()));
+    assert_eq!(run(&rig, &["-v", "v3:/etc"], "true").0, 0);
+    assert!(run(&rig, &["-v", "v3:/mnt"], "ls /mnt").1.contains("passwd"), "filled from the image");
+    assert_eq!(run(&rig, &["-v", "v4:/etc:nocopy"], "ls /etc/passwd").0, 1);
+    let (code, df) = run(&rig, &["--mount", "type=tmpfs,dst=/t,tmpfs-size=1m"], "df /t | tail -1");
+    assert!(code == 0 && df.contains(" 1024 "), "{df}");
+    assert!(run(&rig, &["--shm-size", "8m"], "df /dev/shm").1.contains(" 8192 "));
+}
+
+#[test]
+fn missing_host_directories() {
+    let rig = Rig::new();
+    let made = rig.path().join("made");
+    assert_eq!(run(&rig, &["-v", &format!("{}:/d", made.display())], "true").0, 0);
+    assert!(made.is_dir());
+    assert_eq!(run(&rig, &["--mount", "type=bind,src=/nosuch,dst=/d"], "true").0, 125);
+}
+
+#[test]
+fn volumes_from_another_container() {
+    let rig = Rig::new();
+    rig.sleeper("web", &["-v", "/data"]);
+    rig.ok(&["exec", "web", "sh", "-c", "echo shared > /data/s"]);
+    assert_eq!(run(&rig, &["--volumes-from", "web"], "cat /data/s"), (0, "shared".into()));
+    assert_eq!(run(&rig, &["--volumes-from", "web:ro"], "touch /data/t").0, 1);
+    let name = rig.inspect("web", "{{range .Mounts}}{{.Name}}{{end}}");
+    assert!(rig.fails(5, &["volume", "rm", &name]).contains("in use"));
+    rig.ok(&["rm", "-f", "-v", "web"]);
+    assert_eq!(rig.ok(&["volume", "ls", "-q"]), "");
+}
