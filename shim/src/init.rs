@@ -10,6 +10,7 @@ use contracts::exit::Exit;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, tcsetpgrp};
+use sys::command::with_clean_signals;
 
 /// `docker-init [--] COMMAND [ARG]...`
 pub fn main(arguments: &[OsString]) -> Exit {
@@ -31,7 +32,9 @@ pub fn main(arguments: &[OsString]) -> Exit {
         return Exit::Failed;
     }
     // A group of its own, so that it can be the terminal's foreground.
-    let child = match Command::new(program).args(rest).process_group(0).spawn() {
+    let mut command = Command::new(program);
+    command.args(rest).process_group(0);
+    let child = match with_clean_signals(&mut command).spawn() {
         Ok(child) => child,
         Err(err) => {
             let _ = writeln!(io::stderr(), "docker-init: exec {}: {err}", program.display());

@@ -9,13 +9,14 @@ use contracts::container::Container;
 use contracts::fault::{Fault, Kind};
 use contracts::network;
 use contracts::tool;
+use sys::command::with_clean_signals;
 
 use crate::container::Store;
 
 /// The image tool with its verb.
 pub fn imgtool(verb: &str) -> Command {
     let mut command = Command::new(tool::find("imgtool"));
-    command.arg(verb);
+    with_clean_signals(command.arg(verb));
     command
 }
 
@@ -23,6 +24,7 @@ pub fn imgtool(verb: &str) -> Command {
 pub fn runtime(store: &Store, record: &Container) -> Command {
     let mut command = Command::new(&record.runtime);
     command.arg("--root").arg(store.paths.runtime()).args(&record.runtime_args);
+    with_clean_signals(&mut command);
     command
 }
 
@@ -86,7 +88,9 @@ impl NetworkUp {
     pub fn start(id: &str, request: &network::Request) -> Result<Self> {
         let mut command = Command::new(tool::find("netctl"));
         command.args(["up", id]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("execute {}", program(&command)))?;
+        let mut child = with_clean_signals(&mut command)
+            .spawn()
+            .with_context(|| format!("execute {}", program(&command)))?;
         if let Some(mut stdin) = child.stdin.take() {
             // A netctl that ended already says why below.
             let _ = stdin.write_all(&serde_json::to_vec(request)?);

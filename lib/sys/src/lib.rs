@@ -7,6 +7,7 @@
 pub mod bpf;
 pub mod capability;
 pub mod clone;
+pub mod command;
 pub mod keyring;
 pub mod limits;
 pub mod link;

@@ -12,6 +12,7 @@ use contracts::fault::{Fault, Kind};
 use contracts::lock::Lock;
 use contracts::process::Process;
 use serde::{Deserialize, Serialize};
+use sys::command::with_clean_signals;
 
 use super::{Store, make_dir, status};
 use crate::tools::{self, NetworkUp};
@@ -106,7 +107,7 @@ fn supervise(store: &Store, id: &str, client: Option<OwnedFd>, flags: &[&str]) -
     command.stdin(client.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::piped()).stderr(Stdio::null());
     // Out of reach of the terminal's signals from the first instant; the session of its own follows.
     command.process_group(0).current_dir("/");
-    let mut child = command.spawn().context("execute the supervisor")?;
+    let mut child = with_clean_signals(&mut command).spawn().context("execute the supervisor")?;
     let answer = child.stdout.take().context("the supervisor's answer")?;
     read_answer(answer)
 }

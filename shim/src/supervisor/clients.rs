@@ -126,14 +126,12 @@ impl Supervisor {
         let Some((&kind, payload)) = bytes.split_first() else { return Ok(()) };
         match (kind, payload) {
             (wire::STDIN, bytes) => {
-                // Who sends faster than the payload reads, and more than we keep, is not read from: see `watch_client`.
                 if let Some(client) = self.clients.get_mut(&token) {
                     client.feeds = true;
                 }
                 self.feed_stdin(bytes);
-                if self.streams.queue.len() > STDIN_LIMIT {
-                    self.streams.queue.truncate(STDIN_LIMIT * 2);
-                }
+                // Who sends faster than the payload reads waits: nothing more is read from it for now.
+                self.watch_client(token);
             }
             (wire::CLOSE, _) => self.close_stdin(),
             (wire::SIZE, &[a, b, c, d]) => {
@@ -239,9 +237,17 @@ impl Supervisor {
         }
     }
 
+    /// The payload has taken stdin: those who had to wait may go on.
+    pub(super) fn watch_feeders(&self) {
+        for (&token, _) in self.clients.iter().filter(|(_, client)| client.feeds) {
+            self.watch_client(token);
+        }
+    }
+
     fn watch_client(&self, token: u64) {
         if let Some(client) = self.clients.get(&token) {
-            let mut flags = EpollFlags::EPOLLIN;
+            let full = client.feeds && self.streams.queue.len() >= STDIN_LIMIT;
+            let mut flags = if full { EpollFlags::empty() } else { EpollFlags::EPOLLIN };
             flags.set(EpollFlags::EPOLLOUT, client.has_more());
             let _ = self.epoll.modify(&client.socket, &mut EpollEvent::new(flags, token));
         }

@@ -194,8 +194,20 @@ impl Supervisor {
         match token {
             SIGNALS => self.on_signals()?,
             LISTENER => self.accept(),
-            STDOUT | STDERR => self.read_output(token == STDOUT),
-            STDIN => self.write_stdin(),
+            STDOUT | STDERR => {
+                // A terminal is one descriptor both ways.
+                if flags.contains(EpollFlags::EPOLLOUT) {
+                    self.write_stdin();
+                    self.watch_feeders();
+                }
+                if flags != EpollFlags::EPOLLOUT {
+                    self.read_output(token == STDOUT);
+                }
+            }
+            STDIN => {
+                self.write_stdin();
+                self.watch_feeders();
+            }
             ADOPTED => self.adopted_end()?,
             HEALTH => self.health_output(),
             client => self.on_client(client, flags)?,

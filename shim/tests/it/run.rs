@@ -14,7 +14,7 @@ fn output_and_exit_codes_are_the_payloads() {
     let rig = Rig::new();
     let done = rig.run(&run(&["busybox", "sh", "-c", "echo out; echo err >&2; exit 42"]));
     assert_eq!((done.code, &*done.out, &*done.err), (42, "out\n", "err\n"));
-    assert_eq!(rig.run(&run(&["busybox", "sh", "-c", "sh -c 'kill -9 $$'"])).code, 137);
+    assert_eq!(rig.run(&run(&["busybox", "sh", "-c", "sh -c 'kill -9 $$'; exit $?"])).code, 137);
 }
 
 #[test]
