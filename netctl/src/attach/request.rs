@@ -118,7 +118,11 @@ pub fn mac_address(text: &str) -> anyhow::Result<[u8; 6]> {
     let mut mac = [0; 6];
     let mut parts = text.split([':', '-']);
     for byte in &mut mac {
-        match parts.next().filter(|part| part.len() == 2).map(|part| u8::from_str_radix(part, 16)) {
+        match parts
+            .next()
+            .filter(|part| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
+            .map(|part| u8::from_str_radix(part, 16))
+        {
             Some(Ok(value)) => *byte = value,
             _ => fault!(Usage, "invalid MAC address {text:?}"),
         }

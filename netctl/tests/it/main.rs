@@ -1,3 +1,8 @@
 //! netctl on the real kernel, in the network namespace that cargo's runner made (tests/in-namespace).
+#![allow(clippy::unwrap_used)] // a test says what failed by its line
 
+mod crash;
+mod create;
 mod dns;
+mod rig;
+mod up;
