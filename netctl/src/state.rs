@@ -40,7 +40,12 @@ impl State {
         make_dir(&dir)?;
         let state = Self { networks: paths.networks(), _lock: Lock::exclusive(&dir.join("lock"))?, dir };
         if let Some(id) = read(&state.dir.join("pending"))? {
-            // Nothing but an id that `name::check` let through is ever written there.
+            state.sweep_temporary()?;
+            // Killed before it wrote the id: nothing was begun.
+            if contracts::name::check("id", id.trim()).is_err() {
+                state.settled()?;
+                return Ok(state);
+            }
             crate::attach::down::undo(&state, id.trim())
                 .with_context(|| format!("undo what a killed command left of {id}"))?;
             state.settled()?;
@@ -53,6 +58,19 @@ impl State {
         let mut path = self.dir.clone();
         path.extend(parts);
         path
+    }
+
+    /// Removes temporary files of killed writers. Whoever holds the lock is the only writer here, but for the name
+    /// servers' pid files.
+    fn sweep_temporary(&self) -> Result<()> {
+        for kind in ["attachments", "dns"] {
+            for name in list(&self.path(&[kind]))? {
+                if name.ends_with(".tmp") && !name.contains(".pid.") {
+                    remove(&self.path(&[kind, &name]))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Notes that `id` is being changed: from here to [`Self::settled`], a crash leads to its removal.
@@ -139,7 +157,8 @@ pub fn claim(path: &Path, id: &str) -> Result<Option<String>> {
 /// # Errors
 /// The file system's.
 pub fn release(path: &Path, id: &str) -> Result<()> {
-    if read(path)?.is_some_and(|owner| owner == id) {
+    // An empty one is that of a writer killed between making and filling it.
+    if read(path)?.is_some_and(|owner| owner == id || owner.is_empty()) {
         remove(path)?;
     }
     if let Some(parent) = path.parent() {

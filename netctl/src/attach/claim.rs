@@ -90,11 +90,19 @@ pub fn give_back(state: &State, network: &str, id: &str, address: IpAddr) -> Res
     state::release(&file(state, network, address), id)
 }
 
-/// Forgets a network that has no members: its rotation starts anew.
-pub fn forget(state: &State, network: &str) {
-    for family in [4, 6] {
-        let _ = fs::remove_file(state.path(&["leases", &format!(".last{family}.{network}")]));
+/// Forgets the networks that have no members: their rotation starts anew.
+///
+/// # Errors
+/// The file system's.
+pub fn forget_idle(state: &State) -> Result<()> {
+    let live = state.live()?;
+    for name in state::list(&state.path(&["leases"]))? {
+        let network = name.strip_prefix(".last4.").or_else(|| name.strip_prefix(".last6."));
+        if let Some(network) = network.filter(|network| !live.iter().any(|name| name == network)) {
+            state::remove(&state.path(&["leases", &name]))?;
+            let _ = fs::remove_dir(state.path(&["leases", network]));
+        }
     }
-    let _ = fs::remove_dir(state.path(&["leases", network]));
     let _ = fs::remove_dir(state.path(&["leases"]));
+    Ok(())
 }

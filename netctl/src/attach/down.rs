@@ -57,6 +57,8 @@ pub fn undo(state: &State, id: &str) -> Result<()> {
             // Killed between its first claim and the record, or never attached.
             let record = Record { id: id.into(), ..Record::default() };
             sweep(state, id)?;
+            let live = state.live()?;
+            retire(state, live.iter().map(String::as_str))?;
             undo_record(state, &record)
         }
     }
@@ -108,8 +110,9 @@ fn finish(state: &State, record: &Record) -> Result<()> {
     retire(state, record.order.iter().map(String::as_str))?;
     port::give_back(state, &record.status.ports, &record.id)?;
     state::remove(&state.path(&["attachments", &format!("{}.json", record.id)]))?;
+    claim::forget_idle(state)?;
     namespace::forget(state);
-    for empty in ["attachments", "files", "members", "ports", "leases", "dns"] {
+    for empty in ["attachments", "files", "members", "ports", "dns"] {
         let _ = fs::remove_dir(state.path(&[empty]));
     }
     state.settled()
@@ -143,7 +146,6 @@ pub fn retire<'a>(state: &State, names: impl Iterator<Item = &'a str>) -> Result
     for network in &idle {
         let dir = state.path(&["members", &network.name]);
         fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
-        claim::forget(state, &network.name);
         bridge::remove(&host, network)?;
     }
     bridge::refresh(state, &Socket::netfilter()?)

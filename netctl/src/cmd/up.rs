@@ -66,7 +66,9 @@ fn request(args: Up) -> Result<(String, Request)> {
     if text.trim().is_empty() {
         return Ok((args.id, flags));
     }
-    match serde_json::from_str(&text) {
+    // An object, first: serde would also take a list of the fields' values in order.
+    let read = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text);
+    match read.and_then(|object| serde_json::from_value(object.into())) {
         Ok(request) => Ok((args.id, request)),
         Err(err) => fault!(Usage, "request on stdin: {err}"),
     }

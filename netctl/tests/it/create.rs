@@ -48,7 +48,7 @@ fn a_network_in_use_stays() {
 #[test]
 fn default_subnets_avoid_the_hosts_routes() {
     let rig = Rig::new();
-    rig.run("ip", &["link", "add", "lan", "type", "dummy"]);
+    rig.run("ip", &["link", "add", "lan", "type", "bridge"]);
     rig.run("ip", &["link", "set", "lan", "up"]);
     rig.run("ip", &["addr", "add", "10.91.0.1/23", "dev", "lan"]);
     rig.ok(&["create", "n1"]);

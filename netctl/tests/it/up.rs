@@ -131,8 +131,8 @@ fn ipv6_beside_ipv4() {
     assert_eq!(status["networks"]["dual"]["address6"], "fd07::2/64");
     rig.up(&["c2", "--network", "dual"]);
     rig.serve("c1", "six");
-    assert_eq!(rig.inside("c2", &["curl", "-sm2", "[fd07::2]:80"]), "six");
-    assert_eq!(rig.inside("c2", &["curl", "-sm2", "[fd07::1]:8080"]), "six");
+    assert_eq!(rig.inside("c2", &["curl", "-sm2", "http://[fd07::2]:80/"]), "six");
+    assert_eq!(rig.get("http://[fd07::1]:8080/"), "six");
     assert!(rig.inside("c2", &["ip", "-6", "route"]).contains("default via fd07::1"));
     rig.ok(&["down", "c1"]);
     rig.ok(&["down", "c2"]);
