@@ -9,6 +9,7 @@ mod chmod;
 pub mod context;
 mod copy;
 pub mod dockerfile;
+mod fetch;
 mod glob;
 mod graph;
 mod ignore;

@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use contracts::passwd;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -18,6 +18,7 @@ use super::Builder;
 use super::chmod::Chmod;
 use super::copy::{Copier, Manner, destination};
 use super::dockerfile::instruction::Copy;
+use super::fetch;
 use super::graph;
 use super::ignore::Ignore;
 use super::select::{self, Selected, Tree};
@@ -31,6 +32,9 @@ use crate::obtain;
 pub struct Planned {
     tree: Option<Arc<Tree>>,
     selected: Vec<Selected>,
+    /// What came from URLs, and whether to unpack it: only where asked, since the name promises nothing.
+    fetched: Option<(Tree, Vec<Selected>)>,
+    unpack_fetched: bool,
     /// Heredocs: name, content, mode.
     files: Vec<(String, String)>,
     dest: PathBuf,
@@ -67,15 +71,27 @@ impl Builder<'_> {
         let exclude: Vec<String> = copy.exclude.iter().map(expand).collect::<Result<_>>()?;
         let exclude = Ignore::of(exclude.iter().map(String::as_str));
         let from = copy.from.as_ref().map(expand).transpose()?;
-        if let Some(url) = sources.iter().find(|source| copy.add && is_remote(source)) {
-            bail!("ADD {url}: fetching is not supported");
-        }
-        let tree = if sources.is_empty() { None } else { Some(self.tree(from.as_deref())?) };
+        let (remote, local): (Vec<String>, Vec<String>) =
+            sources.iter().cloned().partition(|source| copy.add && fetch::is_remote(source));
+        let tree = if local.is_empty() { None } else { Some(self.tree(from.as_deref())?) };
         let (mut selected, mut hash) = (Vec::new(), Sha256::new());
         if let Some(tree) = &tree {
-            selected = tree.select(&sources, copy.parents)?;
+            selected = tree.select(&local, copy.parents)?;
             for one in &selected {
                 tree.digest(one, &exclude, &mut hash)?;
+            }
+        }
+        let mut fetched = None;
+        if !remote.is_empty() {
+            let checksum = copy.checksum.as_ref().map(expand).transpose()?;
+            let (tree, names, work) = fetch::fetch(self.store, &remote, checksum.as_deref())?;
+            let found = tree.select(&names, false)?;
+            for one in &found {
+                tree.digest(one, &exclude, &mut hash)?;
+            }
+            fetched = Some((tree, found));
+            if let Ok(mut views) = self.views.lock() {
+                views.push(work);
             }
         }
         let mut files = Vec::new();
@@ -87,7 +103,7 @@ impl Builder<'_> {
         let unpack = copy.add && copy.unpack.unwrap_or(true);
         let key = json!({
             "copy": hash.finalize().to_vec(), "files": files.iter().map(|(name, _)| name).collect::<Vec<_>>(),
-            "dest": path, "into": into, "chown": chown, "chmod": chmod, "unpack": unpack,
+            "dest": path, "into": into, "chown": chown, "chmod": chmod, "unpack": unpack, "unpack_fetched": copy.unpack,
         });
         let chmod = match &chmod {
             None => None,
@@ -105,7 +121,21 @@ impl Builder<'_> {
             .chain(copy.heredocs.iter().map(|doc| doc.word.as_str()))
             .collect();
         let history = format!("{verb} {flags}{} {dest} # buildkit", names.join(" "));
-        Ok(Planned { tree, selected, files, dest: path, into, chown, chmod, exclude, unpack, key, history })
+        Ok(Planned {
+            tree,
+            selected,
+            fetched,
+            unpack_fetched: copy.unpack == Some(true),
+            files,
+            dest: path,
+            into,
+            chown,
+            chmod,
+            exclude,
+            unpack,
+            key,
+            history,
+        })
     }
 
     /// Copies into the mounted rootfs of `work`.
@@ -128,6 +158,14 @@ impl Builder<'_> {
                     continue;
                 }
                 copier.copy(one, &planned.dest, planned.into)?;
+            }
+        }
+        if let Some((tree, found)) = &planned.fetched {
+            let mut copier = Copier::new(tree, &root, &manner);
+            for one in found {
+                if !planned.unpack_fetched || !unpack(tree, one, &root, &planned.dest, owner)? {
+                    copier.copy(one, &planned.dest, planned.into)?;
+                }
             }
         }
         if planned.files.is_empty() {
@@ -217,10 +255,6 @@ impl Builder<'_> {
         }
         Ok(Tree { root, ignore: Ignore::default(), owners: true })
     }
-}
-
-fn is_remote(source: &str) -> bool {
-    ["http://", "https://", "git@", "git://", "ssh://"].iter().any(|scheme| source.starts_with(scheme))
 }
 
 /// `--chown`: a number alone is the group too, as BuildKit has it.
