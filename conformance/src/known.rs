@@ -8,7 +8,8 @@ use anyhow::{Context as _, Result};
 
 use crate::tool::Tool;
 
-/// Runtime (first word of `--version`), case, explanation. Seen with Debian 12's runc 1.1.5 and crun 1.8.1.
+/// Runtime (first word of `--version`), case, explanation. Seen with runc 1.1.5 and 1.3.6, crun 1.8.1 and 1.28;
+/// each entry holds for at least one of them.
 const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("runc", "process/rlimit-twice", "runc 1.1 takes a rlimit listed twice"),
     ("runc", "process/io-priority", "ioPriority came with runc 1.2"),
@@ -41,6 +42,10 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("crun", "lifecycle/kill-bad-signal", "crun takes an unknown signal name for signal 0"),
     ("crun", "exec/env", "crun 1.8 drops the container's environment for exec --env"),
     ("crun", "exec/user-numbers", "CVE-2026-30892 and its like: numbers are not checked"),
+    ("runc", "capabilities/absent", "runc 1.3 keeps the caller's bounding set where capabilities are absent"),
+    ("runc", "hooks/poststop-failure-is-ignored", "runc 1.3 lets a failed poststop hook fail delete"),
+    ("crun", "interface/log-json", "crun 1.28 writes each JSON record over several lines"),
+    ("crun", "evil/config-version", "crun takes an empty ociVersion"),
     ("crun", "interface/features", "features came with crun 1.8.6"),
     ("crun", "evil/config-wrong-types", "crun ignores some values of the wrong type"),
     ("crun", "evil/ids", "crun 1.8 takes an absolute path as an id"),
