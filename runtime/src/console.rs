@@ -24,10 +24,10 @@ const CHUNK: usize = 16 << 10;
 pub fn check(terminal: bool, socket: Option<&Path>, detached: bool) -> Result<()> {
     match (terminal, socket) {
         (true, None) if detached => {
-            fault!(Usage, "cannot allocate tty if runc will detach without setting console socket")
+            fault!(Usage, "cannot allocate tty if the runtime will detach without setting console socket")
         }
         (false, Some(_)) => {
-            fault!(Usage, "cannot use console socket if runc will not detach or allocate tty")
+            fault!(Usage, "cannot use console socket if the runtime will not detach or allocate tty")
         }
         _ => Ok(()),
     }

@@ -88,3 +88,26 @@ fn the_log_is_what_podman_reads() {
     assert!(line["msg"].as_str().unwrap().contains("executable file not found in $PATH"));
     assert!(line["time"].as_str().unwrap().ends_with('Z'));
 }
+
+#[test]
+fn the_terminal_goes_to_the_console_socket() {
+    use std::io::Read as _;
+    use std::os::unix::net::UnixListener;
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script("echo hello").with(|config| config["process"]["terminal"] = true.into());
+    let line = rig.runtime(&["create", "@c"]).fails(2);
+    assert!(line.contains("console socket"), "{line}");
+    let path = rig.path().join("console");
+    let listener = UnixListener::bind(&path).unwrap();
+    rig.runtime(&["create", "--console-socket", path.to_str().unwrap(), "@c"]).ok();
+    let (stream, _) = listener.accept().unwrap();
+    let mut name = [0; 64];
+    let (length, master) = sys::pass_fd::receive(&stream, &mut name).unwrap();
+    assert_eq!(&name[..length], b"/dev/ptmx");
+    rig.runtime(&["start", "@c"]).ok();
+    let mut text = [0; 7];
+    fs::File::from(master.unwrap()).read_exact(&mut text).unwrap();
+    assert_eq!(&text, b"hello\r\n");
+}
