@@ -184,13 +184,19 @@ fn loosen(spec: &mut Value) {
     }
 }
 
+/// Every capability, by its number (capabilities(7)).
+const ALL: &str = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE \
+    NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE \
+    SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL \
+    SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE";
+
 /// The capabilities of this process: nobody can give more than they have.
 fn caps() -> Vec<String> {
-    sandbox::CAPABILITIES
-        .iter()
-        .map(|&cap| cap.to_owned())
-        .chain(["CAP_SYS_ADMIN".into(), "CAP_NET_ADMIN".into()])
-        .collect()
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let held = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let held = held.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    let all = ALL.split_ascii_whitespace().enumerate();
+    all.filter(|(bit, _)| held >> bit & 1 == 1).map(|(_, name)| format!("CAP_{name}")).collect()
 }
 
 fn start(work: &Work, planned: &Planned, vertex: &Vertex<'_>) -> Result<()> {

@@ -111,16 +111,7 @@ impl Builder<'_> {
                 Some(Chmod::parse(text).with_context(|| format!("invalid chmod parameter: '{text}'"))?)
             }
         };
-        let flags: String = [("from", &from), ("chown", &chown), ("chmod", &copy.chmod)]
-            .iter()
-            .filter_map(|(name, value)| value.as_ref().map(|value| format!("--{name}={value} ")))
-            .collect();
-        let names: Vec<&str> = sources
-            .iter()
-            .map(String::as_str)
-            .chain(copy.heredocs.iter().map(|doc| doc.word.as_str()))
-            .collect();
-        let history = format!("{verb} {flags}{} {dest} # buildkit", names.join(" "));
+        let history = history(verb, copy, [&from, &chown], &sources, &dest);
         Ok(Planned {
             tree,
             selected,
@@ -255,6 +246,23 @@ impl Builder<'_> {
         }
         Ok(Tree { root, ignore: Ignore::default(), owners: true })
     }
+}
+
+/// The instruction as docker's history shows it.
+fn history(
+    verb: &str,
+    copy: &Copy,
+    [from, chown]: [&Option<String>; 2],
+    sources: &[String],
+    dest: &str,
+) -> String {
+    let flags: String = [("from", from), ("chown", chown), ("chmod", &copy.chmod)]
+        .iter()
+        .filter_map(|(name, value)| value.as_ref().map(|value| format!("--{name}={value} ")))
+        .collect();
+    let docs = copy.heredocs.iter().map(|doc| doc.word.as_str());
+    let names: Vec<&str> = sources.iter().map(String::as_str).chain(docs).collect();
+    format!("{verb} {flags}{} {dest} # buildkit", names.join(" "))
 }
 
 /// `--chown`: a number alone is the group too, as BuildKit has it.
