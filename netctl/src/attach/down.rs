@@ -130,6 +130,7 @@ fn withdraw(state: &State, record: &Record) -> Result<()> {
         state::remove(&state.path(&["attachments", &format!("{}.json", record.id)]))?;
         up::reload(state, &netfilter, None)?;
     }
+    netfilter.close_at_exit();
     Ok(())
 }
 
@@ -148,7 +149,10 @@ pub fn retire<'a>(state: &State, names: impl Iterator<Item = &'a str>) -> Result
         fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
         bridge::remove(&host, network)?;
     }
-    bridge::refresh(state, &Socket::netfilter()?)
+    let netfilter = Socket::netfilter()?;
+    bridge::refresh(state, &netfilter)?;
+    netfilter.close_at_exit();
+    Ok(())
 }
 
 /// Leaves one network.

@@ -152,22 +152,16 @@ impl Transaction {
 
     /// Adds elements, given as key and value.
     pub fn add_elements(&mut self, family: Family, map: &str, elements: &[(Vec<u8>, Vec<u8>)]) {
-        self.elements(NEWSETELEM, CREATE, family, map, elements);
+        self.elements(NEWSETELEM, family, map, elements);
     }
 
     /// Removes elements by key.
     pub fn delete_elements(&mut self, family: Family, map: &str, elements: &[(Vec<u8>, Vec<u8>)]) {
-        self.elements(DELSETELEM, 0, family, map, elements);
+        self.elements(DELSETELEM, family, map, elements);
     }
 
-    fn elements(
-        &mut self,
-        kind: u16,
-        flags: u16,
-        family: Family,
-        map: &str,
-        elements: &[(Vec<u8>, Vec<u8>)],
-    ) {
+    fn elements(&mut self, kind: u16, family: Family, map: &str, elements: &[(Vec<u8>, Vec<u8>)]) {
+        let flags = if kind == NEWSETELEM { CREATE } else { 0 };
         // An attribute is at most 64 KiB long; an element needs less than 100 bytes.
         for some in elements.chunks(500) {
             let message = self.object(kind, flags, family, format!("change the elements of map {map}"));

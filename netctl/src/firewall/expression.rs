@@ -131,7 +131,7 @@ impl Rule {
     }
 
     /// Goes on where the destination is an address of this host.
-    pub fn to_this_host(self) -> Self {
+    pub fn local_destination(self) -> Self {
         const RESULT_ADDRTYPE: u32 = 3;
         const FLAG_DADDR: u32 = 2;
         const LOCAL: u32 = 2;

@@ -66,7 +66,11 @@ pub fn create(transaction: &mut Transaction, family: Family) {
         transaction.flush_chain(family, chain);
     }
     for chain in ["prerouting", "output"] {
-        transaction.add_rule(family, chain, &Rule::new().to_this_host().verdict(Verdict::Jump("publish")));
+        transaction.add_rule(
+            family,
+            chain,
+            &Rule::new().local_destination().verdict(Verdict::Jump("publish")),
+        );
     }
     let (at, words) = if family == Family::V4 { (16, 1) } else { (24, 4) };
     let own_address = Rule::new().payload(1, at, words * 4, REGISTER).destination_port(REGISTER + words);

@@ -58,6 +58,12 @@ impl Socket {
         Self::open(SockProtocol::NetlinkNetFilter).context("open a netfilter netlink socket")
     }
 
+    /// Leaves the socket open until this process ends. Closing one that has deleted rules waits for an RCU grace
+    /// period (20 ms here); at the end of the process that comes after the lock, an older descriptor, is free.
+    pub fn close_at_exit(self) {
+        std::mem::forget(self);
+    }
+
     fn open(protocol: SockProtocol) -> Result<Self> {
         let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
         Ok(Self { fd })
