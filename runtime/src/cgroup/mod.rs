@@ -158,10 +158,12 @@ impl Location {
     /// A value the kernel refuses, or a limit that this kernel or this cgroup version has not; naming the file.
     pub fn update(&self, resources: &LinuxResources) -> Result<()> {
         let dirs = self.open()?;
+        resources::check_usage(&dirs, resources)?;
+        let resources = resources::complete(&dirs, resources);
         if let Some(unit) = &self.unit {
-            systemd::update(unit, resources)?;
+            systemd::update(unit, &resources)?;
         }
-        resources::change(&dirs, resources)
+        resources::apply(&dirs, &resources)
     }
 
     /// Opens the container's directories, for a process that is to join them.

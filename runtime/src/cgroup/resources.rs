@@ -95,15 +95,12 @@ fn write_one(dirs: &[Dir], write: &Write) -> Result<()> {
     )
 }
 
-/// Changes limits that stand.
-///
-/// # Errors
-/// As [`apply`]; also, where the configuration asks for it, a memory limit below what is in use.
-pub fn change(dirs: &[Dir], resources: &LinuxResources) -> Result<()> {
-    check_usage(dirs, resources)?;
+/// What a change of limits that stand comes to.
+#[must_use]
+pub fn complete(dirs: &[Dir], resources: &LinuxResources) -> LinuxResources {
     match dirs {
-        [dir] if dir.is_unified() => apply(dirs, &v2::complete(dir, resources)),
-        _ => apply(dirs, resources),
+        [dir] if dir.is_unified() => v2::complete(dir, resources),
+        _ => resources.clone(),
     }
 }
 
@@ -111,7 +108,7 @@ pub fn change(dirs: &[Dir], resources: &LinuxResources) -> Result<()> {
 ///
 /// # Errors
 /// The limit is too low.
-fn check_usage(dirs: &[Dir], resources: &LinuxResources) -> Result<()> {
+pub fn check_usage(dirs: &[Dir], resources: &LinuxResources) -> Result<()> {
     let Some(memory) = resources.memory() else { return Ok(()) };
     let limit = memory.limit().and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0);
     let Some(limit) = limit.filter(|_| memory.check_before_update() == Some(true)) else { return Ok(()) };

@@ -65,7 +65,32 @@ pub fn limits(resources: &LinuxResources) -> Result<Vec<Property>> {
     {
         add("IOWeight", Value::U64(blkio_to_io_weight(weight)));
     }
+    for (file, value) in resources.unified().iter().flatten() {
+        if let Some(property) = from_file(file, value.trim())? {
+            all.retain(|(name, _)| *name != property.0);
+            all.push(property);
+        }
+    }
     Ok(all)
+}
+
+/// A file of `unified` as a property, where systemd has one.
+fn from_file(file: &str, value: &str) -> Result<Option<Property>> {
+    let name = match file {
+        "memory.max" => "MemoryMax",
+        "memory.high" => "MemoryHigh",
+        "memory.low" => "MemoryLow",
+        "memory.min" => "MemoryMin",
+        "memory.swap.max" => "MemorySwapMax",
+        "pids.max" => "TasksMax",
+        "cpu.weight" => "CPUWeight",
+        "cpuset.cpus" => return Ok(Some(("AllowedCPUs".to_owned(), Value::Bytes(bitmap(value)?)))),
+        "cpuset.mems" => return Ok(Some(("AllowedMemoryNodes".to_owned(), Value::Bytes(bitmap(value)?)))),
+        _ => return Ok(None),
+    };
+    // A size that only the kernel reads (`1G`) stays the file's alone.
+    let number = if value == "max" { Some(INFINITY) } else { value.parse().ok() };
+    Ok(number.map(|number| (name.to_owned(), Value::U64(number))))
 }
 
 /// systemd rounds up to 1 % of a processor, so it is given whole hundredths.
@@ -229,14 +254,14 @@ mod tests {
     fn limits_as_properties() {
         let resources: LinuxResources = serde_json::from_value(json!({
             "memory": {"limit": 100, "swap": 150}, "cpu": {"quota": 50000, "cpus": "0,9-10"},
-            "pids": {"limit": -1}}))
+            "pids": {"limit": -1}, "unified": {"memory.max": "70", "memory.high": "1G"}}))
         .unwrap();
         let wanted = [
-            ("MemoryMax", Value::U64(100)),
             ("MemorySwapMax", Value::U64(50)),
             ("CPUQuotaPerSecUSec", Value::U64(500_000)),
             ("AllowedCPUs", Value::Bytes(vec![1, 6])),
             ("TasksMax", Value::U64(u64::MAX)),
+            ("MemoryMax", Value::U64(70)),
         ];
         let seen = limits(&resources).unwrap();
         assert_eq!(seen, wanted.map(|(name, value)| (name.to_owned(), value)));
