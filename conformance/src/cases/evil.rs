@@ -144,21 +144,7 @@ fn ids(rig: &mut Rig<'_>) -> Result<()> {
     let bundle = rig.bundle();
     let bundle = bundle.to_string_lossy();
     let before: Vec<_> = fs::read_dir(&rig.dir)?.flatten().map(|entry| entry.file_name()).collect();
-    for id in [
-        "../escaped",
-        "..",
-        ".",
-        "a/b",
-        "/abs",
-        "a b",
-        "a\nb",
-        "ä",
-        "",
-        "a\0b".split('\0').next().unwrap_or_default(),
-    ] {
-        if id == "a" {
-            continue;
-        }
+    for id in ["../escaped", "..", ".", "a/b", "/abs", "a b", "a\nb", "ä", ""] {
         let run = rig.call(&["create", "--bundle", &bundle, id])?;
         let failed = run.fails().with_context(|| format!("create with the id {id:?}"));
         if failed.is_err() {
