@@ -43,7 +43,7 @@ fn finish(command: &Command, output: Output) -> Result<Vec<u8>> {
     // The tool's last word, or what its flags' parser complained of.
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
     let said =
-        lines().find(|line| line.starts_with("error: ")).or_else(|| lines().last()).unwrap_or_default();
+        lines().find(|line| line.starts_with("error: ")).or_else(|| lines().next_back()).unwrap_or_default();
     let name = program(command);
     let message = match (said.is_empty(), output.status.code()) {
         (false, _) if said.starts_with(&format!("{name}:")) => said.to_owned(),

@@ -198,8 +198,8 @@ fn pack_one(tar: &mut tar::Builder<impl Write>, at: (&OwnedFd, &OsStr), path: &P
         SFlag::S_IFIFO => header.set_entry_type(tar::EntryType::Fifo),
         _ => return Ok(()),
     }
-    header.set_device_major(u32::try_from(libc::major(stat.st_rdev)).unwrap_or_default())?;
-    header.set_device_minor(u32::try_from(libc::minor(stat.st_rdev)).unwrap_or_default())?;
+    header.set_device_major(libc::major(stat.st_rdev))?;
+    header.set_device_minor(libc::minor(stat.st_rdev))?;
     tar.append_data(&mut header, path, std::io::empty()).with_context(what)
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
@@ -139,7 +139,6 @@ fn attributes(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
             let _ = xattr::set(to.as_fd(), &name, &value);
         }
     }
-    debug_assert!(to.as_raw_fd() >= 0);
     Ok(())
 }
 

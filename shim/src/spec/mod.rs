@@ -50,9 +50,8 @@ pub fn merge(store: &Store, record: &mut Container, spec: &mut Value, rootfs: &R
 pub fn join_network(spec: &mut Value, network: &network::Status) {
     if let Some(list) = spec.pointer_mut("/linux/namespaces").and_then(Value::as_array_mut) {
         list.retain(|namespace| namespace["type"] != "network");
-        match &network.netns {
-            Some(path) => list.push(json!({ "type": "network", "path": path })),
-            None => {}
+        if let Some(path) = &network.netns {
+            list.push(json!({ "type": "network", "path": path }));
         }
     }
     let mut files = Vec::new();

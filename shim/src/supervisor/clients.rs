@@ -214,7 +214,7 @@ impl Supervisor {
     }
 
     /// To everyone who watches.
-    pub(super) fn to_attached(&mut self, kind: u8, bytes: &[u8]) {
+    pub(super) fn show_attached(&mut self, kind: u8, bytes: &[u8]) {
         let tokens: Vec<u64> =
             self.clients.iter().filter(|(_, client)| client.attached).map(|(&token, _)| token).collect();
         for token in tokens {

@@ -161,7 +161,7 @@ impl Supervisor {
     fn take(&mut self, stream: Stream, bytes: &[u8]) {
         let kind = if stream == Stream::Stdout { wire::STDOUT } else { wire::STDERR };
         for chunk in bytes.chunks(wire::CHUNK) {
-            self.to_attached(kind, chunk);
+            self.show_attached(kind, chunk);
         }
         if !self.streams.refused.is_empty() || self.log.write(stream, bytes).is_err() {
             self.streams.refused.push((stream, bytes.to_vec()));
