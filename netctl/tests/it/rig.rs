@@ -113,7 +113,13 @@ impl Drop for Rig {
             let _ = child.kill();
             let _ = child.wait();
         }
-        let _ = self.command(&["gc"]).output();
+        // Detached, not just forgotten: a name server runs as long as its network has members.
+        for entry in std::fs::read_dir(self.net("attachments")).into_iter().flatten().flatten() {
+            let name = entry.file_name().into_string().unwrap_or_default();
+            if let Some(id) = name.strip_suffix(".json") {
+                let _ = self.command(&["down", "--wait", id]).output();
+            }
+        }
     }
 }
 
