@@ -183,9 +183,19 @@ impl Drop for Work {
     }
 }
 
-/// Removes the cgroups above those of the cases; one that is not empty stays, as evidence.
+/// Removes the cgroups of the run, the innermost first: a tool could not remove one while this process had a dead
+/// orphan in it to reap. One with a living process stays, as evidence.
 pub fn remove_cgroups(machine: &Machine) {
     for hierarchy in machine.hierarchies() {
-        let _ = fs::remove_dir(hierarchy.join(rig::cgroup_parent()));
+        remove_empty(&hierarchy.join(rig::cgroup_parent()));
     }
+}
+
+fn remove_empty(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_empty(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(dir);
 }
