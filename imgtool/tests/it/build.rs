@@ -126,7 +126,8 @@ fn wrong_files_are_shown_with_their_lines() {
 #[test]
 fn a_failed_step_names_its_code_and_leaves_nothing() {
     let rig = rig();
-    let output = build(&rig, &format!("{BASE}RUN [\"/bin/busybox\", \"sh\", \"-c\", \"exit 3\"]\n"), "-t web");
+    let output =
+        build(&rig, &format!("{BASE}RUN [\"/bin/busybox\", \"sh\", \"-c\", \"exit 3\"]\n"), "-t web");
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("exit code: 3"), "{}", stderr(&output));
     assert_eq!(names(&rig.path("store/build/work")), Vec::<String>::new());
