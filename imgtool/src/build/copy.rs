@@ -20,6 +20,9 @@ use super::ignore::Ignore;
 use super::select::{self, Selected, Tree};
 use crate::layer::{tree, whiteout};
 
+/// As the kernel has it.
+const MOST_LINKS: u32 = 40;
+
 /// How to copy.
 #[derive(Debug, Clone, Default)]
 pub struct Manner {
@@ -90,10 +93,24 @@ impl<'a> Copier<'a> {
             let (directory, _) = self.directory(dest)?;
             return Ok(Place { directory, name: name.as_os_str().to_owned() });
         }
-        let parent = dest.parent().unwrap_or(Path::new("/"));
-        let (directory, _) = self.directory(parent)?;
-        let name = dest.file_name().context("the destination has no name")?;
-        Ok(Place { directory, name: name.to_owned() })
+        self.through_links(dest.to_owned())
+    }
+
+    /// Where writing to `dest` would end: a link there is followed inside the rootfs, to where it points if that is
+    /// missing.
+    fn through_links(&self, mut dest: PathBuf) -> Result<Place> {
+        for _ in 0..MOST_LINKS {
+            let parent = dest.parent().unwrap_or(Path::new("/"));
+            let (directory, _) = self.directory(parent)?;
+            let name = dest.file_name().context("the destination has no name")?.to_owned();
+            match readlinkat(&directory, name.as_os_str()) {
+                // An absolute target replaces the whole path; the kernel keeps it below the root.
+                Ok(target) => dest = parent.join(target),
+                Err(Errno::ENOENT | Errno::EINVAL) => return Ok(Place { directory, name }),
+                Err(err) => return Err(err).with_context(|| format!("read {}", dest.display())),
+            }
+        }
+        bail!("too many links at {}", dest.display())
     }
 
     /// Makes a directory with its parents (mode 0755, the copy's owner). Says whether the last one is new.

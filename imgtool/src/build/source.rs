@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
+use contracts::fault::Kind;
 use contracts::passwd;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -62,12 +63,7 @@ impl Builder<'_> {
         let chown = copy.chown.as_ref().map(expand).transpose()?.filter(|text| !text.is_empty());
         let chmod = copy.chmod.as_ref().map(expand).transpose()?.filter(|text| !text.is_empty());
         let (path, into) = destination(&dest, &state.workdir());
-        let many = sources.len() + copy.heredocs.len() > 1;
         let verb = if copy.add { "ADD" } else { "COPY" };
-        ensure!(
-            into || !many,
-            "When using {verb} with more than one source file, the destination must be a directory and end with a /"
-        );
         let exclude: Vec<String> = copy.exclude.iter().map(expand).collect::<Result<_>>()?;
         let exclude = Ignore::of(exclude.iter().map(String::as_str));
         let from = copy.from.as_ref().map(expand).transpose()?;
@@ -265,11 +261,21 @@ fn history(
     format!("{verb} {flags}{} {dest} # buildkit", names.join(" "))
 }
 
-/// `--chown`: a number alone is the group too, as BuildKit has it.
+/// `--chown`: a number alone is the group too, and a name that the image does not know is root, as BuildKit has it.
 fn owner(root: &Root, spec: &str) -> Result<(u32, u32)> {
-    let user = passwd::resolve(root, spec).with_context(|| format!("--chown={spec}"))?;
-    let alone = !spec.contains(':') && spec.bytes().all(|byte| byte.is_ascii_digit());
-    Ok((user.uid, if alone { user.uid } else { user.gid }))
+    let known = |spec: &str| match passwd::resolve(root, spec) {
+        Err(err) if Kind::of(&err) == Some(Kind::NotFound) => Ok(None),
+        other => other.map(Some).with_context(|| format!("--chown={spec}")),
+    };
+    let (user, group) = spec.split_once(':').unwrap_or((spec, ""));
+    let number = !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_digit());
+    let (uid, own_group) = known(user)?.map_or((0, 0), |user| (user.uid, user.gid));
+    let gid = match group {
+        "" if number && !spec.contains(':') => uid,
+        "" => own_group,
+        group => known(&format!("0:{group}"))?.map_or(0, |user| user.gid),
+    };
+    Ok((uid, gid))
 }
 
 /// Unpacks `one` into `dest` if it is an archive. Says whether it was.
@@ -294,7 +300,7 @@ fn unpack(tree: &Tree, one: &Selected, root: &Root, dest: &Path, owner: Option<(
     let options = apply::Options { layer: false, owner, limits: Limits::for_blob(size) };
     let source = select::reopen(&fd)?;
     std::thread::scope(|scope| {
-        let work = || -> Result<()> {
+        let work = || -> Result<u64> {
             let mut input = std::io::BufReader::with_capacity(128 << 10, stream::unpack(source)?);
             apply::apply(&mut input, target.as_fd().try_clone_to_owned()?, options)
         };

@@ -396,11 +396,10 @@ impl Builder<'_> {
         let options = diff::Options { over: Some(&roots), newest: self.options.epoch, except: &[] };
         let upper = Root::open(&rootfs.upper).context("open the upper directory")?;
         let packer = Packer::start(self.store)?;
-        let (packer, any) = diff::write(std::os::fd::AsFd::as_fd(&upper), &options, packer)?;
-        if !any {
-            return Ok(None);
-        }
+        let (packer, content) = diff::write(std::os::fd::AsFd::as_fd(&upper), &options, packer)?;
+        let Some(content) = content else { return Ok(None) };
         let packed = packer.finish(&self.lease)?;
+        self.store.note_unpacked(&packed.blob.digest, content);
         self.layers.adopt(&rootfs.upper, &packed.diff_id)?;
         Ok(Some(packed))
     }

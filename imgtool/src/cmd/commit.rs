@@ -98,11 +98,10 @@ fn pack(
     let rootfs = RootFs::at(&record.bundle);
     let upper = Root::open(&rootfs.upper).with_context(|| format!("open {}", rootfs.upper.display()))?;
     let options = diff::Options { over: Some(&roots), ..diff::Options::default() };
-    let (packer, any) = diff::write(std::os::fd::AsFd::as_fd(&upper), &options, Packer::start(store)?)?;
-    if !any {
-        return Ok(None);
-    }
+    let (packer, content) = diff::write(std::os::fd::AsFd::as_fd(&upper), &options, Packer::start(store)?)?;
+    let Some(content) = content else { return Ok(None) };
     let packed = packer.finish(lease)?;
+    store.note_unpacked(&packed.blob.digest, content);
     Ok(Some((packed.blob, packed.diff_id)))
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::open_store;
 use crate::reference::Reference;
 use crate::stdout;
+use crate::store::Store;
 use crate::store::document::Platform;
 use crate::store::image::Image;
 
@@ -60,7 +61,7 @@ pub fn run(args: &Args) -> Result<Exit> {
         } else if args.config {
             stdout::write(&String::from_utf8_lossy(&image.config_bytes))?;
         } else {
-            values.push(describe(&image));
+            values.push(describe(&store, &image));
         }
     }
     if args.raw || args.config {
@@ -79,7 +80,7 @@ pub fn run(args: &Args) -> Result<Exit> {
 }
 
 /// An image in docker's shape, with what OCI knows beside it.
-fn describe(image: &Image) -> Value {
+fn describe(store: &Store, image: &Image) -> Value {
     let familiar = |names: &[Reference]| names.iter().map(Reference::familiar).collect::<Vec<_>>();
     let config = &image.config;
     let comment = config.history.last().and_then(|step| step.comment.clone()).unwrap_or_default();
@@ -95,7 +96,7 @@ fn describe(image: &Image) -> Value {
         "Architecture": config.architecture,
         "Variant": config.variant,
         "Os": config.os,
-        "Size": image.size(),
+        "Size": store.unpacked_image(image),
         "RootFS": { "Type": "layers", "Layers": config.rootfs.diff_ids },
         "Descriptor": {
             "mediaType": image.document.media_type,

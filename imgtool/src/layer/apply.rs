@@ -46,11 +46,13 @@ struct Applier {
 
 /// Extracts the archive `input` below `root`, which is trusted and private to the caller until this returns.
 ///
+/// Returns the bytes of content of all its files.
+///
 /// Call it on a thread of its own or in a process that makes no files elsewhere: it clears the thread's umask.
 ///
 /// # Errors
 /// A damaged archive, one over the limits, an entry that cannot be made. The tree is then half made.
-pub fn apply(input: impl BufRead, root: OwnedFd, options: Options) -> Result<()> {
+pub fn apply(input: impl BufRead, root: OwnedFd, options: Options) -> Result<u64> {
     // The umask belongs to the file system context, which a thread can have for itself.
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).context("unshare the umask")?;
     nix::sys::stat::umask(Mode::empty());
@@ -65,7 +67,8 @@ pub fn apply(input: impl BufRead, root: OwnedFd, options: Options) -> Result<()>
         let name = entry.path.clone();
         applier.entry(entry, &mut reader).with_context(|| format!("entry {}", shown(&name)))?;
     }
-    applier.finish()
+    applier.finish()?;
+    Ok(reader.bytes())
 }
 
 impl Applier {

@@ -34,17 +34,24 @@ pub struct Options<'a> {
     pub except: &'a [&'a OsStr],
 }
 
-/// Writes everything below `root` to `output`. Says whether there was anything.
+/// Writes everything below `root` to `output`. Tells how many bytes of content there were; `None` where there was
+/// nothing at all.
 ///
 /// # Errors
 /// The tree cannot be read, `output` cannot be written.
-pub fn write<W: Write>(root: BorrowedFd<'_>, options: &Options<'_>, output: W) -> Result<(W, bool)> {
-    let mut walk =
-        Walk { options, writer: Writer::new(output), links: HashMap::new(), late: Vec::new(), any: false };
+pub fn write<W: Write>(root: BorrowedFd<'_>, options: &Options<'_>, output: W) -> Result<(W, Option<u64>)> {
+    let mut walk = Walk {
+        options,
+        writer: Writer::new(output),
+        links: HashMap::new(),
+        late: Vec::new(),
+        any: false,
+        content: 0,
+    };
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = openat(root, ".", flags, Mode::empty()).context("open the root")?;
     walk.directory(root, Path::new(""))?;
-    Ok((walk.writer.finish()?, walk.any))
+    Ok((walk.writer.finish()?, walk.any.then_some(walk.content)))
 }
 
 struct Walk<'a, W> {
@@ -55,6 +62,7 @@ struct Walk<'a, W> {
     /// Directories above the current one that are written only if something below them is.
     late: Vec<Entry>,
     any: bool,
+    content: u64,
 }
 
 impl<W: Write> Walk<'_, W> {
@@ -154,6 +162,9 @@ impl<W: Write> Walk<'_, W> {
     fn write(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<()> {
         self.flush()?;
         self.any = true;
+        if entry.kind == Kind::File {
+            self.content += entry.size;
+        }
         self.writer.entry(entry, content)
     }
 

@@ -140,10 +140,14 @@ impl Layers {
         let limits = Limits { bytes: most.unwrap_or(limits.bytes), ..limits };
         let options = apply::Options { layer: true, owner: None, limits };
         let source = store.open_blob(&blob.digest)?;
-        let extracted = extract_into(source, &held, options, diff_id).and_then(|()| note_boot(&held));
-        if let Err(err) = extracted {
-            let _ = fs::remove_dir_all(&partial);
-            return Err(err);
+        let extracted =
+            extract_into(source, &held, options, diff_id).and_then(|bytes| note_boot(&held).map(|()| bytes));
+        match extracted {
+            Ok(bytes) => store.note_unpacked(&blob.digest, bytes),
+            Err(err) => {
+                let _ = fs::remove_dir_all(&partial);
+                return Err(err);
+            }
         }
         self.publish(&partial, diff_id)
     }
@@ -181,12 +185,12 @@ impl Layers {
     }
 }
 
-fn extract_into(source: File, dir: &File, options: apply::Options, diff_id: &Digest) -> Result<()> {
+fn extract_into(source: File, dir: &File, options: apply::Options, diff_id: &Digest) -> Result<u64> {
     let mut stream = Stream::start(source)?;
-    apply::apply(&mut stream, dir.as_fd().try_clone_to_owned()?, options)?;
+    let bytes = apply::apply(&mut stream, dir.as_fd().try_clone_to_owned()?, options)?;
     let hex: String = stream.finish()?.iter().map(|byte| format!("{byte:02x}")).collect();
     ensure!(hex == diff_id.hex(), "wrong content: its diff id is sha256:{hex}, the image says {diff_id}");
-    Ok(())
+    Ok(bytes)
 }
 
 /// Makes and locks a directory. The lock goes with its holder, so a left-over of a killed extractor is free.

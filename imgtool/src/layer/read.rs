@@ -181,6 +181,11 @@ impl<R: BufRead> Reader<R> {
         })
     }
 
+    /// Bytes of content of all entries so far.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// The next piece of the current entry's content, as it lies in the input's buffer; empty at its end.
     ///
     /// # Errors

@@ -8,13 +8,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 
 /// Fits the second-level cache of one core with its neighbour.
 const CHUNK: usize = 128 << 10;
 /// Chunks in flight: bounds the memory to about 2 MiB a layer.
 const AHEAD: usize = 8;
+
+/// Most that an xz file may make its reader allocate, in KiB: `xz -9` needs 65 MiB, the format allows 4 GiB.
+const XZ_MEMORY: u32 = 160 << 10;
 
 /// How the bytes are packed, as their first bytes tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,8 +70,13 @@ pub fn unpack(mut source: impl Read + Send + 'static) -> Result<Box<dyn Read + S
             Box::new(flate2::bufread::MultiGzDecoder::new(io::BufReader::with_capacity(CHUNK, source)))
         }
         Packing::Zstd => Box::new(zstd::stream::read::Decoder::new(source).context("start zstd")?),
-        Packing::Bzip2 => bail!("bzip2 is not supported"),
-        Packing::Xz => bail!("xz is not supported"),
+        Packing::Bzip2 => {
+            Box::new(bzip2::bufread::MultiBzDecoder::new(io::BufReader::with_capacity(CHUNK, source)))
+        }
+        Packing::Xz => {
+            let source = io::BufReader::with_capacity(CHUNK, source);
+            Box::new(lzma_rust2::XzReader::new_mem_limit(source, true, XZ_MEMORY))
+        }
     })
 }
 
@@ -201,5 +209,36 @@ impl Read for Stream {
         out[..len].copy_from_slice(&from[..len]);
         self.consume(len);
         Ok(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const XZ: &[u8] = b"\xfd\x37\x7a\x58\x5a\x00\x00\x04\xe6\xd6\xb4\x46\x02\x00\x21\x01\x16\x00\x00\x00\x74\x2f\xe5\xa3\
+        \x01\x00\x05\x68\x65\x6c\x6c\x6f\x0a\x00\x00\x00\xa5\x60\x97\xf1\x94\xf6\xfd\xe0\x00\x01\x1e\x06\xc1\x2f\xa4\x1d\
+        \x1f\xb6\xf3\x7d\x01\x00\x00\x00\x00\x04\x59\x5a";
+    const BZIP2: &[u8] =
+        b"\x42\x5a\x68\x39\x31\x41\x59\x26\x53\x59\xc1\xc0\x80\xe2\x00\x00\x01\x41\x00\x00\x10\x02\x44\
+        \xa0\x00\x30\xcd\x00\xc3\x46\x29\x97\x17\x72\x45\x38\x50\x90\xc1\xc0\x80\xe2";
+
+    fn unpacked(packed: &[u8]) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        unpack(Cursor::new(packed.to_vec())).unwrap().read_to_end(&mut bytes).map(|_| bytes)
+    }
+
+    #[test]
+    fn every_packing_is_told_by_its_first_bytes_and_read_to_its_end() {
+        for packed in [XZ, BZIP2] {
+            assert_eq!(unpacked(packed).unwrap(), b"hello\n");
+            // Concatenated streams are one.
+            assert_eq!(unpacked(&packed.repeat(2)).unwrap(), b"hello\nhello\n");
+            assert!(unpacked(&packed[..packed.len() - 9]).is_err(), "a cut stream was taken for a whole one");
+            let mut wrong = packed.to_vec();
+            wrong[packed.len() / 2] ^= 1;
+            assert!(unpacked(&wrong).is_err(), "a damaged stream was taken for a good one");
+        }
+        assert_eq!(unpacked(b"plain").unwrap(), b"plain");
     }
 }

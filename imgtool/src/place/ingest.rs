@@ -174,7 +174,7 @@ impl<'s> Contents<'s> {
             let name = annotation
                 .filter(|text| text.contains([':', '/']) || entry.annotations.contains_key(CONTAINERD_NAME));
             let name = name.and_then(|text| text.parse::<Reference>().ok()).map(Reference::or_latest);
-            let Some(document) = self.complete(entry)? else { continue };
+            let Some(document) = self.complete(entry, 0)? else { continue };
             match found.iter_mut().find(|known| known.document.digest == document.digest) {
                 Some(known) => known.names.extend(name),
                 None => found.push(Found { document, names: name.into_iter().collect() }),
@@ -185,18 +185,21 @@ impl<'s> Contents<'s> {
 
     /// The manifest or index of an entry if all it names is there; of an index with only some of its images, as
     /// `docker save` writes it, the best one for this machine.
-    fn complete(&self, entry: &Descriptor) -> Result<Option<Document>> {
+    fn complete(&self, entry: &Descriptor, depth: u32) -> Result<Option<Document>> {
         let document = self.store.document(entry)?;
         match &document.kind {
             Kind::Manifest(manifest) => {
                 self.check(manifest)?;
                 Ok(Some(document))
             }
+            Kind::Index(_) if depth >= 2 => {
+                fault!(Unsupported, "indexes nested too deep at {}", entry.digest)
+            }
             Kind::Index(index) => {
                 let mut present = Index { manifests: Vec::new(), ..index.clone() };
                 for child in &index.manifests {
                     if self.store.has(&child.digest)
-                        && self.complete(child).is_ok_and(|found| found.is_some())
+                        && self.complete(child, depth + 1).is_ok_and(|found| found.is_some())
                     {
                         present.manifests.push(child.clone());
                     }
@@ -205,7 +208,7 @@ impl<'s> Contents<'s> {
                     return Ok(Some(document));
                 }
                 let best = platform::select(&present, &Platform::host()).or(present.manifests.first());
-                best.map_or(Ok(None), |child| self.complete(child))
+                best.map_or(Ok(None), |child| self.complete(child, depth + 1))
             }
         }
     }

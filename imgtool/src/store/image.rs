@@ -35,12 +35,6 @@ pub struct Image {
 }
 
 impl Image {
-    /// The size of its layers as stored, in bytes.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.manifest.layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add)
-    }
-
     /// Its layers with their uncompressed digests, lowest first.
     ///
     /// # Errors
@@ -63,6 +57,13 @@ impl Image {
 }
 
 impl Store {
+    /// The size of an image's layers unpacked, in bytes.
+    #[must_use]
+    pub fn unpacked_image(&self, image: &Image) -> u64 {
+        let layers = image.manifest.layers.iter();
+        layers.map(|layer| self.unpacked_size(layer)).fold(0, u64::saturating_add)
+    }
+
     /// The image that `text` names, for this machine: a name (`web`, `host/web:1`, `web@sha256:…`), an id or the
     /// beginning of one.
     ///

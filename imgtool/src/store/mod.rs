@@ -20,6 +20,7 @@ pub mod image;
 pub mod index;
 pub mod lease;
 pub mod platform;
+pub mod unpacked;
 
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;

@@ -86,7 +86,7 @@ pub fn transfer_document(
     asked: Document,
 ) -> Result<Moved> {
     let mut manifests = Vec::new();
-    let stored = choose(source, options, &asked, &mut manifests)?;
+    let stored = choose(source, options, &asked, &mut manifests, 0)?;
     let blobs = blobs_of(&manifests)?;
     sink.announce(&blobs)?;
     move_blobs(source, sink, &blobs, options)?;
@@ -103,6 +103,7 @@ fn choose(
     options: &Options,
     asked: &Document,
     manifests: &mut Vec<Document>,
+    depth: u32,
 ) -> Result<Document> {
     let Kind::Index(index) = &asked.kind else {
         if let (Platforms::One { platform, strict: true }, Kind::Manifest(manifest)) =
@@ -118,8 +119,12 @@ fn choose(
             let Some(child) = platform::select(index, platform) else {
                 fault!(NotFound, "no matching manifest for {platform} in the manifest list entries");
             };
+            // An index in an index is all that anybody writes; what the store could not read again is not taken.
+            if depth >= 2 {
+                fault!(Unsupported, "indexes nested too deep at {}", asked.digest);
+            }
             let child = fetch(source, child)?;
-            choose(source, options, &child, manifests)
+            choose(source, options, &child, manifests, depth + 1)
         }
         Platforms::List(wanted) => {
             let mut sparse = Index { manifests: Vec::new(), ..index.clone() };

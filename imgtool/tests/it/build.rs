@@ -164,3 +164,59 @@ fn a_context_link_or_pattern_stays_in_the_context() {
         assert_eq!(output.status.code(), Some(3), "{source}: {}", stderr(&output));
     }
 }
+
+#[test]
+fn a_copy_to_a_link_writes_where_it_points() {
+    let rig = rig();
+    fs::write(rig.path("ctx/new"), "new").unwrap();
+    let text = format!(
+        "{BASE}RUN [\"/bin/busybox\", \"sh\", \"-c\", \"b=busybox; $b mkdir /d; echo old >/d/f; $b ln -s d/f /a; $b ln -s /d/../../../none /b\"]\n\
+         COPY new /a\nCOPY new /b\n"
+    );
+    let out = rig.path("out");
+    id(&rig, &text, &format!("-o {}", out.display()));
+    assert_eq!(fs::read_to_string(out.join("d/f")).unwrap(), "new");
+    assert_eq!(fs::read_to_string(out.join("none")).unwrap(), "new");
+    assert!(out.join("a").is_symlink() && out.join("b").is_symlink());
+}
+
+#[test]
+fn copies_are_as_lenient_as_buildkits() {
+    let rig = rig();
+    for name in ["one", "two"] {
+        fs::write(rig.path("ctx").join(name), name).unwrap();
+    }
+    // A directory that is not said to be one is a file, and an unknown owner is root.
+    let text = "FROM scratch\nCOPY one two /dst\nCOPY --chown=nobody:nogroup one /owned\n";
+    let archive = rig.path("out.tar");
+    id(&rig, text, &format!("-o type=tar,dest={}", archive.display()));
+    let mut tar = tar::Archive::new(fs::File::open(archive).unwrap());
+    let owners: Vec<(String, u64, u64)> = tar
+        .entries()
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let path = entry.path().unwrap().display().to_string();
+            (path, entry.size(), entry.header().uid().unwrap() + entry.header().gid().unwrap())
+        })
+        .collect();
+    assert_eq!(owners, [("dst".to_owned(), 3, 0), ("owned".to_owned(), 3, 0)]);
+}
+
+#[test]
+fn the_size_of_an_image_is_its_files() {
+    let rig = rig();
+    fs::write(rig.path("ctx/zeros"), vec![0; 1 << 20]).unwrap();
+    id(&rig, "FROM scratch\nCOPY zeros /\n", "-t zeros");
+    let size = |rig: &Rig| rig.ok("images zeros --format {{.SizeBytes}}").trim().parse::<u64>().unwrap();
+    assert_eq!(size(&rig), 1 << 20);
+    // Elsewhere it is told from the packed layer first, and exactly once it was used.
+    let other = Rig::new();
+    let archive = rig.path("zeros.tar");
+    rig.ok(&format!("save zeros -o {}", archive.display()));
+    other.ok(&format!("load -i {}", archive.display()));
+    assert!(size(&other).abs_diff(1 << 20) < 4096);
+    other.ok(&format!("bundle zeros {}", other.path("b").display()));
+    assert_eq!(size(&other), 1 << 20);
+    other.ok(&format!("unbundle {}", other.path("b").display()));
+}

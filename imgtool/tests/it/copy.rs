@@ -60,3 +60,27 @@ fn a_layout_with_links_does_not_lead_out() {
     rig.fails(&format!("copy oci:{} store:x", layout.display()), 1);
     assert_eq!(rig.ok("images -q"), "");
 }
+
+#[test]
+fn indexes_in_indexes_end_somewhere() {
+    let rig = Rig::new();
+    rig.load("bb:1", "x");
+    let layout = rig.path("layout");
+    rig.ok(&format!("copy store:bb:1 oci:{}", layout.display()));
+    let path = layout.join("index.json");
+    let mut index: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let kind = "application/vnd.oci.image.index.v1+json";
+    for depth in 0..4 {
+        let inner = serde_json::json!({
+            "schemaVersion": 2, "mediaType": kind, "manifests": [index["manifests"][0]],
+        });
+        let bytes = serde_json::to_vec(&inner).unwrap();
+        let digest = crate::rig::image::sha256(&bytes);
+        std::fs::write(layout.join("blobs/sha256").join(&digest[7..]), &bytes).unwrap();
+        index["manifests"] =
+            serde_json::json!([{ "mediaType": kind, "digest": digest, "size": bytes.len() }]);
+        std::fs::write(&path, serde_json::to_vec(&index).unwrap()).unwrap();
+        let copied = rig.run(&format!("copy oci:{} store:nested:{depth}", layout.display()));
+        assert_eq!(copied.output.status.success(), depth < 2, "depth {depth}: {}", copied.stderr());
+    }
+}

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use self::filter::Filters;
 use super::open_store;
 use crate::stdout;
+use crate::store::Store;
 use crate::store::image::Image;
 
 const NONE: &str = "<none>";
@@ -76,7 +77,7 @@ pub fn run(args: &Args) -> Result<Exit> {
     let flag = if args.json { Some("json") } else { args.format.as_deref() };
     let format = Format::parse(flag, columns)?;
     let now = jiff::Timestamp::now();
-    let rows: Vec<Value> = images.iter().map(|image| row(image, args.no_trunc, now)).collect();
+    let rows: Vec<Value> = images.iter().map(|image| row(&store, image, args.no_trunc, now)).collect();
     stdout::write(&format.render(&[("ID", "IMAGE ID"), ("CreatedSince", "CREATED")], &rows)?)?;
     Ok(Exit::Ok)
 }
@@ -85,7 +86,7 @@ fn id(image: &Image, whole: bool) -> String {
     if whole { image.id.to_string() } else { image.id.short().to_owned() }
 }
 
-fn row(image: &Image, whole_id: bool, now: jiff::Timestamp) -> Value {
+fn row(store: &Store, image: &Image, whole_id: bool, now: jiff::Timestamp) -> Value {
     let known = image.name.as_ref().map_or(image.repo_digests.first(), |name| {
         image.repo_digests.iter().find(|known| known.repository() == name.repository())
     });
@@ -93,6 +94,7 @@ fn row(image: &Image, whole_id: bool, now: jiff::Timestamp) -> Value {
         image.name.as_ref().or(known).map_or(NONE.into(), crate::reference::Reference::familiar_name);
     let tag = image.name.as_ref().and_then(|name| name.tag()).unwrap_or(NONE);
     let digest = known.and_then(|known| known.digest()).map_or(NONE.into(), ToString::to_string);
+    let size = store.unpacked_image(image);
     json!({
         "ID": id(image, whole_id),
         "Repository": repository,
@@ -100,8 +102,8 @@ fn row(image: &Image, whole_id: bool, now: jiff::Timestamp) -> Value {
         "Digest": digest,
         "CreatedAt": image.config.created.clone().unwrap_or_else(|| "N/A".into()),
         "CreatedSince": since(image.config.created.as_deref(), now),
-        "Size": human::size(image.size()),
-        "SizeBytes": image.size(),
+        "Size": human::size(size),
+        "SizeBytes": size,
         "Platform": image.config.platform().to_string(),
     })
 }
