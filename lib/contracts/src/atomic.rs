@@ -34,10 +34,10 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     Ok(())
 }
 
-/// [`write`] of a value as JSON with a final newline.
+/// [`write()`] of a value as JSON with a final newline.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_json(path: &Path, value: &impl Serialize, mode: u32) -> Result<()> {
     let mut bytes = serde_json::to_vec(value).with_context(|| format!("encode {}", path.display()))?;
     bytes.push(b'\n');
@@ -61,7 +61,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 /// cut may lose it. For what a reboot makes void anyway.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_json_volatile(path: &Path, value: &impl Serialize, mode: u32) -> Result<()> {
     let mut bytes = serde_json::to_vec(value).with_context(|| format!("encode {}", path.display()))?;
     bytes.push(b'\n');
