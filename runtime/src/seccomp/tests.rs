@@ -272,6 +272,9 @@ mod oracle {
                     continue; // every rule of these is the default then
                 }
                 for archs in [&ALL[..], &ALL[..1]] {
+                    if index == 5 && archs.len() > 1 {
+                        continue; // libseccomp 2.5.4 refuses these for i386's socketcall (EEXIST)
+                    }
                     let profile =
                         json!({"defaultAction": default, "architectures": archs, "syscalls": rules});
                     assert!(compare(&oracle, &profile) > 1000);

