@@ -68,6 +68,8 @@ pub enum Command {
     Build(Box<cmd::build::Args>),
     /// Make an image of a bundle's changes
     Commit(cmd::commit::Args),
+    /// List what changed in a bundle since its image
+    Diff(cmd::diff::Args),
     /// Make an OCI bundle from an image: a mounted rootfs and a config.json
     Bundle(cmd::bundle::Args),
     /// Mount a bundle's rootfs again

@@ -1,6 +1,7 @@
 //! The other tools, executed.
 
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -30,7 +31,17 @@ pub fn runtime(store: &Store, record: &Container) -> Command {
 
 /// Runs a tool to its end; its stdout. What it said on stderr becomes the error, and its exit code the error's kind.
 pub fn run(command: &mut Command) -> Result<Vec<u8>> {
-    command.stdin(Stdio::null());
+    run_with(command, Stdio::null())
+}
+
+/// As [`run`]; the tool shows its progress on our stderr, which it gets as stdin.
+pub fn run_shown(command: &mut Command) -> Result<Vec<u8>> {
+    let stderr = std::io::stderr().as_fd().try_clone_to_owned();
+    run_with(command, stderr.map_or_else(|_| Stdio::null(), Stdio::from))
+}
+
+fn run_with(command: &mut Command, stdin: Stdio) -> Result<Vec<u8>> {
+    command.stdin(stdin);
     let output = command.output().with_context(|| format!("execute {}", program(command)))?;
     finish(command, output)
 }

@@ -1,5 +1,7 @@
 //! `imgtool bundle`: an OCI bundle from an image.
 
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -37,6 +39,9 @@ pub struct Args {
     /// What to print
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+    /// Show what a pull does on the descriptor that is stdin, so that stderr holds the error alone
+    #[arg(long)]
+    progress_on_stdin: bool,
     /// Refuse a layer with more bytes of content [default: 250 times its compressed size, at least 1 GiB]
     #[arg(long, value_name = "BYTES")]
     max_layer_size: Option<u64>,
@@ -56,7 +61,10 @@ enum Format {
 /// See [`bundle::make`].
 pub fn run(args: &Args) -> Result<Exit> {
     let store = super::open_store()?;
-    let image = obtain::image(&store, &args.image, args.platform.as_ref(), args.pull)?;
+    let image = {
+        let _lent = if args.progress_on_stdin { Some(Lent::new()?) } else { None };
+        obtain::image(&store, &args.image, args.platform.as_ref(), args.pull)?
+    };
     let request = Request {
         dir: &args.dir,
         name: args.name.as_deref(),
@@ -73,6 +81,25 @@ pub fn run(args: &Args) -> Result<Exit> {
         }
     }
     Ok(Exit::Ok)
+}
+
+/// stderr is stdin's file until this is dropped.
+struct Lent {
+    stderr: OwnedFd,
+}
+
+impl Lent {
+    fn new() -> Result<Self> {
+        let stderr = io::stderr().as_fd().try_clone_to_owned().context("keep stderr")?;
+        nix::unistd::dup2_stderr(io::stdin()).context("show progress on stdin")?;
+        Ok(Self { stderr })
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let _ = nix::unistd::dup2_stderr(&self.stderr);
+    }
 }
 
 fn report(record: &bundle::record::Record, image: &Image) -> Report {

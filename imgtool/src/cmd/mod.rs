@@ -5,6 +5,7 @@ pub mod bundle;
 pub mod catalog;
 pub mod commit;
 pub mod copy;
+pub mod diff;
 pub mod export;
 pub mod history;
 pub mod images;
@@ -60,6 +61,7 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Referrers(args) => manifest::referrers(&args),
         Command::Build(args) => build::run(&args),
         Command::Commit(args) => commit::run(&args),
+        Command::Diff(args) => diff::run(&args),
         Command::Bundle(args) => bundle::run(&args),
         Command::Mount(args) => mount::run(&args),
         Command::Umount(args) => umount::run(&args),

@@ -231,7 +231,8 @@ fn attributes(parent: BorrowedFd<'_>, name: &OsStr) -> Result<Vec<(OsString, Vec
     Ok(found)
 }
 
-fn names(fd: &OwnedFd) -> Result<Vec<OsString>> {
+/// A directory's names, sorted; without sockets.
+pub(super) fn names(fd: &OwnedFd) -> Result<Vec<OsString>> {
     let mut directory = nix::dir::Dir::openat(fd, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
     let mut names = Vec::new();
     for entry in directory.iter() {

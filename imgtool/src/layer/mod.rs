@@ -1,6 +1,7 @@
 //! Layers: reading and writing them as tar archives, applying them to directories, finding what changed.
 
 pub mod apply;
+pub mod changes;
 pub mod diff;
 pub mod extracted;
 mod header;

@@ -273,6 +273,10 @@ pub struct MountPoint {
     #[serde(rename = "RW")]
     pub rw: bool,
     pub propagation: String,
+    /// What becomes of mounts below a bind's source: `disabled` leaves them out, `writable` does not make them
+    /// read-only; empty for docker's default.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub recursive: String,
     /// A volume without a name of the user's: `rm -v` and `--rm` remove it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub anonymous: bool,

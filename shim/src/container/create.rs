@@ -90,6 +90,23 @@ fn claim_name(store: &Store, flags: &CreateFlags, record: &mut Container) -> Res
         };
     }
     record.network.name.clone_from(&record.name);
+    name_host(store, record)
+}
+
+/// Who shares a network has the host name that goes with its address.
+fn name_host(store: &Store, record: &mut Container) -> Result<()> {
+    let network = record.network.networks.first().map(|first| first.network.as_str()).unwrap_or_default();
+    if let Some(other) = network.strip_prefix("container:") {
+        if !record.config.hostname.is_empty() {
+            fault!(Usage, "conflicting options: hostname and the network mode");
+        }
+        record.config.hostname = store.load(other)?.config.hostname;
+        return Ok(());
+    }
+    if network == "host" && record.config.hostname.is_empty() {
+        let name = nix::unistd::gethostname().context("read this machine's name")?;
+        record.config.hostname = name.to_string_lossy().into_owned();
+    }
     record.network.hostname = spec::hostname(record);
     Ok(())
 }
@@ -130,8 +147,11 @@ fn make_bundle(flags: &CreateFlags, record: &Container, bundle: &std::path::Path
     if let Some(platform) = &flags.platform {
         command.args(["--platform", platform]);
     }
+    if !flags.quiet {
+        command.arg("--progress-on-stdin");
+    }
     command.arg(&record.image).arg(bundle);
-    let report = tools::run(&mut command)?;
+    let report = if flags.quiet { tools::run(&mut command)? } else { tools::run_shown(&mut command)? };
     serde_json::from_slice(&report).context("imgtool bundle: its report is not what it promises")
 }
 

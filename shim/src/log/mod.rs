@@ -54,10 +54,25 @@ pub fn check(config: &LogConfig) -> Result<()> {
     if Limits::read(config)?.files > 1 && Limits::read(config)?.size == 0 {
         fault!(Usage, "max-file cannot be specified without max-size");
     }
+    buffer(config)?;
     if config.driver == "syslog" {
         syslog::Address::read(config)?;
     }
     Ok(())
+}
+
+/// `mode=non-blocking`: the most bytes kept for a log that is behind; what comes while they are full is lost.
+/// `None` in docker's default mode, in which the payload waits for its log.
+pub fn buffer(config: &LogConfig) -> Result<Option<usize>> {
+    let limit = config.config.get("max-buffer-size");
+    if config.config.get("mode").map(String::as_str) != Some("non-blocking") {
+        if limit.is_some() {
+            fault!(Usage, "logger: max-buffer-size option is only supported with 'mode=non-blocking'");
+        }
+        return Ok(None);
+    }
+    let bytes = limit.map_or(Ok(1 << 20), |text| size("--log-opt max-buffer-size", text))?;
+    Ok(Some(usize::try_from(bytes).unwrap_or(0)))
 }
 
 /// When a log file ends and how many are kept.

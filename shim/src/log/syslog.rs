@@ -1,7 +1,9 @@
 //! The syslog driver: RFC 3164 or RFC 5424 to a datagram, stream or TCP socket.
 
+use std::fs::File;
 use std::io::Write as _;
 use std::net::{TcpStream, UdpSocket};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::Duration;
 
@@ -9,6 +11,7 @@ use anyhow::{Context as _, Result};
 use contracts::container::{Container, LogConfig};
 use contracts::fault;
 use jiff::Zoned;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::lines::Splitter;
 use super::{Stream, tag};
@@ -48,12 +51,14 @@ impl Address {
 enum Connection {
     Datagram(UnixDatagram),
     Udp(UdpSocket),
-    Stream(Box<dyn std::io::Write>),
+    Stream(File),
 }
 
 /// An open connection.
 pub struct Writer {
     connection: Connection,
+    /// A server that takes nothing now loses the line (`mode=non-blocking`); else it is waited for, a second.
+    impatient: bool,
     facility: u8,
     rfc5424: bool,
     tag: String,
@@ -72,6 +77,7 @@ impl Writer {
         let template = options.get("tag").map_or("{{.ID}}", String::as_str);
         Ok(Self {
             connection,
+            impatient: super::buffer(config)?.is_some(),
             facility,
             rfc5424: options.get("syslog-format").is_some_and(|format| format.starts_with("rfc5424")),
             tag: tag(record, template),
@@ -119,17 +125,24 @@ impl Writer {
             let _ = match &mut self.connection {
                 Connection::Datagram(socket) => socket.send(&message).map(drop),
                 Connection::Udp(socket) => socket.send(&message).map(drop),
+                Connection::Stream(stream) if self.impatient && !has_room(stream) => Ok(()),
                 Connection::Stream(stream) => stream.write_all(&message),
             };
         }
     }
 }
 
+/// Whether a stream takes bytes now.
+fn has_room(stream: &File) -> bool {
+    let mut fds = [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
 fn connect(address: &Address) -> Result<Connection> {
     let stream = |path: &str| -> Result<Connection> {
         let socket = UnixStream::connect(path).with_context(|| format!("dial unix {path}"))?;
         socket.set_write_timeout(Some(Duration::from_secs(1)))?;
-        Ok(Connection::Stream(Box::new(socket)))
+        Ok(Connection::Stream(OwnedFd::from(socket).into()))
     };
     let datagram = |path: &str| -> Result<Connection> {
         let socket = UnixDatagram::unbound()?;
@@ -152,7 +165,7 @@ fn connect(address: &Address) -> Result<Connection> {
         Address::Tcp(host) => {
             let socket = TcpStream::connect(host).with_context(|| format!("dial tcp {host}"))?;
             socket.set_write_timeout(Some(Duration::from_secs(1)))?;
-            Ok(Connection::Stream(Box::new(socket)))
+            Ok(Connection::Stream(OwnedFd::from(socket).into()))
         }
     }
 }

@@ -16,10 +16,10 @@ pub struct Wish {
     pub options: Vec<String>,
     /// A directory inside the volume.
     pub subpath: String,
-    /// Bind mounts below the source: `false` leaves them out.
-    pub recursive: bool,
-    /// Labels and options of a volume that is made for this mount.
+    /// Options of a volume that is made for this mount.
     pub volume_options: Vec<(String, String)>,
+    /// Labels of a volume that is made for this mount.
+    pub volume_labels: Vec<(String, String)>,
 }
 
 const PROPAGATION: &[&str] = &["private", "rprivate", "shared", "rshared", "slave", "rslave"];
@@ -55,7 +55,6 @@ pub fn volume(text: &str) -> Result<Wish> {
             ..MountPoint::default()
         },
         make_source: bind,
-        recursive: true,
         ..Wish::default()
     };
     if bind {
@@ -98,7 +97,7 @@ fn modes(mode: &str, wish: &mut Wish) -> Result<()> {
 /// `--mount type=…,src=…,dst=…`.
 pub fn mount(text: &str) -> Result<Wish> {
     let wrong = |why: String| format!("invalid argument \"{text}\" for \"--mount\" flag: {why}");
-    let mut wish = Wish { recursive: true, ..Wish::default() };
+    let mut wish = Wish::default();
     wish.point.kind = "volume".into();
     wish.point.rw = true;
     for field in text.split(',') {
@@ -112,7 +111,7 @@ pub fn mount(text: &str) -> Result<Wish> {
         match key.to_ascii_lowercase().as_str() {
             "readonly" | "ro" => wish.point.rw = !on,
             "volume-nocopy" => wish.no_copy = on,
-            "bind-nonrecursive" => wish.recursive = !on,
+            "bind-nonrecursive" => wish.point.recursive = if on { "disabled".into() } else { String::new() },
             _ if value.is_none() => {
                 fault!(Usage, "{}", wrong(format!("invalid field '{field}' must be a key=value pair")))
             }
@@ -122,19 +121,25 @@ pub fn mount(text: &str) -> Result<Wish> {
             "bind-propagation" if PROPAGATION.contains(&text_of().as_str()) => {
                 wish.point.propagation = text_of()
             }
-            "bind-recursive" => wish.recursive = text_of() != "disabled",
+            "bind-recursive" => match text_of().as_str() {
+                "enabled" => wish.point.recursive = String::new(),
+                how @ ("disabled" | "writable" | "readonly") => wish.point.recursive = how.into(),
+                how => fault!(
+                    Usage,
+                    "{}",
+                    wrong(format!(
+                        "invalid value for bind-recursive: {how} (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")"
+                    ))
+                ),
+            },
             "bind-create-src" => wish.make_source = on,
             "volume-subpath" => wish.subpath = text_of(),
             "volume-driver" if text_of() == "local" => {}
             "volume-driver" => {
                 fault!(Unsupported, "error looking up volume plugin {0}: plugin \"{0}\" not found", text_of())
             }
-            "volume-label" => {}
-            "volume-opt" => {
-                let (key, value) =
-                    value.unwrap_or_default().split_once('=').unwrap_or((value.unwrap_or_default(), ""));
-                wish.volume_options.push((key.into(), value.into()));
-            }
+            "volume-label" => wish.volume_labels.push(pair(&text_of())),
+            "volume-opt" => wish.volume_options.push(pair(&text_of())),
             "tmpfs-size" => wish.options.push(format!("size={}", super::units::size("--mount", &text_of())?)),
             "tmpfs-mode" if u32::from_str_radix(&text_of(), 8).is_ok() => {
                 wish.options.push(format!("mode={}", text_of()))
@@ -149,9 +154,15 @@ pub fn mount(text: &str) -> Result<Wish> {
     finish(wish)
 }
 
+fn pair(text: &str) -> (String, String) {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    (key.into(), value.into())
+}
+
 fn finish(mut wish: Wish) -> Result<Wish> {
     let kind = wish.point.kind.clone();
     let prefix = format!("invalid mount config for type \"{kind}\": ");
+    fits(&wish, &kind)?;
     match kind.as_str() {
         "bind" => {
             if wish.point.source.is_empty() {
@@ -180,6 +191,31 @@ fn finish(mut wish: Wish) -> Result<Wish> {
     check_target(&prefix, &wish.point.destination)?;
     wish.point.destination = clean(&wish.point.destination);
     Ok(wish)
+}
+
+/// Options of one type say nothing about another: asking for them is a mistake.
+fn fits(wish: &Wish, kind: &str) -> Result<()> {
+    let bind = !wish.point.propagation.is_empty() || !wish.point.recursive.is_empty() || wish.make_source;
+    let volume = wish.no_copy
+        || !wish.subpath.is_empty()
+        || !wish.volume_options.is_empty()
+        || !wish.volume_labels.is_empty();
+    for (used, owner) in [(bind, "bind"), (volume, "volume"), (!wish.options.is_empty(), "tmpfs")] {
+        if used && kind != owner {
+            fault!(Usage, "cannot mix '{owner}-*' options with mount type '{kind}'");
+        }
+    }
+    match wish.point.recursive.as_str() {
+        "writable" | "readonly" if wish.point.rw => {
+            let how = &wish.point.recursive;
+            fault!(Usage, "option 'bind-recursive={how}' requires 'readonly' to be specified in conjunction")
+        }
+        "readonly" if wish.point.propagation != "rprivate" => fault!(
+            Usage,
+            "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction"
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// `--tmpfs TARGET[:OPTIONS]`.
@@ -277,6 +313,9 @@ mod tests {
             ["size=1048576", "mode=700"]
         );
         assert_eq!(mount("src=vol,dst=/v").unwrap().point.name, "vol");
+        assert_eq!(mount("type=bind,src=/a,dst=/b,bind-nonrecursive").unwrap().point.recursive, "disabled");
+        let labelled = mount("src=vol,dst=/v,volume-label=a=b=c").unwrap();
+        assert_eq!(labelled.volume_labels, [("a".to_owned(), "b=c".to_owned())]);
         for wrong in [
             "src=a",
             "type=bogus,dst=/t",
@@ -284,6 +323,10 @@ mod tests {
             "dst=/t,bogus=1",
             "dst=t",
             "type=tmpfs,src=/a,dst=/t",
+            "type=tmpfs,dst=/t,volume-nocopy",
+            "type=bind,src=/a,dst=/t,volume-label=a=b",
+            "type=bind,src=/a,dst=/t,bind-recursive=bogus",
+            "type=bind,src=/a,dst=/t,bind-recursive=writable",
         ] {
             assert!(mount(wrong).is_err(), "{wrong}");
         }

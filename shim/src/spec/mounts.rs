@@ -1,6 +1,6 @@
 //! `mounts` of config.json. The record's mount points are already resolved to host paths.
 
-use contracts::container::Container;
+use contracts::container::{Container, MountPoint};
 use serde_json::{Value, json};
 
 use super::list;
@@ -22,14 +22,14 @@ pub fn apply(record: &Container, spec: &mut Value) {
     for point in &record.mounts {
         own.push(match point.kind.as_str() {
             "tmpfs" => tmpfs(&point.destination, &point.mode, point.rw),
-            _ => bind(&point.source, &point.destination, &point.propagation, point.rw),
+            _ => bind(point),
         });
     }
     for (target, options) in &host.tmpfs {
         own.push(tmpfs(target, options, true));
     }
     if let (Some(true), Ok(program)) = (host.init, init_program()) {
-        own.push(bind(&program, INIT, "rprivate", false));
+        own.push(bind(&MountPoint { source: program, destination: INIT.into(), ..MountPoint::default() }));
     }
     // Parents before children, whatever the order they were asked for.
     own.sort_by_key(|mount| mount["destination"].as_str().unwrap_or_default().matches('/').count());
@@ -37,10 +37,17 @@ pub fn apply(record: &Container, spec: &mut Value) {
     mounts.append(&mut own);
 }
 
-fn bind(source: &str, target: &str, propagation: &str, rw: bool) -> Value {
-    let propagation = if propagation.is_empty() { "rprivate" } else { propagation };
-    let access = if rw { "rw" } else { "ro" };
-    json!({ "destination": target, "type": "bind", "source": source, "options": ["rbind", access, propagation] })
+fn bind(point: &MountPoint) -> Value {
+    let propagation = if point.propagation.is_empty() { "rprivate" } else { &point.propagation };
+    let (depth, access) = match (point.recursive.as_str(), point.rw) {
+        ("disabled", rw) => ("bind", if rw { "rw" } else { "ro" }),
+        (_, true) => ("rbind", "rw"),
+        ("writable", false) => ("rbind", "ro"),
+        // As docker since 25: read-only means the mounts below too.
+        (_, false) => ("rbind", "rro"),
+    };
+    let (source, target) = (&point.source, &point.destination);
+    json!({ "destination": target, "type": "bind", "source": source, "options": [depth, access, propagation] })
 }
 
 fn tmpfs(target: &str, options: &str, rw: bool) -> Value {

@@ -54,6 +54,8 @@ struct Supervisor {
     record: Container,
     status: Status,
     log: Sink,
+    /// See [`crate::log::buffer`].
+    log_buffer: Option<usize>,
     epoll: Epoll,
     signals: SignalFd,
     listener: OwnedFd,
@@ -126,6 +128,7 @@ impl Supervisor {
         // From here on whoever finds us gone cleans up after us.
         store.save_live(id, &status)?;
         let log = Sink::open(&store, &record)?;
+        let log_buffer = crate::log::buffer(&record.host_config.log_config)?;
         let listener = sys::seqpacket::listen(&store.live(id), "ctl").context("listen for clients")?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("epoll")?;
         epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
@@ -136,6 +139,7 @@ impl Supervisor {
             record,
             status,
             log,
+            log_buffer,
             epoll,
             signals,
             listener,

@@ -32,7 +32,9 @@ pub(super) struct Streams {
     /// Close stdin when the queue is empty.
     pub closing: bool,
     /// Output that the log would not take (a full disk); offered again at `retry_at`.
-    refused: Vec<(Stream, Vec<u8>)>,
+    refused: VecDeque<(Stream, Vec<u8>)>,
+    /// Bytes in `refused`.
+    refused_bytes: usize,
     pub retry_at: Option<Instant>,
     /// Not reading the payload's output: the log or the foreground is behind.
     pub held: bool,
@@ -122,7 +124,8 @@ impl Streams {
         if let Some(stdin) = self.stdin.take() {
             let _ = epoll.delete(&stdin);
         }
-        *self = Self { refused: std::mem::take(&mut self.refused), ..Self::default() };
+        let refused = std::mem::take(&mut self.refused);
+        *self = Self { refused, refused_bytes: self.refused_bytes, ..Self::default() };
     }
 }
 
@@ -163,30 +166,37 @@ impl Supervisor {
         for chunk in bytes.chunks(wire::CHUNK) {
             self.show_attached(kind, chunk);
         }
-        if !self.streams.refused.is_empty() || self.log.write(stream, bytes).is_err() {
-            self.streams.refused.push((stream, bytes.to_vec()));
-            self.streams.retry_at.get_or_insert(Instant::now() + Duration::from_secs(1));
+        if self.streams.refused.is_empty() && self.log.write(stream, bytes).is_ok() {
+            return;
+        }
+        self.streams.retry_at.get_or_insert(Instant::now() + Duration::from_secs(1));
+        let room = self.log_buffer.is_none_or(|limit| self.streams.refused_bytes + bytes.len() <= limit);
+        // As docker's ring: the first message always fits, the newest is the one that is lost.
+        if room || self.streams.refused.is_empty() {
+            self.streams.refused_bytes += bytes.len();
+            self.streams.refused.push_back((stream, bytes.to_vec()));
         }
     }
 
     /// Offers the log again what it would not take.
     pub(super) fn retry_log(&mut self) {
         self.streams.retry_at = None;
-        while let Some((stream, bytes)) = self.streams.refused.first() {
+        while let Some((stream, bytes)) = self.streams.refused.front() {
             if self.log.write(*stream, bytes).is_err() {
                 self.streams.retry_at = Some(Instant::now() + Duration::from_secs(1));
                 break;
             }
-            self.streams.refused.remove(0);
+            self.streams.refused_bytes -= bytes.len();
+            self.streams.refused.pop_front();
         }
         self.hold_or_go_on();
     }
 
-    /// While the log or the foreground is behind, the payload's output waits in its pipe: nothing is lost, and our
-    /// memory stays small.
+    /// While the log (but for `mode=non-blocking`) or the foreground is behind, the payload's output waits in its
+    /// pipe: nothing is lost, and our memory stays small.
     pub(super) fn hold_or_go_on(&mut self) {
-        let hold =
-            !self.streams.refused.is_empty() || self.clients.values().any(|client| client.holds_output());
+        let log_is_behind = self.log_buffer.is_none() && !self.streams.refused.is_empty();
+        let hold = log_is_behind || self.clients.values().any(|client| client.holds_output());
         if hold == self.streams.held {
             return;
         }

@@ -74,6 +74,7 @@ fn volume_point(store: &Store, wish: Wish, rootfs: &Root) -> Result<MountPoint> 
     let volume = Volume {
         name: point.name.clone(),
         options: wish.volume_options.iter().cloned().collect(),
+        labels: wish.volume_labels.iter().cloned().collect(),
         anonymous: point.anonymous,
         ..Volume::default()
     };

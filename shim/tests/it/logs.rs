@@ -1,6 +1,6 @@
 use std::process::Stdio;
 
-use crate::rig::{Rig, done};
+use crate::rig::{Rig, done, wait_until};
 
 fn counted(rig: &Rig, name: &str, count: u32, more: &[&str]) {
     let script = format!("for i in $(seq 1 {count}); do echo line $i; done; echo err >&2");
@@ -85,4 +85,41 @@ fn syslog_over_udp() {
         message.starts_with("<30>") && message.contains(" mytag[") && message.ends_with(": line 1\n"),
         "{message}"
     );
+}
+
+#[test]
+fn a_full_disk_does_not_stop_a_payload_that_does_not_wait_for_its_log() {
+    let rig = Rig::new();
+    let refused = |opts: &[&str]| {
+        let mut args = vec!["create"];
+        args.extend(opts.iter().flat_map(|opt| ["--log-opt", opt]));
+        args.push("busybox");
+        rig.run(&args).err
+    };
+    assert!(refused(&["max-buffer-size=1m"]).contains("only supported with 'mode=non-blocking'"));
+    assert!(refused(&["compress=true"]).contains("compress=true is not supported"));
+    let store = rig.store();
+    let script = "head -c 3000000 /dev/zero | tr '\\0' x; echo done >/tmp/done; exec sleep 1000";
+    rig.ok(&[
+        "create",
+        "--name",
+        "nowait",
+        "--network",
+        "none",
+        "--log-opt",
+        "mode=non-blocking",
+        "--log-opt",
+        "max-buffer-size=64k",
+        "busybox",
+        "sh",
+        "-c",
+        script,
+    ]);
+    let id = rig.ok(&["ps", "-aq", "--no-trunc"]);
+    // Where the log is, every write is refused.
+    let log = store.join("containers").join(&id).join("log.json");
+    let _ = std::fs::remove_file(&log);
+    std::os::unix::fs::symlink("/dev/full", &log).unwrap();
+    rig.ok(&["start", "nowait"]);
+    assert!(wait_until(|| rig.run(&["exec", "nowait", "cat", "/tmp/done"]).out == "done\n"));
 }

@@ -48,3 +48,22 @@ fn volumes_from_another_container() {
     rig.ok(&["rm", "-f", "-v", "web"]);
     assert_eq!(rig.ok(&["volume", "ls", "-q"]), "");
 }
+
+#[test]
+fn mounts_below_a_bind_and_labels_of_a_volume() {
+    let rig = Rig::new();
+    let inner = rig.path().join("h/inner");
+    std::fs::create_dir_all(&inner).unwrap();
+    nix::mount::mount(Some("t"), &inner, Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>).unwrap();
+    std::fs::write(inner.join("f"), "below").unwrap();
+    let source = rig.path().join("h").display().to_string();
+    let with = |more: &str, script| {
+        run(&rig, &["--mount", &format!("type=bind,src={source},dst=/d,{more}")], script)
+    };
+    assert_eq!(with("readonly", "cat /d/inner/f; touch /d/inner/g 2>/dev/null"), (1, "below".into()));
+    assert_eq!(with("readonly,bind-recursive=writable", "touch /d/g 2>/dev/null || touch /d/inner/g").0, 0);
+    assert_eq!(with("bind-nonrecursive", "ls /d/inner"), (0, String::new()));
+    nix::mount::umount(&inner).unwrap();
+    assert_eq!(run(&rig, &["--mount", "src=labelled,dst=/d,volume-label=a=b"], "true").0, 0);
+    assert_eq!(rig.ok(&["volume", "inspect", "-f", "{{.Labels.a}}", "labelled"]), "b");
+}

@@ -126,6 +126,13 @@ impl Rig {
         done.err
     }
 
+    /// `netctl`, which succeeds.
+    #[track_caller]
+    pub fn netctl(&self, args: &[&str]) {
+        let done = done(self.command(&tool("netctl")).args(args).output().unwrap());
+        assert_eq!(done.code, 0, "netctl {args:?}: {}{}", done.out, done.err);
+    }
+
     /// A container that sleeps, without network.
     #[track_caller]
     pub fn sleeper(&self, name: &str, more: &[&str]) -> String {
