@@ -22,6 +22,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "self-doc")]
+    if let Some(result) = contracts::self_doc::asked::<cli::Cli>("imgtool") {
+        return contracts::report::finish("imgtool", result);
+    }
     let cli = cli::Cli::parse();
     contracts::report::finish("imgtool", cmd::run(cli.command))
 }

@@ -19,6 +19,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "self-doc")]
+    if let Some(result) = contracts::self_doc::asked::<cli::Cli>("netctl") {
+        return contracts::report::finish("netctl", result);
+    }
     let cli = cli::Cli::parse();
     contracts::report::finish("netctl", cmd::run(cli.command))
 }

@@ -30,6 +30,10 @@ use contracts::report;
 use cli::{Cli, Verb};
 
 fn main() -> ExitCode {
+    #[cfg(feature = "self-doc")]
+    if let Some(result) = contracts::self_doc::asked::<cli::Cli>("runtime") {
+        return contracts::report::finish("runtime", result);
+    }
     own_exe::protect_early();
     let cli = Cli::parse();
     let result = prepare(&cli).and_then(|()| dispatch(&cli));

@@ -28,6 +28,10 @@ use contracts::exit::Exit;
 use contracts::report;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "self-doc")]
+    if let Some(result) = contracts::self_doc::asked::<cli::Cli>("shim") {
+        return contracts::report::finish("shim", result);
+    }
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let word = |at: usize| arguments.get(at).and_then(|word| word.to_str()).unwrap_or_default();
     // Before any parsing: these two live as long as a container, and stay as small as they began.

@@ -18,4 +18,6 @@ pub mod paths;
 pub mod process;
 pub mod report;
 pub mod sandbox;
+#[cfg(feature = "self-doc")]
+pub mod self_doc;
 pub mod tool;
