@@ -10,6 +10,7 @@ mod cli;
 mod cmd;
 mod dns;
 mod firewall;
+mod guest;
 mod netlink;
 mod network;
 mod state;

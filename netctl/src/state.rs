@@ -9,6 +9,7 @@
 //! | `files/<id>/` | hosts, resolv.conf, hostname |
 //! | `leases/<network>/<address>` | holds the id that has the address |
 //! | `ports/<protocol>-<port>/<address or any>` | holds the id that published the port |
+//! | `guests/<network>,<id>,<interface>.json` | [`crate::guest::Guest`] |
 //! | `members/<network>/<id>` | names and addresses for the DNS server; the network is up while there are any |
 
 use std::fs;
@@ -26,6 +27,8 @@ pub struct State {
     pub dir: PathBuf,
     /// `STORE/networks`.
     pub networks: PathBuf,
+    /// The name of its nftables tables.
+    pub table: &'static str,
     _lock: Lock,
 }
 
@@ -36,9 +39,17 @@ impl State {
     /// The directories cannot be made, or the left-over cannot be undone.
     pub fn open() -> Result<Self> {
         let paths = Paths::from_env();
-        let dir = paths.net();
+        Self::open_at(paths.net(), paths.networks(), "bulkhead")
+    }
+
+    /// As [`Self::open`], in another place and with tables of another name: for the faces whose callers keep the
+    /// networks themselves.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_at(dir: PathBuf, networks: PathBuf, table: &'static str) -> Result<Self> {
         make_dir(&dir)?;
-        let state = Self { networks: paths.networks(), _lock: Lock::exclusive(&dir.join("lock"))?, dir };
+        let state = Self { networks, table, _lock: Lock::exclusive(&dir.join("lock"))?, dir };
         if let Some(id) = read(&state.dir.join("pending"))? {
             state.sweep_temporary()?;
             // Killed before it wrote the id: nothing was begun.

@@ -8,11 +8,12 @@ use sys::clone::{CloneOptions, Cloned, clone, exit_now};
 
 use super::record::Record;
 use super::{claim, endpoint, files, member, namespace, port, up};
+use crate::attach::up::networks_of;
+use crate::firewall::Filter;
 use crate::netlink::link;
 use crate::netlink::socket::Socket;
 use crate::network::{self, Network, bridge};
 use crate::state::{self, State};
-use crate::{attach::up::networks_of, firewall};
 
 /// Detaches `id`; not being attached is no error. Returns as soon as the namespace and the files are gone: what makes
 /// the kernel wait for an RCU grace period (rules, the last bridge) is done by a child that keeps the lock, unless
@@ -124,13 +125,13 @@ fn withdraw(state: &State, record: &Record) -> Result<()> {
     if ports.is_empty() {
         return Ok(());
     }
-    let netfilter = Socket::netfilter()?;
-    if !firewall::remove_ports(&netfilter, &ports)? {
+    let filter = Filter::open(state.table)?;
+    if !filter.remove_ports(&ports)? {
         // Some of them were never there (a crash), or somebody flushed the rules: say it all again.
         state::remove(&state.path(&["attachments", &format!("{}.json", record.id)]))?;
-        up::reload(state, &netfilter, None)?;
+        up::reload(state, &filter, None)?;
     }
-    netfilter.close_at_exit();
+    filter.close_at_exit();
     Ok(())
 }
 
@@ -149,9 +150,9 @@ pub fn retire<'a>(state: &State, names: impl Iterator<Item = &'a str>) -> Result
         fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
         bridge::remove(&host, network)?;
     }
-    let netfilter = Socket::netfilter()?;
-    bridge::refresh(state, &netfilter)?;
-    netfilter.close_at_exit();
+    let filter = Filter::open(state.table)?;
+    bridge::refresh(state, &filter)?;
+    filter.close_at_exit();
     Ok(())
 }
 
@@ -187,7 +188,7 @@ pub fn leave(state: &State, record: &mut Record, network: &str) -> Result<()> {
     // The default route went with the link: the next network in order takes over.
     endpoint::reroute(&namespace, record)?;
     if record.published() != published {
-        up::reload(state, &Socket::netfilter()?, Some(record))?;
+        up::reload(state, &Filter::open(state.table)?, Some(record))?;
     }
     retire(state, [network].into_iter())?;
     let networks = networks_of(state, record)?;

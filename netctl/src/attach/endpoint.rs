@@ -11,7 +11,7 @@ use super::namespace::Namespace;
 use super::record::Record;
 use super::request::mac_address;
 use crate::cidr::Cidr;
-use crate::netlink::link::{self, Veth};
+use crate::netlink::link::{self, Mode, PortMode, Slice, Veth};
 use crate::netlink::message::Batch;
 use crate::netlink::socket::Socket;
 use crate::network::{Network, bridge, definition::random};
@@ -105,9 +105,15 @@ pub fn plug(host: &Socket, namespace: &Namespace, record: &Record, network: &Net
             let mtu = network.mtu()?.unwrap_or(DEFAULT_MTU);
             let veth = Veth { host: host_end, inside: name, mac, mtu, bridge: parent.index };
             link::add_veth(&mut batch, veth, netns);
-            link::set_port(&mut batch, host_end, !network.icc()?);
+            // Hairpin, because where the br_netfilter module is loaded, a container that asks for its own published
+            // port is answered on the bridge already, out of the port that it came in by.
+            let mode = PortMode { hairpin: true, isolated: !network.icc()? };
+            link::set_port(&mut batch, host_end, mode);
         }
-        None => link::add_macvlan(&mut batch, parent.index, name, mac, netns),
+        None => {
+            let (mac, mtu, mode) = (Some(mac), network.mtu()?, Mode::MACVLAN_BRIDGE);
+            link::add_slice(&mut batch, Slice { parent: parent.index, inside: name, mac, mtu, mode }, netns);
+        }
     }
     host.run(&batch).with_context(|| format!("network {}", network.name))?;
     configure(namespace, record, network, endpoint)

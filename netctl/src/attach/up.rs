@@ -7,7 +7,8 @@ use contracts::{fault, name};
 use super::record::Record;
 use super::request::{self, Mode};
 use super::{down, endpoint, files, member, namespace, port};
-use crate::firewall;
+use crate::firewall::Filter;
+use crate::guest;
 use crate::netlink::socket::Socket;
 use crate::network::{self, Network, bridge};
 use crate::state::State;
@@ -115,12 +116,12 @@ pub fn publish(state: &State, record: &Record, fresh: bool) -> Result<()> {
     if !fresh && ports.is_empty() {
         return Ok(());
     }
-    let netfilter = Socket::netfilter()?;
+    let filter = Filter::open(state.table)?;
     if fresh {
-        bridge::refresh(state, &netfilter)?;
+        bridge::refresh(state, &filter)?;
     }
-    if !ports.is_empty() && !firewall::add_ports(&netfilter, &ports)? {
-        reload(state, &netfilter, Some(record))?;
+    if !ports.is_empty() && !filter.add_ports(&ports)? {
+        reload(state, &filter, Some(record))?;
     }
     Ok(())
 }
@@ -129,7 +130,7 @@ pub fn publish(state: &State, record: &Record, fresh: bool) -> Result<()> {
 ///
 /// # Errors
 /// An unreadable record; the kernel's refusal.
-pub fn reload(state: &State, netfilter: &Socket, extra: Option<&Record>) -> Result<()> {
+pub fn reload(state: &State, filter: &Filter, extra: Option<&Record>) -> Result<()> {
     let mut ports = Vec::new();
     for id in state.attached()? {
         if extra.is_none_or(|record| record.id != id) {
@@ -137,7 +138,10 @@ pub fn reload(state: &State, netfilter: &Socket, extra: Option<&Record>) -> Resu
         }
     }
     ports.extend(extra.iter().flat_map(|record| record.published()));
-    firewall::rebuild(netfilter, &bridge::zones(state)?, &ports)
+    for guest in guest::all(state)? {
+        ports.extend(guest.ports);
+    }
+    filter.rebuild(&bridge::zones(state)?, &ports)
 }
 
 /// Joins one more network.

@@ -5,7 +5,7 @@ use contracts::exit::Exit;
 
 use super::print;
 use crate::attach;
-use crate::netlink::socket::Socket;
+use crate::firewall::Filter;
 use crate::state::State;
 
 /// Removes left-overs; prints the ids they belonged to.
@@ -24,6 +24,7 @@ pub fn run() -> Result<Exit> {
 /// # Errors
 /// The kernel's refusal.
 pub fn reload() -> Result<Exit> {
-    attach::up::reload(&State::open()?, &Socket::netfilter()?, None)?;
+    let state = State::open()?;
+    attach::up::reload(&state, &Filter::open(state.table)?, None)?;
     Ok(Exit::Ok)
 }

@@ -4,8 +4,6 @@ use super::Zone;
 use super::expression::Rule;
 use crate::netlink::message::{APPEND, Batch, CREATE, REQUEST};
 
-/// The name of our tables.
-const TABLE: &str = "bulkhead";
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
@@ -83,6 +81,7 @@ pub struct Map {
 #[derive(Debug)]
 pub struct Transaction {
     batch: Batch,
+    table: &'static str,
 }
 
 fn header(family: u8, resource: u16) -> [u8; 4] {
@@ -91,11 +90,11 @@ fn header(family: u8, resource: u16) -> [u8; 4] {
 }
 
 impl Transaction {
-    /// Begins one.
-    pub fn new() -> Self {
+    /// Begins one about the tables of that name.
+    pub fn new(table: &'static str) -> Self {
         let mut batch = Batch::new();
         batch.message(BATCH_BEGIN, 1, &header(0, SUBSYSTEM), "begin a transaction");
-        Self { batch }
+        Self { batch, table }
     }
 
     /// The finished batch.
@@ -106,7 +105,7 @@ impl Transaction {
 
     fn object(&mut self, kind: u16, flags: u16, family: Family, label: String) -> &mut Batch {
         self.batch.message(SUBSYSTEM << 8 | kind, REQUEST | flags, &header(family.number(), 0), label);
-        self.batch.text(1, TABLE)
+        self.batch.text(1, self.table)
     }
 
     /// Adds the table if it is missing.

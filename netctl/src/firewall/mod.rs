@@ -8,19 +8,23 @@ mod expression;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tracking;
 
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 use crate::cidr::Cidr;
+use crate::netlink::message::Batch;
 use crate::netlink::socket::{Socket, errno};
 pub use batch::Family;
 use batch::Transaction;
 
 /// What the rules need to know of a network whose bridge exists.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Zone {
     /// The bridge's name.
     pub bridge: String,
@@ -32,10 +36,26 @@ pub struct Zone {
     pub masquerade: bool,
     /// Others may open connections to unpublished ports by routing through this host.
     pub routed: bool,
+    /// Where our name server answers the containers of this network: port 53 there cannot be published to them.
+    pub names: Vec<IpAddr>,
+    /// Which other networks it keeps away from, where it is `routed`.
+    pub isolation: Isolation,
+}
+
+/// Podman's `isolate` option.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Isolation {
+    /// None.
+    #[default]
+    No,
+    /// Those that are isolated, too.
+    Some,
+    /// All others.
+    Strict,
 }
 
 /// One published port as the maps hold it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Publish {
     /// The host's address; `None` for all of them.
     pub host: Option<IpAddr>,
@@ -59,12 +79,86 @@ pub fn protocol_number(name: &str) -> Option<u8> {
     }
 }
 
-/// Makes the tables say exactly this, whatever they said before. Without zones the tables go.
-///
-/// # Errors
-/// The kernel refuses the transaction; then nothing changed.
-pub fn rebuild(socket: &Socket, zones: &[Zone], ports: &[Publish]) -> Result<()> {
-    let mut transaction = Transaction::new();
+/// The tables of one name in the current network namespace.
+#[derive(Debug)]
+pub struct Filter {
+    socket: Socket,
+    table: &'static str,
+}
+
+impl Filter {
+    /// Opens them; they may not exist yet.
+    ///
+    /// # Errors
+    /// The kernel has no nfnetlink.
+    pub fn open(table: &'static str) -> Result<Self> {
+        Ok(Self { socket: Socket::netfilter()?, table })
+    }
+
+    /// See [`Socket::close_at_exit`].
+    pub fn close_at_exit(self) {
+        self.socket.close_at_exit();
+    }
+
+    /// Makes the tables say exactly this, whatever they said before. Without zones the tables go.
+    ///
+    /// # Errors
+    /// The kernel refuses the transaction; then nothing changed.
+    pub fn rebuild(&self, zones: &[Zone], ports: &[Publish]) -> Result<()> {
+        self.socket.run(&whole(self.table, zones, ports)).context("write the bulkhead tables of nftables")
+    }
+
+    /// Writes the part of the rules that the networks decide; published ports stay.
+    ///
+    /// # Errors
+    /// As [`Self::rebuild`].
+    pub fn set_zones(&self, zones: &[Zone]) -> Result<()> {
+        let mut transaction = Transaction::new(self.table);
+        for family in Family::BOTH {
+            if family.is_used_by(zones) {
+                table::create(&mut transaction, family);
+                table::flush(&mut transaction, family);
+                table::zones(&mut transaction, family, zones);
+            } else {
+                table::remove(&mut transaction, family);
+            }
+        }
+        self.socket.run(&transaction.finish()).context("write the rules of the networks to nftables")
+    }
+
+    /// Adds published ports. `false` where our tables are gone (somebody flushed all rules): the caller rebuilds them.
+    ///
+    /// # Errors
+    /// As [`Self::rebuild`].
+    pub fn add_ports(&self, ports: &[Publish]) -> Result<bool> {
+        let mut transaction = Transaction::new(self.table);
+        for family in Family::BOTH {
+            table::publish(&mut transaction, family, ports);
+        }
+        let added = present(self.socket.run(&transaction.finish())).context("publish ports in nftables")?;
+        tracking::forget_earlier(&self.socket, ports)?;
+        Ok(added)
+    }
+
+    /// Removes published ports. `false` where at least one was not there: then nothing was removed.
+    ///
+    /// # Errors
+    /// As [`Self::rebuild`].
+    pub fn remove_ports(&self, ports: &[Publish]) -> Result<bool> {
+        let mut transaction = Transaction::new(self.table);
+        for family in Family::BOTH {
+            table::withdraw(&mut transaction, family, ports);
+        }
+        let removed =
+            present(self.socket.run(&transaction.finish())).context("withdraw ports from nftables")?;
+        // After the rules, or the next datagram would make its entry anew.
+        tracking::forget(&self.socket, ports)?;
+        Ok(removed)
+    }
+}
+
+fn whole(table: &'static str, zones: &[Zone], ports: &[Publish]) -> Batch {
+    let mut transaction = Transaction::new(table);
     for family in Family::BOTH {
         table::remove(&mut transaction, family);
         if family.is_used_by(zones) {
@@ -73,49 +167,7 @@ pub fn rebuild(socket: &Socket, zones: &[Zone], ports: &[Publish]) -> Result<()>
             table::publish(&mut transaction, family, ports);
         }
     }
-    socket.run(&transaction.finish()).context("write the bulkhead tables of nftables")
-}
-
-/// Writes the part of the rules that the networks decide; published ports stay.
-///
-/// # Errors
-/// As [`rebuild`]; `false` where the tables are not there (somebody flushed the rules): rebuild them.
-pub fn set_zones(socket: &Socket, zones: &[Zone]) -> Result<()> {
-    let mut transaction = Transaction::new();
-    for family in Family::BOTH {
-        if family.is_used_by(zones) {
-            table::create(&mut transaction, family);
-            table::flush(&mut transaction, family);
-            table::zones(&mut transaction, family, zones);
-        } else {
-            table::remove(&mut transaction, family);
-        }
-    }
-    socket.run(&transaction.finish()).context("write the rules of the networks to nftables")
-}
-
-/// Adds published ports. `false` where our tables are gone (somebody flushed all rules): the caller rebuilds them.
-///
-/// # Errors
-/// As [`rebuild`].
-pub fn add_ports(socket: &Socket, ports: &[Publish]) -> Result<bool> {
-    let mut transaction = Transaction::new();
-    for family in Family::BOTH {
-        table::publish(&mut transaction, family, ports);
-    }
-    present(socket.run(&transaction.finish())).context("publish ports in nftables")
-}
-
-/// Removes published ports. `false` where at least one was not there: then nothing was removed.
-///
-/// # Errors
-/// As [`rebuild`].
-pub fn remove_ports(socket: &Socket, ports: &[Publish]) -> Result<bool> {
-    let mut transaction = Transaction::new();
-    for family in Family::BOTH {
-        table::withdraw(&mut transaction, family, ports);
-    }
-    present(socket.run(&transaction.finish())).context("withdraw ports from nftables")
+    transaction.finish()
 }
 
 fn present(done: Result<()>) -> Result<bool> {

@@ -4,13 +4,15 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::batch::{Family, Hook, Map, Transaction};
 use super::expression::{IIFNAME, OIFNAME, REGISTER, Rule, Verdict};
-use super::{Publish, Zone};
-use crate::cidr::Cidr;
+use super::{Isolation, Publish, Zone};
+use crate::cidr::{Cidr, bits};
 
 const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
 const STATE: u32 = 0;
 const STATUS: u32 = 2;
 const DESTINATION_WAS_CHANGED: u32 = 1 << 5;
+/// Port 53.
+const DNS: [u8; 2] = [0, 53];
 const LOOPBACK: Cidr = Cidr { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 };
 const MULTICAST: Cidr = Cidr { address: IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), prefix: 4 };
 
@@ -62,16 +64,10 @@ pub fn create(transaction: &mut Transaction, family: Family) {
     ] {
         transaction.add_chain(family, name, hook);
     }
-    for chain in ["publish", "prerouting", "output"] {
+    for chain in ["publish", "output"] {
         transaction.flush_chain(family, chain);
     }
-    for chain in ["prerouting", "output"] {
-        transaction.add_rule(
-            family,
-            chain,
-            &Rule::new().local_destination().verdict(Verdict::Jump("publish")),
-        );
-    }
+    transaction.add_rule(family, "output", &jump_to_publish());
     let (at, words) = if family == Family::V4 { (16, 1) } else { (24, 4) };
     let own_address = Rule::new().payload(1, at, words * 4, REGISTER).destination_port(REGISTER + words);
     let any_address = Rule::new().destination_port(REGISTER);
@@ -81,9 +77,13 @@ pub fn create(transaction: &mut Transaction, family: Family) {
     }
 }
 
+fn jump_to_publish() -> Rule {
+    Rule::new().local_destination().verdict(Verdict::Jump("publish"))
+}
+
 /// Empties the chains that [`zones`] fills.
 pub fn flush(transaction: &mut Transaction, family: Family) {
-    for chain in ["guard", "postrouting", "forward"] {
+    for chain in ["guard", "prerouting", "postrouting", "forward"] {
         transaction.flush_chain(family, chain);
     }
 }
@@ -92,6 +92,15 @@ pub fn flush(transaction: &mut Transaction, family: Family) {
 pub fn zones(transaction: &mut Transaction, family: Family, zones: &[Zone]) {
     let published = || Rule::new().connection(STATUS, DESTINATION_WAS_CHANGED);
     let mut add = |chain, rule: Rule| transaction.add_rule(family, chain, &rule);
+    for zone in zones {
+        for name_server in zone.names.iter().copied().filter(|address| family.has(*address)) {
+            // A container that has published port 53 on all addresses must not get its neighbours' questions.
+            let single = Cidr { address: name_server, prefix: bits(name_server) };
+            let asked = Rule::new().interface(IIFNAME, true, &zone.bridge).address(false, true, single);
+            add("prerouting", asked.payload(2, 2, 2, REGISTER).compare(true, &DNS).verdict(Verdict::Accept));
+        }
+    }
+    add("prerouting", jump_to_publish());
     add("forward", Rule::new().connection(STATE, ESTABLISHED_OR_RELATED).verdict(Verdict::Accept));
     add("forward", published().verdict(Verdict::Accept));
     if family == Family::V4 {
@@ -110,6 +119,9 @@ pub fn zones(transaction: &mut Transaction, family: Family, zones: &[Zone]) {
         if zone.internal {
             add("forward", from().verdict(Verdict::Drop));
         }
+        for other in zones.iter().filter(|other| other.bridge != zone.bridge && are_apart(zone, other)) {
+            add("forward", into().interface(IIFNAME, true, &other.bridge).verdict(Verdict::Drop));
+        }
         if !zone.routed || zone.internal {
             add("forward", into().verdict(Verdict::Drop));
         }
@@ -126,6 +138,13 @@ pub fn zones(transaction: &mut Transaction, family: Family, zones: &[Zone]) {
                 add("postrouting", out.interface(OIFNAME, false, &zone.bridge).masquerade());
             }
         }
+    }
+}
+
+fn are_apart(one: &Zone, other: &Zone) -> bool {
+    match (one.isolation, other.isolation) {
+        (Isolation::No, Isolation::No | Isolation::Some) | (Isolation::Some, Isolation::No) => false,
+        (Isolation::Strict, _) | (_, Isolation::Strict) | (Isolation::Some, Isolation::Some) => true,
     }
 }
 

@@ -27,7 +27,6 @@ const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
-const IFLA_MACVLAN_MODE: u16 = 1;
 const IFF_UP: u32 = 1;
 
 /// A link as the kernel lists it.
@@ -39,6 +38,19 @@ pub struct Link {
     pub mtu: u32,
     /// MAC address.
     pub mac: Vec<u8>,
+    /// Index of the bridge that it is a port of.
+    pub master: u32,
+    /// What it is: `bridge`, `veth`, …; empty for hardware.
+    pub kind: String,
+}
+
+/// How a bridge treats one of its ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortMode {
+    /// Frames may go out of the port that they came in by.
+    pub hairpin: bool,
+    /// It talks to the bridge itself only, not to other such ports.
+    pub isolated: bool,
 }
 
 /// The veth pair of one attachment.
@@ -96,25 +108,60 @@ pub fn add_veth(batch: &mut Batch, veth: Veth<'_>, netns: BorrowedFd<'_>) {
     });
 }
 
-/// Adds a macvlan (mode bridge) of `parent` directly inside `netns`.
-pub fn add_macvlan(batch: &mut Batch, parent: u32, inside: &str, mac: [u8; 6], netns: BorrowedFd<'_>) {
-    const MODE_BRIDGE: u32 = 4;
-    let label = format!("add macvlan {inside}");
-    batch.message(NEWLINK, REQUEST | CREATE | EXCL, &ifinfo(0, false), label);
-    batch.text(IFLA_IFNAME, inside).attribute(IFLA_ADDRESS, &mac).number(IFLA_LINK, parent);
+/// A link that shares a parent's wire.
+#[derive(Debug, Clone, Copy)]
+pub struct Slice<'a> {
+    /// Index of the parent.
+    pub parent: u32,
+    /// Its name inside.
+    pub inside: &'a str,
+    /// Its MAC address; `None` for the kernel's choice (ipvlan: the parent's).
+    pub mac: Option<[u8; 6]>,
+    /// MTU; `None` for the parent's.
+    pub mtu: Option<u32>,
+    /// `macvlan` or `ipvlan`, with the kernel's number of the mode.
+    pub mode: Mode,
+}
+
+/// See [`Slice`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// `private` 1, `vepa` 2, `bridge` 4, `passthru` 8.
+    Macvlan(u32),
+    /// `l2` 0, `l3` 1, `l3s` 2.
+    Ipvlan(u16),
+}
+
+impl Mode {
+    /// Macvlans of one parent talk to each other.
+    pub const MACVLAN_BRIDGE: Self = Self::Macvlan(4);
+}
+
+/// Adds a macvlan or ipvlan directly inside `netns`.
+pub fn add_slice(batch: &mut Batch, slice: Slice<'_>, netns: BorrowedFd<'_>) {
+    let inside = slice.inside;
+    let kind = if matches!(slice.mode, Mode::Macvlan(_)) { "macvlan" } else { "ipvlan" };
+    batch.message(NEWLINK, REQUEST | CREATE | EXCL, &ifinfo(0, false), format!("add {kind} {inside}"));
+    batch.text(IFLA_IFNAME, inside).number(IFLA_LINK, slice.parent);
+    if let Some(mac) = slice.mac {
+        batch.attribute(IFLA_ADDRESS, &mac);
+    }
+    if let Some(mtu) = slice.mtu {
+        batch.number(IFLA_MTU, mtu);
+    }
     batch.attribute(IFLA_NET_NS_FD, &netns.as_raw_fd().to_ne_bytes());
     batch.nest(IFLA_LINKINFO, |info| {
-        info.text(IFLA_INFO_KIND, "macvlan").nest(IFLA_INFO_DATA, |data| {
-            data.number(IFLA_MACVLAN_MODE, MODE_BRIDGE);
+        info.text(IFLA_INFO_KIND, kind).nest(IFLA_INFO_DATA, |data| {
+            match slice.mode {
+                Mode::Macvlan(mode) => data.number(1, mode),
+                Mode::Ipvlan(mode) => data.attribute(1, &mode.to_ne_bytes()),
+            };
         });
     });
 }
 
-/// Sets a bridge port up for a container: `isolated` ones talk to the bridge itself only, not to each other.
-///
-/// Hairpin, because where the br_netfilter module is loaded, a container that asks for its own published port is
-/// answered on the bridge already, out of the port that it came in by.
-pub fn set_port(batch: &mut Batch, port: &str, isolated: bool) {
+/// Sets a bridge port up for a container.
+pub fn set_port(batch: &mut Batch, port: &str, mode: PortMode) {
     const INFO_SLAVE_KIND: u16 = 4;
     const INFO_SLAVE_DATA: u16 = 5;
     const BRPORT_MODE: u16 = 4;
@@ -122,7 +169,8 @@ pub fn set_port(batch: &mut Batch, port: &str, isolated: bool) {
     batch.message(NEWLINK, REQUEST, &ifinfo(0, false), format!("set up bridge port {port}"));
     batch.text(IFLA_IFNAME, port).nest(IFLA_LINKINFO, |info| {
         info.text(INFO_SLAVE_KIND, "bridge").nest(INFO_SLAVE_DATA, |data| {
-            data.attribute(BRPORT_MODE, &[1]).attribute(BRPORT_ISOLATED, &[u8::from(isolated)]);
+            data.attribute(BRPORT_MODE, &[u8::from(mode.hairpin)]);
+            data.attribute(BRPORT_ISOLATED, &[u8::from(mode.isolated)]);
         });
     });
 }
@@ -130,6 +178,21 @@ pub fn set_port(batch: &mut Batch, port: &str, isolated: bool) {
 /// Brings a link up.
 pub fn set_up(batch: &mut Batch, index: u32, name: &str) {
     batch.message(NEWLINK, REQUEST, &ifinfo(index, true), format!("set {name} up"));
+}
+
+/// Has a bridge take every frame, whatever its address.
+pub fn set_promiscuous(batch: &mut Batch, index: u32) {
+    const IFF_PROMISC: u32 = 0x100;
+    let mut header = ifinfo(index, false);
+    header[8..12].copy_from_slice(&IFF_PROMISC.to_ne_bytes());
+    header[12..16].copy_from_slice(&IFF_PROMISC.to_ne_bytes());
+    batch.message(NEWLINK, REQUEST, &header, "set the bridge promiscuous");
+}
+
+/// Makes a link a port of another (a bridge, a vrf).
+pub fn set_master(batch: &mut Batch, name: &str, master: u32) {
+    batch.message(NEWLINK, REQUEST, &ifinfo(0, false), format!("set the master of {name}"));
+    batch.text(IFLA_IFNAME, name).number(IFLA_MASTER, master);
 }
 
 /// Removes a link by name.
@@ -184,6 +247,12 @@ pub fn find(socket: &Socket, name: &str) -> Result<Option<Link>> {
             match kind {
                 IFLA_ADDRESS => link.mac = value.to_vec(),
                 IFLA_MTU => link.mtu = value.try_into().map_or(0, u32::from_ne_bytes),
+                IFLA_MASTER => link.master = value.try_into().map_or(0, u32::from_ne_bytes),
+                IFLA_LINKINFO => {
+                    let kind = attributes(value).find(|(kind, _)| *kind == IFLA_INFO_KIND);
+                    let text = kind.map(|(_, value)| String::from_utf8_lossy(value));
+                    link.kind = text.unwrap_or_default().trim_end_matches('\0').into();
+                }
                 _ => {}
             }
         }

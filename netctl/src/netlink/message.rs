@@ -91,6 +91,19 @@ impl Batch {
         self.labels.get(index).map_or("netlink", String::as_str)
     }
 
+    /// Each message on a line: what it does, and its bytes in hex. For comparing with what was right before.
+    #[cfg(test)]
+    pub fn describe(&self) -> String {
+        let (mut text, mut bytes) = (String::new(), self.bytes());
+        for label in &self.labels {
+            let length = u32::from_ne_bytes(bytes[..4].try_into().unwrap()) as usize;
+            let hex: String = bytes[..length].iter().map(|byte| format!("{byte:02x}")).collect();
+            text += &format!("{label}: {hex}\n");
+            bytes = &bytes[length..];
+        }
+        text
+    }
+
     /// How many messages there are.
     pub fn len(&self) -> usize {
         self.labels.len()

@@ -8,7 +8,8 @@ use anyhow::{Context as _, Result};
 use contracts::fault;
 
 use super::{Network, definition::random};
-use crate::firewall::{self, Zone};
+use crate::firewall::{Filter, Zone};
+use crate::guest;
 use crate::netlink::link::{self, Link};
 use crate::netlink::message::Batch;
 use crate::netlink::socket::Socket;
@@ -93,6 +94,13 @@ pub fn zones(state: &State) -> Result<Vec<Zone>> {
             zones.push(network.zone()?);
         }
     }
+    for guest in guest::all(state)? {
+        if let Some(zone) =
+            guest.zone.filter(|zone| !zones.iter().any(|known: &Zone| known.bridge == zone.bridge))
+        {
+            zones.push(zone);
+        }
+    }
     Ok(zones)
 }
 
@@ -100,8 +108,8 @@ pub fn zones(state: &State) -> Result<Vec<Zone>> {
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn refresh(state: &State, netfilter: &Socket) -> Result<()> {
-    firewall::set_zones(netfilter, &zones(state)?)
+pub fn refresh(state: &State, filter: &Filter) -> Result<()> {
+    filter.set_zones(&zones(state)?)
 }
 
 /// A locally administered unicast MAC address.

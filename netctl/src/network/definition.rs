@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::cidr::Cidr;
-use crate::firewall::Zone;
+use crate::firewall::{Isolation, Zone};
 
 /// One network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,6 +184,8 @@ impl Network {
             internal: self.internal,
             masquerade: nat && self.switch("masquerade")?,
             routed,
+            names: if self.dns { self.gateways() } else { Vec::new() },
+            isolation: Isolation::No,
         })
     }
 

@@ -5,4 +5,5 @@ mod crash;
 mod create;
 mod dns;
 mod rig;
+mod traffic;
 mod up;
