@@ -73,7 +73,7 @@ pub fn enter(state: &State, guest: &Guest) -> Result<()> {
     let known = bridge::zones(state)?;
     atomic::write_json_volatile(&file(state, &guest.key), guest, 0o600)?;
     let filter = Filter::open(state.table)?;
-    if guest.zone.as_ref().is_some_and(|zone| !known.contains(zone)) {
+    if bridge::zones(state)? != known {
         bridge::refresh(state, &filter)?;
     }
     if !guest.ports.is_empty() && !filter.add_ports(&guest.ports)? {
@@ -89,11 +89,12 @@ pub fn enter(state: &State, guest: &Guest) -> Result<()> {
 pub fn leave(state: &State, key: &Key) -> Result<()> {
     let Some(guest) = read(state, key)? else { return Ok(()) };
     let filter = Filter::open(state.table)?;
+    let known = bridge::zones(state)?;
     let withdrawn = guest.ports.is_empty() || filter.remove_ports(&guest.ports)?;
     state::remove(&file(state, key))?;
     if !withdrawn {
         reload(state, &filter, None)?;
-    } else if guest.zone.is_some_and(|zone| bridge::zones(state).is_ok_and(|left| !left.contains(&zone))) {
+    } else if bridge::zones(state)? != known {
         bridge::refresh(state, &filter)?;
     }
     let _ = std::fs::remove_dir(state.path(&["guests"]));

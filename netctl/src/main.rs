@@ -8,6 +8,7 @@ mod attach;
 mod cidr;
 mod cli;
 mod cmd;
+mod cni;
 mod dns;
 mod firewall;
 mod guest;
@@ -23,6 +24,9 @@ fn main() -> ExitCode {
     #[cfg(feature = "self-doc")]
     if let Some(result) = contracts::self_doc::asked::<cli::Cli>("netctl") {
         return contracts::report::finish("netctl", result);
+    }
+    if cni::is_asked() {
+        return cni::run();
     }
     let cli = cli::Cli::parse();
     contracts::report::finish("netctl", cmd::run(cli.command))

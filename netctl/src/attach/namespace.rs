@@ -76,16 +76,32 @@ fn furnish(target: &Path, ipv6: bool) -> Result<Namespace> {
 /// # Errors
 /// It has vanished.
 pub fn open(state: &State, id: &str) -> Result<Namespace> {
-    let target = path(state, id);
+    open_path(&path(state, id))
+}
+
+/// Opens any mounted namespace.
+///
+/// # Errors
+/// There is none.
+pub fn open_path(target: &Path) -> Result<Namespace> {
     let shown = || format!("open network namespace {}", target.display());
     let file =
-        OpenOptions::new().read(true).custom_flags(libc::O_CLOEXEC).open(&target).with_context(shown)?;
+        OpenOptions::new().read(true).custom_flags(libc::O_CLOEXEC).open(target).with_context(shown)?;
+    let inside = within(&file, Socket::route).with_context(shown)?;
+    Ok(Namespace { file, inside: inside? })
+}
+
+/// Does something inside a namespace; whatever happens, the rest of this process goes on in the host's.
+///
+/// # Errors
+/// The file is no network namespace, or it may not be joined.
+pub fn within<T>(file: &File, work: impl FnOnce() -> T) -> Result<T> {
     let host = File::open(OWN).with_context(|| format!("open {OWN}"))?;
-    sys::namespace::join(file.as_fd(), libc::CLONE_NEWNET).with_context(shown)?;
-    let inside = Socket::route();
+    sys::namespace::join(file.as_fd(), libc::CLONE_NEWNET).context("join the network namespace")?;
+    let done = work();
     sys::namespace::join(host.as_fd(), libc::CLONE_NEWNET)
         .context("return to the host's network namespace")?;
-    Ok(Namespace { file, inside: inside? })
+    Ok(done)
 }
 
 /// Lets the container have IPv6 after all.
@@ -93,12 +109,8 @@ pub fn open(state: &State, id: &str) -> Result<Namespace> {
 /// # Errors
 /// The namespace cannot be joined.
 pub fn allow_ipv6(namespace: &Namespace) -> Result<()> {
-    let host = File::open(OWN).with_context(|| format!("open {OWN}"))?;
-    sys::namespace::join(namespace.file.as_fd(), libc::CLONE_NEWNET).context("join the network namespace")?;
-    let written = fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "0");
-    sys::namespace::join(host.as_fd(), libc::CLONE_NEWNET)
-        .context("return to the host's network namespace")?;
-    written.context("allow IPv6 in the network namespace")
+    within(&namespace.file, || fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "0"))?
+        .context("allow IPv6 in the network namespace")
 }
 
 /// Whether the namespace is (still) mounted.

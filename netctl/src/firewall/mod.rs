@@ -42,6 +42,23 @@ pub struct Zone {
     pub isolation: Isolation,
 }
 
+impl Zone {
+    /// Takes in what another attachment says of the same bridge.
+    pub fn merge(&mut self, other: &Self) {
+        for subnet in &other.subnets {
+            if !self.subnets.contains(subnet) {
+                self.subnets.push(*subnet);
+            }
+        }
+        for name_server in &other.names {
+            if !self.names.contains(name_server) {
+                self.names.push(*name_server);
+            }
+        }
+        self.masquerade |= other.masquerade;
+    }
+}
+
 /// Podman's `isolate` option.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Isolation {

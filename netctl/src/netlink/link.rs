@@ -225,7 +225,7 @@ pub fn add_default_route(batch: &mut Batch, index: u32, gateway: IpAddr, metric:
     }
 }
 
-fn family_bytes(address: IpAddr) -> (u8, Vec<u8>) {
+pub(super) fn family_bytes(address: IpAddr) -> (u8, Vec<u8>) {
     match address {
         IpAddr::V4(address) => (2, address.octets().to_vec()),
         IpAddr::V6(address) => (10, address.octets().to_vec()),

@@ -5,4 +5,5 @@
 
 pub mod link;
 pub mod message;
+pub mod route;
 pub mod socket;

@@ -12,6 +12,7 @@ use crate::firewall::{Filter, Zone};
 use crate::guest;
 use crate::netlink::link::{self, Link};
 use crate::netlink::message::Batch;
+use crate::netlink::route;
 use crate::netlink::socket::Socket;
 use crate::state::State;
 
@@ -45,20 +46,56 @@ pub fn ensure(host: &Socket, network: &Network) -> Result<Link> {
     Ok(link)
 }
 
+/// The bridge of a guest's network, made if it is missing, with the gateway addresses that are missing. Bridges of
+/// others stay when their last container leaves.
+///
+/// # Errors
+/// The kernel's refusal, `WrongState` for a link of that name that is no bridge.
+pub fn ensure_addressed(host: &Socket, network: &Network) -> Result<Link> {
+    let link = ensure(host, network)?;
+    if link.kind != "bridge" {
+        fault!(WrongState, "{} already exists but is not a bridge", network.interface);
+    }
+    let mut batch = Batch::new();
+    link::set_up(&mut batch, link.index, &network.interface);
+    host.run(&batch)?;
+    let present = route::addresses(host, link.index)?;
+    for subnet in &network.subnets {
+        let Some(gateway) = subnet.gateway.filter(|gateway| !present.iter().any(|has| has.address == *gateway))
+        else {
+            continue;
+        };
+        let mut batch = Batch::new();
+        link::add_address(&mut batch, link.index, subnet.subnet.with(gateway));
+        host.run(&batch).with_context(|| format!("bridge {}", network.interface))?;
+    }
+    if network.subnets.iter().any(|subnet| subnet.gateway.is_some()) {
+        forward(network)?;
+    }
+    Ok(link)
+}
+
 /// What must be switched on in this namespace for packets to pass from and to the bridge.
 fn forward(network: &Network) -> Result<()> {
     for subnet in &network.subnets {
         match subnet.subnet.address {
             IpAddr::V4(_) => {
                 switch("net/ipv4/ip_forward", "1")?;
-                // Without it the kernel drops what comes back to 127.0.0.1; the firewall's guard chain keeps the
-                // containers out.
-                switch(&format!("net/ipv4/conf/{}/route_localnet", network.interface), "1")?;
+                route_loopback(&network.interface)?;
             }
             IpAddr::V6(_) => switch("net/ipv6/conf/all/forwarding", "1")?,
         }
     }
     Ok(())
+}
+
+/// Lets the host's own connections to 127.0.0.1 go to containers. Without it the kernel drops what comes back; the
+/// firewall's guard chain keeps the containers out.
+///
+/// # Errors
+/// No such interface.
+pub fn route_loopback(interface: &str) -> Result<()> {
+    switch(&format!("net/ipv4/conf/{interface}/route_localnet"), "1")
 }
 
 /// Writes a sysctl of the current network namespace unless it has that value already.
@@ -95,10 +132,10 @@ pub fn zones(state: &State) -> Result<Vec<Zone>> {
         }
     }
     for guest in guest::all(state)? {
-        if let Some(zone) =
-            guest.zone.filter(|zone| !zones.iter().any(|known: &Zone| known.bridge == zone.bridge))
-        {
-            zones.push(zone);
+        let Some(zone) = guest.zone else { continue };
+        match zones.iter_mut().find(|known| known.bridge == zone.bridge) {
+            Some(known) => known.merge(&zone),
+            None => zones.push(zone),
         }
     }
     Ok(zones)

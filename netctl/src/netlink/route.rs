@@ -1,0 +1,148 @@
+//! Routes beside the default ones, and what a namespace has of addresses and routes.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+
+use super::link::family_bytes;
+use super::message::{Batch, CREATE, DUMP, EXCL, REQUEST, attributes};
+use super::socket::Socket;
+use crate::cidr::Cidr;
+
+const GETADDR: u16 = 22;
+const NEWROUTE: u16 = 24;
+const GETROUTE: u16 = 26;
+
+/// One route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// Where to; prefix 0 is the default route.
+    pub destination: Cidr,
+    /// By whom; `None` is directly.
+    pub gateway: Option<IpAddr>,
+    /// Interface index.
+    pub index: u32,
+    /// Metric; 0 is the kernel's choice.
+    pub metric: u32,
+    /// Path MTU; 0 for the link's.
+    pub mtu: u32,
+    /// Advertised segment size; 0 for the MTU's.
+    pub advmss: u32,
+    /// Routing table; 0 is main.
+    pub table: u32,
+    /// `RT_SCOPE_…`; `None` follows from the gateway.
+    pub scope: Option<u8>,
+}
+
+impl Route {
+    /// A plain route.
+    pub const fn new(destination: Cidr, gateway: Option<IpAddr>, index: u32) -> Self {
+        Self { destination, gateway, index, metric: 0, mtu: 0, advmss: 0, table: 0, scope: None }
+    }
+}
+
+/// Adds a route.
+pub fn add(batch: &mut Batch, route: &Route) {
+    const MAIN: u8 = 254;
+    const STATIC: u8 = 4;
+    const UNICAST: u8 = 1;
+    const LINK: u8 = 253;
+    let (family, destination) = family_bytes(route.destination.first());
+    let scope = route.scope.unwrap_or(if route.gateway.is_some() { 0 } else { LINK });
+    let header = [family, route.destination.prefix, 0, 0, MAIN, STATIC, scope, UNICAST, 0, 0, 0, 0];
+    let label = format!("add route to {}", route.destination.subnet());
+    batch.message(NEWROUTE, REQUEST | CREATE | EXCL, &header, label);
+    if route.destination.prefix > 0 {
+        batch.attribute(1, &destination);
+    }
+    if let Some(gateway) = route.gateway {
+        batch.attribute(5, &family_bytes(gateway).1);
+    }
+    batch.number(4, route.index);
+    for (kind, value) in [(6, route.metric), (15, route.table)] {
+        if value > 0 {
+            batch.number(kind, value);
+        }
+    }
+    if route.mtu > 0 || route.advmss > 0 {
+        batch.nest(8, |metrics| {
+            for (kind, value) in [(2, route.mtu), (8, route.advmss)] {
+                if value > 0 {
+                    metrics.number(kind, value);
+                }
+            }
+        });
+    }
+}
+
+/// Removes an address.
+pub fn delete_address(batch: &mut Batch, index: u32, address: Cidr) {
+    const DELADDR: u16 = 21;
+    let (family, bytes) = family_bytes(address.address);
+    let mut header = vec![family, address.prefix, 0, 0];
+    header.extend_from_slice(&index.to_ne_bytes());
+    batch.message(DELADDR, REQUEST, &header, format!("remove address {address}"));
+    batch.attribute(1, &bytes).attribute(2, &bytes);
+}
+
+/// The addresses of an interface.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn addresses(socket: &Socket, index: u32) -> Result<Vec<Cidr>> {
+    let mut batch = Batch::new();
+    batch.message(GETADDR, 1 | DUMP, &[0; 8], "list addresses");
+    let mut found = Vec::new();
+    socket.query(&batch, |_, body| {
+        let (Some(&family), Some(&prefix)) = (body.first(), body.get(1)) else { return };
+        if number(body.get(4..8)) != index {
+            return;
+        }
+        let all: Vec<(u16, &[u8])> = attributes(body.get(8..).unwrap_or(&[])).collect();
+        // IFA_LOCAL where there is one: IFA_ADDRESS is the other end of a point-to-point link.
+        let local = all.iter().find(|(kind, _)| *kind == 2).or(all.iter().find(|(kind, _)| *kind == 1));
+        if let Some(address) = local.and_then(|(_, value)| address(family, value)) {
+            found.push(Cidr { address, prefix });
+        }
+    })?;
+    Ok(found)
+}
+
+/// The routes over an interface, of all tables.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn all(socket: &Socket, index: u32) -> Result<Vec<Route>> {
+    let mut batch = Batch::new();
+    batch.message(GETROUTE, 1 | DUMP, &[0; 12], "list routes");
+    let mut found = Vec::new();
+    socket.query(&batch, |_, body| {
+        let (Some(&family), Some(&prefix)) = (body.first(), body.get(1)) else { return };
+        let any: IpAddr = if family == 2 { [0; 4].into() } else { [0; 16].into() };
+        let mut route = Route::new(Cidr { address: any, prefix }, None, 0);
+        for (kind, value) in attributes(body.get(12..).unwrap_or(&[])) {
+            match kind {
+                1 => route.destination.address = address(family, value).unwrap_or(any),
+                4 => route.index = number(Some(value)),
+                5 => route.gateway = address(family, value),
+                _ => {}
+            }
+        }
+        if route.index == index {
+            found.push(route);
+        }
+    })?;
+    Ok(found)
+}
+
+fn number(bytes: Option<&[u8]>) -> u32 {
+    bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_ne_bytes)
+}
+
+fn address(family: u8, value: &[u8]) -> Option<IpAddr> {
+    match family {
+        2 => <[u8; 4]>::try_from(value).ok().map(IpAddr::from),
+        10 => <[u8; 16]>::try_from(value).ok().map(IpAddr::from),
+        _ => None,
+    }
+}
