@@ -35,6 +35,8 @@ pub struct Guest {
     pub zone: Option<Zone>,
     /// Its published ports.
     pub ports: Vec<Publish>,
+    /// Name of the host's end of its veth pair; empty where the owner knows it.
+    pub host_end: String,
 }
 
 fn file(state: &State, key: &Key) -> PathBuf {

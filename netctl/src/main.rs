@@ -12,6 +12,7 @@ mod cni;
 mod dns;
 mod firewall;
 mod guest;
+mod netavark;
 mod netlink;
 mod network;
 mod state;
@@ -27,6 +28,9 @@ fn main() -> ExitCode {
     }
     if cni::is_asked() {
         return cni::run();
+    }
+    if netavark::is_asked() {
+        return netavark::run();
     }
     let cli = cli::Cli::parse();
     contracts::report::finish("netctl", cmd::run(cli.command))

@@ -85,7 +85,8 @@ impl Answer {
                 interface.mtu = None;
             }
             for route in &mut shown.routes {
-                *route = RouteSpec { mtu: None, advmss: None, priority: None, table: None, scope: None, ..*route };
+                *route =
+                    RouteSpec { mtu: None, advmss: None, priority: None, table: None, scope: None, ..*route };
             }
         }
         let mut document = if version.starts_with("0.1.") || version.starts_with("0.2.") {
@@ -95,7 +96,8 @@ impl Answer {
         };
         if version.starts_with("0.3.") || version.starts_with("0.4.") {
             for (place, ip) in shown.ips.iter().enumerate() {
-                document["ips"][place]["version"] = json!(if ip.address.address.is_ipv4() { "4" } else { "6" });
+                document["ips"][place]["version"] =
+                    json!(if ip.address.address.is_ipv4() { "4" } else { "6" });
             }
         }
         document["cniVersion"] = json!(version);

@@ -117,7 +117,10 @@ fn attach(
         let subnets = answer.ips.iter().map(|ip| ip.address.subnet()).collect();
         let (masquerade, bridge) = (config.ip_masq, bridge_name(config).into());
         let zone = Some(Zone { bridge, subnets, masquerade, routed: true, ..Zone::default() });
-        guest::enter(state, &Guest { version: 1, key: key(config, environment), zone, ports })?;
+        guest::enter(
+            state,
+            &Guest { version: 1, key: key(config, environment), zone, ports, ..Guest::default() },
+        )?;
     }
     Ok(())
 }
@@ -155,20 +158,26 @@ fn complete(config: &Config, answer: &mut Answer) -> Result<()> {
 fn make_bridge(host: &Socket, config: &Config, answer: &Answer) -> Result<Link> {
     let name = bridge_name(config);
     let is_gateway = config.is_gateway || config.is_default_gateway;
-    let subnets = answer.ips.iter().filter(|_| is_gateway).map(|ip| Subnet {
-        gateway: ip.gateway,
-        ..Subnet::plain(ip.address)
-    });
-    let mut network = Network { interface: name.into(), subnets: subnets.collect(), ..Network::new(&config.name)? };
+    let subnets = answer
+        .ips
+        .iter()
+        .filter(|_| is_gateway)
+        .map(|ip| Subnet { gateway: ip.gateway, ..Subnet::plain(ip.address) });
+    let mut network =
+        Network { interface: name.into(), subnets: subnets.collect(), ..Network::new(&config.name)? };
     if config.mtu > 0 {
         network.options.insert("mtu".into(), config.mtu.to_string());
     }
     if let Some(link) = link::find(host, name)? {
         for address in route::addresses(host, link.index)? {
             let other = |ip: &Ip| ip.gateway.is_some_and(|gateway| gateway != address.address);
-            let clash = answer.ips.iter().any(|ip| is_gateway && other(ip) && ip.address.contains(address.address));
+            let clash =
+                answer.ips.iter().any(|ip| is_gateway && other(ip) && ip.address.contains(address.address));
             if clash && !config.force_address {
-                fail!(INVALID_CONFIG, "{name} already has an IP address different from the gateway: {address}");
+                fail!(
+                    INVALID_CONFIG,
+                    "{name} already has an IP address different from the gateway: {address}"
+                );
             }
             if clash {
                 let mut batch = Batch::new();

@@ -57,7 +57,8 @@ impl Leases {
             fail!(NO_ADDRESS, "{address} is allocated to {} already", environment.container);
         }
         let mut wanted = wanted(config, environment)?;
-        let mut answer = Answer { routes: config.ipam.routes.clone(), dns: resolver(config)?, ..Answer::default() };
+        let mut answer =
+            Answer { routes: config.ipam.routes.clone(), dns: resolver(config)?, ..Answer::default() };
         for (number, set) in sets.iter().enumerate() {
             let here = wanted.iter().position(|wanted| set.iter().any(|span| span.contains(*wanted)));
             let asked = here.map(|place| wanted.remove(place));
@@ -203,8 +204,7 @@ impl Span {
 
     fn contains(&self, address: IpAddr) -> bool {
         let offset = |address| self.subnet.offset(address);
-        self.subnet.contains(address)
-            && (offset(self.first)..=offset(self.last)).contains(&offset(address))
+        self.subnet.contains(address) && (offset(self.first)..=offset(self.last)).contains(&offset(address))
     }
 
     /// How far into the range.
@@ -314,7 +314,10 @@ mod tests {
     #[test]
     fn wanted_addresses_are_had_or_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let config = config(dir.path(), r#"[[{"subnet":"10.0.0.0/24","rangeStart":"10.0.0.10"}],[{"subnet":"fd00::/64"}]]"#);
+        let config = config(
+            dir.path(),
+            r#"[[{"subnet":"10.0.0.0/24","rangeStart":"10.0.0.10"}],[{"subnet":"fd00::/64"}]]"#,
+        );
         let leases = Leases::open(&config).unwrap();
         let ask = |id: &str, ip: &str| {
             let args = [("IP".to_owned(), ip.to_owned())].into();

@@ -188,7 +188,9 @@ fn loopback_plugin(command: &str, environment: &Environment) -> Result<Option<An
         mtu: Some(lo.mtu),
         sandbox: environment.netns.clone(),
     };
-    let ip = |address: &str| address.parse().ok().map(|address| answer::Ip { address, gateway: None, interface: Some(0) });
+    let ip = |address: &str| {
+        address.parse().ok().map(|address| answer::Ip { address, gateway: None, interface: Some(0) })
+    };
     let ips = ["127.0.0.1/8", "::1/128"].into_iter().filter_map(ip).collect();
     Ok(Some(Answer { interfaces: vec![interface], ips, ..Answer::default() }))
 }

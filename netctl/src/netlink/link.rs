@@ -78,10 +78,10 @@ fn ifinfo(index: u32, up: bool) -> [u8; 16] {
     header
 }
 
-/// Adds a bridge that is up. It has a fixed MAC so that it does not change with every port (and with it the
+/// Adds a bridge, still down. It has a fixed MAC so that it does not change with every port (and with it the
 /// neighbours' caches).
 pub fn add_bridge(batch: &mut Batch, name: &str, mac: [u8; 6], mtu: Option<u32>) {
-    batch.message(NEWLINK, REQUEST | CREATE | EXCL, &ifinfo(0, true), format!("add bridge {name}"));
+    batch.message(NEWLINK, REQUEST | CREATE | EXCL, &ifinfo(0, false), format!("add bridge {name}"));
     batch.text(IFLA_IFNAME, name).attribute(IFLA_ADDRESS, &mac);
     if let Some(mtu) = mtu {
         batch.number(IFLA_MTU, mtu);
@@ -262,6 +262,21 @@ pub fn find(socket: &Socket, name: &str) -> Result<Option<Link>> {
         Err(err) if errno(&err) == Some(Errno::ENODEV) => Ok(None),
         other => other.map(|()| found),
     }
+}
+
+/// Whether a bridge has ports.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn has_ports(socket: &Socket, bridge: u32) -> Result<bool> {
+    let mut batch = Batch::new();
+    batch.message(GETLINK, 1 | DUMP, &ifinfo(0, false), "list links");
+    let mut found = false;
+    socket.query(&batch, |_, body| {
+        let mut all = attributes(body.get(16..).unwrap_or(&[]));
+        found |= all.any(|(kind, value)| kind == IFLA_MASTER && value == bridge.to_ne_bytes());
+    })?;
+    Ok(found)
 }
 
 /// Removes a link; one that has gone is no error.

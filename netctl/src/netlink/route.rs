@@ -135,6 +135,24 @@ pub fn all(socket: &Socket, index: u32) -> Result<Vec<Route>> {
     Ok(found)
 }
 
+/// The interface of the default route.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn default_link(socket: &Socket) -> Result<Option<u32>> {
+    let mut batch = Batch::new();
+    batch.message(GETROUTE, 1 | DUMP, &[0; 12], "list routes");
+    let mut found = None;
+    socket.query(&batch, |_, body| {
+        // Of the main table: the local one has a default route for IPv6's loopback.
+        if body.get(1) == Some(&0) && body.get(4) == Some(&254) && found.is_none() {
+            let mut all = attributes(body.get(12..).unwrap_or(&[]));
+            found = all.find(|(kind, _)| *kind == 4).map(|(_, value)| number(Some(value)));
+        }
+    })?;
+    Ok(found)
+}
+
 fn number(bytes: Option<&[u8]>) -> u32 {
     bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_ne_bytes)
 }

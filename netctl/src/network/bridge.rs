@@ -32,7 +32,13 @@ pub fn ensure(host: &Socket, network: &Network) -> Result<Link> {
     host.run(&batch).with_context(|| format!("network {}", network.name))?;
     let made = link::find(host, &network.interface)?;
     let link = made.with_context(|| format!("network {}: bridge is gone", network.name))?;
+    if network.subnets.iter().any(|subnet| subnet.subnet.address.is_ipv6()) {
+        // Before it is up: while the kernel looks for duplicates of a link-local address that only we can have, it
+        // asks no neighbour on behalf of others (br_netfilter), and the first seconds of published ports are lost.
+        switch(&format!("net/ipv6/conf/{}/accept_dad", network.interface), "0")?;
+    }
     let mut batch = Batch::new();
+    link::set_up(&mut batch, link.index, &network.interface);
     for subnet in &network.subnets {
         if let Some(gateway) = subnet.gateway {
             link::add_address(&mut batch, link.index, subnet.subnet.with(gateway));
@@ -61,7 +67,8 @@ pub fn ensure_addressed(host: &Socket, network: &Network) -> Result<Link> {
     host.run(&batch)?;
     let present = route::addresses(host, link.index)?;
     for subnet in &network.subnets {
-        let Some(gateway) = subnet.gateway.filter(|gateway| !present.iter().any(|has| has.address == *gateway))
+        let Some(gateway) =
+            subnet.gateway.filter(|gateway| !present.iter().any(|has| has.address == *gateway))
         else {
             continue;
         };

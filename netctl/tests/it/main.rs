@@ -1,6 +1,7 @@
 //! netctl on the real kernel, in the network namespace that cargo's runner made (tests/in-namespace).
 #![allow(clippy::unwrap_used)] // a test says what failed by its line
 
+mod cni;
 mod crash;
 mod create;
 mod dns;

@@ -1,0 +1,238 @@
+//! The bridge driver: a veth pair on a bridge, with rules, ports and names.
+
+use std::net::IpAddr;
+use std::os::fd::AsFd as _;
+
+use anyhow::{Context as _, Result, bail};
+use contracts::{atomic, fault};
+
+use super::inside;
+use super::setup::Task;
+use crate::attach::files::host_resolver;
+use crate::attach::request::mac_address;
+use crate::dns;
+use crate::dns::zone::{Entry, Zone as Names};
+use crate::firewall::{Isolation, Publish, Zone};
+use crate::guest::{self, Guest};
+use crate::netlink::link::{self, Link, PortMode, Veth};
+use crate::netlink::message::Batch;
+use crate::netlink::socket::Socket;
+use crate::network::{Network, Subnet, bridge, definition::random};
+use crate::state::{self, State};
+
+/// The domain of podman's names.
+const DOMAIN: &str = "dns.podman";
+
+/// Options that are refused by name, because they would change who reaches whom.
+const UNSUPPORTED: [&str; 1] = ["vlan"];
+
+/// Checks everything that can be checked before anything is made.
+///
+/// # Errors
+/// What is wrong.
+pub fn check(task: &Task<'_>) -> Result<()> {
+    let info = &task.info;
+    for option in UNSUPPORTED {
+        if info.option(option).is_some() {
+            fault!(Unsupported, "network {}: option {option} is not supported", info.name);
+        }
+    }
+    task.bridge()?;
+    info.addresses(&task.wanted)?;
+    info.number("mtu")?;
+    info.number("metric")?;
+    info.switch("no_default_route")?;
+    isolation(task)?;
+    match info.option("mode") {
+        None | Some("managed" | "unmanaged") => Ok(()),
+        Some(other) => bail!("invalid bridge mode {other:?}"),
+    }
+}
+
+fn isolation(task: &Task<'_>) -> Result<Isolation> {
+    match task.info.option("isolate") {
+        None | Some("false" | "0") => Ok(Isolation::No),
+        Some("true" | "1") => Ok(Isolation::Some),
+        Some("strict") => Ok(Isolation::Strict),
+        Some(other) => bail!("unable to parse \"isolate\": {other:?}"),
+    }
+}
+
+fn is_managed(task: &Task<'_>) -> bool {
+    task.info.option("mode") != Some("unmanaged")
+}
+
+/// Plugs the container in; what it did is undone by [`remove`].
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn add(state: &State, host: &Socket, task: &Task<'_>, ports: Vec<Publish>) -> Result<serde_json::Value> {
+    let info = &task.info;
+    let link = make_bridge(host, task)?;
+    let host_end = host_end(host, task)?;
+    // Entered first: a crash from here on is cleaned by teardown.
+    let zone = zone(task)?;
+    let key = task.key();
+    guest::enter(state, &Guest { version: 1, key, zone, ports, host_end: host_end.clone() })?;
+    let mac = match task.wanted.static_mac.as_deref().filter(|mac| !mac.is_empty()) {
+        Some(text) => mac_address(text)?,
+        None => bridge::local_mac(&random()?),
+    };
+    let mtu = info.number("mtu")?.unwrap_or(link.mtu);
+    let mut batch = Batch::new();
+    let veth = Veth { host: &host_end, inside: &task.wanted.interface_name, mac, mtu, bridge: link.index };
+    link::add_veth(&mut batch, veth, task.namespace.file.as_fd());
+    link::set_port(&mut batch, &host_end, PortMode { hairpin: true, isolated: false });
+    host.run(&batch).with_context(|| format!("network {}", info.name))?;
+    inside::configure(task)?;
+    let (servers, domains) = announce(state, task)?;
+    inside::status(task, &servers, &domains)
+}
+
+fn make_bridge(host: &Socket, task: &Task<'_>) -> Result<Link> {
+    let (info, name) = (&task.info, task.bridge()?);
+    if !is_managed(task) {
+        return link::find(host, name)?
+            .filter(|link| link.kind == "bridge")
+            .with_context(|| format!("in unmanaged mode, the bridge {name} must already exist on the host"));
+    }
+    let subnets = info
+        .subnets
+        .iter()
+        .flatten()
+        .map(|subnet| Subnet { gateway: subnet.gateway, ..Subnet::plain(subnet.subnet) });
+    let mut network =
+        Network { interface: name.into(), subnets: subnets.collect(), ..Network::new(&info.name)? };
+    if let Some(mtu) = info.number("mtu")? {
+        network.options.insert("mtu".into(), mtu.to_string());
+    }
+    let is_new = link::find(host, name)?.is_none();
+    let link = bridge::ensure_addressed(host, &network)?;
+    if let Some(vrf) = info.option("vrf").filter(|_| is_new) {
+        let master = link::find(host, vrf)?.with_context(|| format!("vrf {vrf} does not exist"))?;
+        let mut batch = Batch::new();
+        link::set_master(&mut batch, name, master.index);
+        host.run(&batch)?;
+    }
+    Ok(link)
+}
+
+/// The name that podman's users expect: `veth0` and so on, unless one is given.
+fn host_end(host: &Socket, task: &Task<'_>) -> Result<String> {
+    let options = task.wanted.options.as_ref();
+    if let Some(name) = options.and_then(|options| options.get("host_interface_name")) {
+        return Ok(name.clone());
+    }
+    for number in 0..u16::MAX {
+        let name = format!("veth{number}");
+        if link::find(host, &name)?.is_none() {
+            return Ok(name);
+        }
+    }
+    bail!("no name left for a veth")
+}
+
+/// What the firewall needs to know; an unmanaged bridge and an internal network get no rule.
+fn zone(task: &Task<'_>) -> Result<Option<Zone>> {
+    let info = &task.info;
+    if !is_managed(task) || task.without_rules {
+        return Ok(None);
+    }
+    Ok(Some(Zone {
+        bridge: task.bridge()?.into(),
+        subnets: info.subnets.iter().flatten().map(|subnet| subnet.subnet.subnet()).collect(),
+        internal: info.internal,
+        masquerade: !info.internal,
+        routed: true,
+        names: if info.dns_enabled { gateways(task) } else { Vec::new() },
+        isolation: isolation(task)?,
+    }))
+}
+
+fn gateways(task: &Task<'_>) -> Vec<IpAddr> {
+    task.info.subnets.iter().flatten().filter_map(|subnet| subnet.gateway).collect()
+}
+
+fn names_file(state: &State, network: &str) -> std::path::PathBuf {
+    state.path(&["dns", &format!("{network}.json")])
+}
+
+/// Has the container's names answered; the servers and the search domains to tell podman.
+fn announce(state: &State, task: &Task<'_>) -> Result<(Vec<IpAddr>, Vec<&'static str>)> {
+    let (info, servers) = (&task.info, gateways(task));
+    if !info.dns_enabled || servers.is_empty() || !is_managed(task) {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let mut names: Vec<String> = Vec::new();
+    let given = [task.input.container_name.as_str()].into_iter();
+    for name in given.chain(task.wanted.aliases.iter().flatten().map(String::as_str)) {
+        let name = name.to_ascii_lowercase();
+        if !name.is_empty() && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let qualified: Vec<String> = names.iter().map(|name| format!("{name}.{DOMAIN}")).collect();
+    names.extend(qualified);
+    let entry = Entry {
+        id: task.input.container_id.clone(),
+        names,
+        addresses: task.wanted.static_ips.clone().unwrap_or_default(),
+        upstream: task.input.dns_servers.clone().unwrap_or_default(),
+    };
+    let file = names_file(state, &info.name);
+    state::make_dir(&state.path(&["dns"]))?;
+    let mut zone = atomic::read_json::<Names>(&file)?.unwrap_or_default();
+    let own = info.network_dns_servers.clone().unwrap_or_default();
+    zone.version = 1;
+    zone.listen.clone_from(&servers);
+    zone.internal = info.internal;
+    zone.upstream = if own.is_empty() { host_resolver().servers } else { own };
+    zone.entries.retain(|other| other.id != entry.id);
+    zone.entries.push(entry);
+    atomic::write_json_volatile(&file, &zone, 0o600)?;
+    dns::start(&file).with_context(|| format!("names of network {}", info.name))?;
+    Ok((servers, vec![DOMAIN]))
+}
+
+/// Undoes [`add`], from any point.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn remove(state: &State, host: &Socket, task: &Task<'_>) -> Result<()> {
+    let key = task.key();
+    let guest = guest::read(state, &key)?;
+    inside::unplug(task)?;
+    if let Some(guest) = &guest {
+        // The namespace may be gone, or about to go.
+        link::remove(host, &guest.host_end)?;
+    }
+    let file = names_file(state, &task.info.name);
+    if let Some(mut zone) = atomic::read_json::<Names>(&file)? {
+        zone.entries.retain(|entry| entry.id != task.input.container_id);
+        if zone.entries.is_empty() {
+            state::remove(&file)?;
+        } else {
+            atomic::write_json_volatile(&file, &zone, 0o600)?;
+        }
+    }
+    guest::leave(state, &key)?;
+    let name = task.bridge()?;
+    if is_managed(task)
+        && let Some(link) = link::find(host, name)?
+        && !link::has_ports(host, link.index)?
+    {
+        link::remove(host, name)?;
+    }
+    Ok(())
+}
+
+/// `netavark update`: the servers that a network's containers use from now on.
+///
+/// # Errors
+/// The file system's.
+pub fn set_servers(state: &State, network: &str, servers: Vec<IpAddr>) -> Result<()> {
+    let file = names_file(state, network);
+    let Some(mut zone) = atomic::read_json::<Names>(&file)? else { return Ok(()) };
+    zone.upstream = if servers.is_empty() { host_resolver().servers } else { servers };
+    atomic::write_json_volatile(&file, &zone, 0o600)
+}

@@ -1,0 +1,113 @@
+//! netctl as podman's netavark: under that name, or as `netctl netavark …`.
+//!
+//! Keeps `CONFIG/bulkhead/`, laid out as [`crate::state`] says, and the nftables tables `bulkhead_podman`. Exit code 0,
+//! or 1 with `{"error": …}` on stdout.
+
+mod bridge;
+mod cli;
+mod input;
+mod inside;
+mod plugin;
+mod setup;
+mod slice;
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Parser as _;
+use contracts::paths::Paths;
+use serde_json::{Value, json};
+
+use crate::state::State;
+use cli::{CONTRACT, Cli, Command};
+use input::Input;
+use setup::Place;
+
+/// Podman reads one document, and only this key of it, from a netavark that failed.
+pub fn is_asked() -> bool {
+    let mut args = env::args_os();
+    let program = args.next().unwrap_or_default();
+    let first = args.next().unwrap_or_default();
+    // A copy of that name still has to be its own name server.
+    let is_named = Path::new(&program).file_name().is_some_and(|name| name == "netavark") && first != "dns";
+    is_named || first == "netavark"
+}
+
+/// Does what the command line says.
+pub fn run() -> ExitCode {
+    let mut args: Vec<OsString> = env::args_os().collect();
+    if args.get(1).is_some_and(|arg| arg == "netavark") {
+        args.remove(0);
+    }
+    let (said, code) = match command(Cli::parse_from(args)) {
+        Ok(said) => (said, ExitCode::SUCCESS),
+        Err(err) => (Some(json!({"error": contracts::report::one_line(&err)})), ExitCode::FAILURE),
+    };
+    let Some(said) = said else { return code };
+    match writeln!(std::io::stdout(), "{said}") {
+        Ok(()) => code,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn command(cli: Cli) -> Result<Option<Value>> {
+    match &cli.command {
+        Command::Version => Ok(Some(json!({
+            "version": CONTRACT, "commit": concat!("bulkhead-", env!("CARGO_PKG_VERSION")),
+            "build_time": "2026-01-01T00:00:00Z", "target": "x86_64-unknown-linux-musl",
+            "default_fw_driver": "nftables",
+        }))),
+        Command::Setup { netns } => {
+            let input = read(&cli)?;
+            setup::setup(&place(&cli)?, &input, netns).map(Some)
+        }
+        Command::Teardown { netns } => {
+            let input = read(&cli)?;
+            setup::teardown(&place(&cli)?, &input, netns).map(|()| None)
+        }
+        Command::Update { network, network_dns_servers } => {
+            contracts::name::check("network", network)?;
+            let servers = cli::servers(network_dns_servers)?;
+            bridge::set_servers(&place(&cli)?.state, network, servers).map(|()| None)
+        }
+    }
+}
+
+fn place(cli: &Cli) -> Result<Place> {
+    let driver = cli.firewall_driver.clone().or_else(|| env::var("NETAVARK_FW").ok());
+    let without_rules = match driver.as_deref() {
+        None | Some("" | "nftables") => false,
+        Some("none") => true,
+        Some(other) => bail!("firewall driver {other:?} is not supported: nftables or none"),
+    };
+    if let Ok(port) = env::var("NETAVARK_DNS_PORT")
+        && port != "53"
+    {
+        bail!("NETAVARK_DNS_PORT={port} is not supported: names are answered on port 53");
+    }
+    let dir = match &cli.config {
+        Some(dir) => dir.join("bulkhead"),
+        None => Paths::from_env().state.join("netavark"),
+    };
+    let state = State::open_at(dir.clone(), dir.join("networks"), "bulkhead_podman")?;
+    Ok(Place { state, plugins: cli.plugin_directory.clone(), without_rules })
+}
+
+fn read(cli: &Cli) -> Result<Input> {
+    let mut text = String::new();
+    let done = match cli.file.as_deref().filter(|file| *file != Path::new("-")) {
+        Some(file) => std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text)),
+        None => std::io::stdin().read_to_string(&mut text),
+    };
+    if let Err(err) = done {
+        bail!("failed to load network options: IO error: {err}");
+    }
+    match serde_json::from_str(&text) {
+        Ok(input) => Ok(input),
+        Err(err) => bail!("failed to load network options: {err}"),
+    }
+}
