@@ -68,7 +68,7 @@ pub enum Command {
     Build(Box<cmd::build::Args>),
     /// Make an image of a bundle's changes
     Commit(cmd::commit::Args),
-    /// List what changed in a bundle since its image
+    /// Show which files a bundle changed, or two images differ in
     Diff(cmd::diff::Args),
     /// Make an OCI bundle from an image: a mounted rootfs and a config.json
     Bundle(cmd::bundle::Args),
@@ -81,4 +81,12 @@ pub enum Command {
     Unbundle(cmd::unbundle::Args),
     /// Write a bundle's rootfs as a tar archive
     Export(cmd::export::Args),
+    /// Make one layer of all the layers of an image
+    Flatten(cmd::flatten::Args),
+    /// Put archives on top of an image as further layers
+    Append(cmd::append::Args),
+    /// Change an image's config: ENV, CMD, labels, …
+    Config(cmd::config::Args),
+    /// Read images to their end and compare them with their digests
+    Verify(cmd::verify::Args),
 }

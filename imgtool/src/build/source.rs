@@ -12,7 +12,6 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use sys::overlay::Overlay;
 use sys::path::Root;
 
 use super::Builder;
@@ -28,6 +27,7 @@ use super::work::Work;
 use crate::layer::read::{Limits, Reader};
 use crate::layer::{apply, stream};
 use crate::obtain;
+use crate::rootfs::view::View;
 
 /// A COPY or ADD made ready to be looked up or done.
 pub struct Planned {
@@ -224,19 +224,7 @@ impl Builder<'_> {
         layers: &[(crate::store::document::Descriptor, crate::store::digest::Digest)],
     ) -> Result<Tree> {
         self.lease.hold(layers.iter().map(|(_, diff_id)| diff_id))?;
-        let lowers = self.layers.ensure(self.store, layers, None)?;
-        let empty = self.layers.empty()?;
-        let work = Work::new(self.store.paths())?;
-        let target = work.path().join("view");
-        std::fs::create_dir(&target)?;
-        // Without an upper directory overlayfs wants two lower ones.
-        let mut top_first: Vec<&Path> = lowers.iter().rev().map(PathBuf::as_path).collect();
-        top_first.push(&empty);
-        if top_first.len() > 1 {
-            let overlay = Overlay { lowers: &top_first, upper: None, volatile: false, user_xattr: false };
-            sys::overlay::mount(&overlay, &target).context("mount the layers")?;
-        }
-        let root = Root::open(&target).context("open the layers")?;
+        let View { root, work } = View::open(self.store, &self.layers, layers)?;
         if let Ok(mut views) = self.views.lock() {
             views.push(work);
         }

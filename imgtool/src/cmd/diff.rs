@@ -1,46 +1,89 @@
-//! `imgtool diff`: what changed in a bundle's rootfs since its image.
+//! `imgtool diff DIR` and `imgtool diff IMAGE IMAGE`: which files changed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use contracts::exit::Exit;
+use serde_json::json;
 use sys::path::Root;
 
+use crate::build::work;
 use crate::bundle::record::Record;
 use crate::layer::changes::{self, Change};
+use crate::layer::compare::{self, Changes};
 use crate::layer::extracted::Layers;
 use crate::rootfs::RootFs;
+use crate::rootfs::view::View;
 use crate::stdout;
 use crate::store::Store;
+use crate::store::lease::Lease;
 
-/// List what changed in a bundle's rootfs: A added, C changed, D deleted
+/// Flags of `diff`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  imgtool diff b | grep ^D")]
+#[command(
+    after_help = "One line a path, as docker diff writes it: A added, C changed, D deleted. Between images \
+                        contents, modes and owners count, times do not.\n\
+                        Examples: imgtool diff ./bundle    imgtool diff web:1 web:2"
+)]
 pub struct Args {
-    /// The bundle's directory; mounted or not
-    dir: PathBuf,
+    /// A bundle's directory, or the older image
+    old: String,
+    /// The newer image
+    new: Option<String>,
+    /// A JSON array of path and kind
+    #[arg(long)]
+    json: bool,
 }
 
-/// Runs the verb.
-///
 /// # Errors
-/// No bundle there, its layers cannot be read.
+/// No bundle there; no such image; a damaged layer.
 pub fn run(args: &Args) -> Result<Exit> {
-    let store = super::open_store()?;
-    let record = Record::of(&args.dir)?;
-    let mut text = String::new();
-    for (change, path) in list(&store, &record).with_context(|| format!("diff {}", args.dir.display()))? {
-        text.push_str(change.letter());
-        text.push_str(" /");
-        text.push_str(&path.to_string_lossy());
-        text.push('\n');
+    let changes = match &args.new {
+        None => bundle(&super::open_store()?, Path::new(&args.old))
+            .with_context(|| format!("diff {}", args.old))?,
+        Some(new) => {
+            // First of all: threads started later inherit it.
+            work::enter_private_mounts()?;
+            let store = super::open_store()?;
+            work::sweep(store.paths())?;
+            let lease = store.lease()?;
+            let (old, new) = (view(&store, &lease, &args.old)?, view(&store, &lease, new)?);
+            compare::trees(&old.root, &new.root)?
+        }
+    };
+    if args.json {
+        let rows: Vec<_> = changes
+            .iter()
+            .map(|(change, path)| json!({ "path": format!("/{}", path.display()), "kind": kind(*change) }))
+            .collect();
+        stdout::line(serde_json::to_string(&rows)?)?;
+        return Ok(Exit::Ok);
     }
-    stdout::write(&text)?;
+    let lines: Vec<String> =
+        changes.iter().map(|(change, path)| format!("{} /{}\n", change.letter(), path.display())).collect();
+    stdout::write(&lines.concat())?;
     Ok(Exit::Ok)
 }
 
-fn list(store: &Store, record: &Record) -> Result<Vec<(Change, PathBuf)>> {
-    // The image may be gone; the bundle holds its layers.
+const fn kind(change: Change) -> &'static str {
+    match change {
+        Change::Added => "added",
+        Change::Changed => "changed",
+        Change::Deleted => "deleted",
+    }
+}
+
+fn view(store: &Store, lease: &Lease, text: &str) -> Result<View> {
+    let image = store.image(text)?;
+    let layers = image.layers()?;
+    lease.hold(layers.iter().flat_map(|(blob, diff_id)| [&blob.digest, diff_id]).chain([&image.id]))?;
+    View::open(store, &Layers::open(store.paths())?, &layers).with_context(|| format!("image {text}"))
+}
+
+/// Reads the upper directory only, so it costs what was changed, not what the image holds. The image may be gone: the
+/// bundle holds its layers.
+fn bundle(store: &Store, dir: &Path) -> Result<Changes> {
+    let record = Record::of(dir)?;
     let lowers = record.directories(&Layers::open(store.paths())?).context("a layer is missing")?;
     let open = |path: &PathBuf| Root::open(path).with_context(|| format!("open {}", path.display()));
     let lowers: Vec<Root> = lowers.iter().rev().map(open).collect::<Result<_>>()?;

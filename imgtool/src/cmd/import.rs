@@ -23,8 +23,10 @@ use crate::store::lease::Lease;
 
 /// Flags of `import`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Prints the image's id. The archive may be compressed with gzip or zstd.\n\
-                        Example: shim export web | imgtool import -c 'CMD [\"/bin/sh\"]' - web:flat")]
+#[command(
+    after_help = "Prints the image's id. The archive may be compressed with gzip, zstd, bzip2 or xz.\n\
+                        Example: shim export web | imgtool import -c 'CMD [\"/bin/sh\"]' - web:flat"
+)]
 pub struct Args {
     /// A tar of a root file system; - is stdin
     #[arg(value_name = "FILE|URL|-")]
@@ -79,7 +81,8 @@ pub fn run(args: &Args) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn source(store: &Store, text: &str) -> Result<Box<dyn Read + Send>> {
+/// Opens an archive of any packing.
+pub(super) fn source(store: &Store, text: &str) -> Result<Box<dyn Read + Send>> {
     if text.starts_with("http://") || text.starts_with("https://") {
         return unpack(Client::new(store.paths(), &Flags::usual())?.download(text)?);
     }
@@ -87,7 +90,7 @@ fn source(store: &Store, text: &str) -> Result<Box<dyn Read + Send>> {
 }
 
 /// Stores the archive as a plain layer (its digest is then its diff id) while checking that it is an archive to its end.
-fn layer(store: &Store, lease: &Lease, source: &mut dyn Read) -> Result<Descriptor> {
+pub(super) fn layer(store: &Store, lease: &Lease, source: &mut dyn Read) -> Result<Descriptor> {
     let mut keeping =
         Keeping { source: BufReader::with_capacity(256 << 10, source), writer: store.writer()?, error: None };
     let mut reader = Reader::new(&mut keeping, Limits::default());

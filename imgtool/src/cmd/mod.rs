@@ -1,12 +1,15 @@
 //! One file per verb.
 
+pub mod append;
 pub mod build;
 pub mod bundle;
 pub mod catalog;
 pub mod commit;
+pub mod config;
 pub mod copy;
 pub mod diff;
 pub mod export;
+pub mod flatten;
 pub mod history;
 pub mod images;
 pub mod import;
@@ -25,6 +28,7 @@ pub mod save;
 pub mod tag;
 pub mod umount;
 pub mod unbundle;
+pub mod verify;
 
 use anyhow::Result;
 use contracts::exit::Exit;
@@ -67,6 +71,10 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Umount(args) => umount::run(&args),
         Command::Unbundle(args) => unbundle::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Flatten(args) => flatten::run(&args),
+        Command::Append(args) => append::run(&args),
+        Command::Config(args) => config::run(&args),
+        Command::Verify(args) => verify::run(&args),
     }
 }
 

@@ -215,7 +215,7 @@ impl<W: Write> Walk<'_, W> {
 }
 
 /// The attributes that belong to the file, not to overlayfs or to us.
-fn attributes(parent: BorrowedFd<'_>, name: &OsStr) -> Result<Vec<(OsString, Vec<u8>)>> {
+pub(super) fn attributes(parent: BorrowedFd<'_>, name: &OsStr) -> Result<Vec<(OsString, Vec<u8>)>> {
     let fd = tree::open_name(parent, name)?;
     let mut found = Vec::new();
     for name in sys::xattr::list(&fd)? {

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod changes;
+pub mod compare;
 pub mod diff;
 pub mod extracted;
 mod header;

@@ -1,5 +1,7 @@
 //! Root file systems: overlays of layers.
 
+pub mod view;
+
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};

@@ -4,6 +4,7 @@
 mod build;
 mod bundle;
 mod copy;
+mod edit;
 mod gc;
 mod hostile;
 mod import;
