@@ -7,6 +7,7 @@
 mod attach;
 mod cli;
 mod cmd;
+mod conmon;
 mod container;
 mod copy;
 mod events;
@@ -40,6 +41,12 @@ fn main() -> ExitCode {
     }
     if word(1) == "supervise" {
         return supervisor::main(word(2), word(3) == "--adopt").into();
+    }
+    if word(0) == "conmon" || word(0).ends_with("/conmon") {
+        return conmon::main(&arguments[1..]);
+    }
+    if word(1) == "conmon" {
+        return conmon::main(&arguments[2..]);
     }
     let payload =
         matches!(word(1), "run" | "exec") || (word(1) == "container" && matches!(word(2), "run" | "exec"));

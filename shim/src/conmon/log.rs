@@ -1,0 +1,241 @@
+//! conmon's log drivers: k8s-file, journald, none, passthrough; several at once.
+
+use std::fs::{File, OpenOptions};
+use std::io::{IoSlice, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use jiff::Zoned;
+
+use super::cli::Options;
+use super::journal::Journal;
+use crate::log::Stream;
+
+/// Timestamp, stream and tag of a line, as the size limit counts them.
+const OVERHEAD: u64 = 46;
+
+/// All logs of a container.
+pub struct Logs {
+    files: Vec<KubernetesFile>,
+    journal: Option<Journal>,
+}
+
+/// CRI's format: `TIME stdout|stderr F|P text`.
+struct KubernetesFile {
+    path: PathBuf,
+    file: File,
+    /// Bytes in the file.
+    size: u64,
+    /// Bytes ever written.
+    total: u64,
+    max: u64,
+    global_max: u64,
+    /// Old files that are kept; 0 where the content just goes.
+    rotate: u32,
+}
+
+impl Logs {
+    /// Opens what `--log-path` asks for.
+    pub fn open(options: &Options) -> Result<Self> {
+        let mut logs = Self { files: Vec::new(), journal: None };
+        for spec in &options.log_paths {
+            ensure!(!spec.is_empty(), "log-path must not be empty");
+            let (driver, path) = spec.split_once(':').unwrap_or(("", spec));
+            match (driver, path) {
+                ("journald", _) | ("", "journald") => logs.journal = Some(Journal::open(options)?),
+                ("none" | "null" | "off" | "passthrough", _)
+                | ("", "none" | "null" | "off" | "passthrough") => {}
+                ("" | "k8s-file", "" | "k8s-file") => bail!("k8s-file requires a filename"),
+                ("" | "k8s-file", path) => logs.files.push(KubernetesFile::open(Path::new(path), options)?),
+                (other, _) => bail!("No such log driver {other}"),
+            }
+        }
+        ensure!(
+            options.log_tag.is_empty() || logs.files.is_empty() || logs.journal.is_some(),
+            "k8s-file doesn't support --log-tag"
+        );
+        Ok(logs)
+    }
+
+    /// Takes one read's bytes.
+    pub fn write(&mut self, stream: Stream, bytes: &[u8]) {
+        let now = if self.files.is_empty() { None } else { Some(Zoned::now()) };
+        for file in &mut self.files {
+            // A full disk must not stop the container; conmon loses these lines, too.
+            let _ = now.as_ref().map(|now| file.write(now, stream, bytes));
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.write(stream, bytes);
+        }
+    }
+
+    /// Opens the files anew: whoever rotates them has moved them away.
+    pub fn reopen(&mut self) {
+        for file in &mut self.files {
+            let _ = file.reopen(false);
+        }
+    }
+
+    /// The end: unfinished lines; with `sync` on the disk, too.
+    pub fn finish(&mut self, sync: bool) {
+        if let Some(journal) = &mut self.journal {
+            journal.flush();
+        }
+        for file in &self.files {
+            if sync {
+                let _ = file.file.sync_all();
+            }
+        }
+    }
+}
+
+impl KubernetesFile {
+    fn open(path: &Path, options: &Options) -> Result<Self> {
+        if !options.log_allowlist_dirs.is_empty() {
+            let parent = path.parent().and_then(|parent| parent.canonicalize().ok()).unwrap_or_default();
+            let allowed = |dir: &PathBuf| dir.canonicalize().is_ok_and(|dir| parent.starts_with(dir));
+            ensure!(
+                options.log_allowlist_dirs.iter().any(allowed),
+                "log path {} is not in an allowed directory",
+                path.display()
+            );
+        }
+        let file = create(path, false)?;
+        let size = file.metadata().context("Failed to open log file")?.len();
+        Ok(Self {
+            path: path.into(),
+            file,
+            size,
+            total: size,
+            max: options.log_size_max,
+            global_max: options.log_global_size_max,
+            rotate: if options.log_rotate { options.log_max_files.max(1) } else { 0 },
+        })
+    }
+
+    fn write(&mut self, now: &Zoned, stream: Stream, bytes: &[u8]) -> Result<()> {
+        if self.global_max > 0 && self.total >= self.global_max {
+            return Ok(());
+        }
+        let word = if stream == Stream::Stdout { "stdout" } else { "stderr" };
+        let stamp = format!("{} {word} ", now.strftime("%Y-%m-%dT%H:%M:%S%.9f%:z"));
+        let mut parts: Vec<IoSlice<'_>> = Vec::new();
+        let mut length = 0;
+        for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+            let partial = !line.ends_with(b"\n");
+            let counted = OVERHEAD + line.len() as u64 + u64::from(partial);
+            if self.max > 0 && self.size + length + counted > self.max && self.size + length > 0 {
+                self.put(&mut parts, length)?;
+                parts.clear();
+                length = 0;
+                self.turn()?;
+            }
+            parts.push(IoSlice::new(stamp.as_bytes()));
+            parts.push(IoSlice::new(if partial { b"P " } else { b"F " }));
+            parts.push(IoSlice::new(line));
+            length += stamp.len() as u64 + 2 + line.len() as u64;
+            if partial {
+                parts.push(IoSlice::new(b"\n"));
+                length += 1;
+            }
+        }
+        self.put(&mut parts, length)
+    }
+
+    fn put(&mut self, mut parts: &mut [IoSlice<'_>], length: u64) -> Result<()> {
+        while !parts.is_empty() {
+            // The kernel takes 1024 pieces at most.
+            let some = parts.len().min(1024);
+            let written = self.file.write_vectored(&parts[..some])?;
+            IoSlice::advance_slices(&mut parts, written);
+        }
+        self.size += length;
+        self.total += length;
+        Ok(())
+    }
+
+    /// The file has reached its limit.
+    fn turn(&mut self) -> Result<()> {
+        if self.rotate == 0 {
+            return self.reopen(true);
+        }
+        let name = |number: u32| {
+            let mut path = self.path.clone().into_os_string();
+            if number > 0 {
+                path.push(format!(".{number}"));
+            }
+            PathBuf::from(path)
+        };
+        for number in (0..self.rotate).rev() {
+            let _ = std::fs::rename(name(number), name(number + 1));
+        }
+        self.reopen(false)
+    }
+
+    /// With `anew` an empty file takes the old one's place: readers see another inode.
+    fn reopen(&mut self, anew: bool) -> Result<()> {
+        if anew {
+            let mut fresh = self.path.clone().into_os_string();
+            fresh.push(".tmp");
+            self.file = create(Path::new(&fresh), true)?;
+            std::fs::rename(&fresh, &self.path).context("rename a log")?;
+        } else {
+            self.file = create(&self.path, false)?;
+        }
+        self.size = self.file.metadata()?.len();
+        Ok(())
+    }
+}
+
+fn create(path: &Path, truncate: bool) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).mode(0o640).custom_flags(libc::O_CLOEXEC);
+    if truncate {
+        options.write(true).truncate(true)
+    } else {
+        options.append(true)
+    };
+    options.open(path).with_context(|| format!("Failed to open log file {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_and_partial_lines_and_rotation() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ctr.log");
+        let options = Options {
+            log_paths: vec![format!("k8s-file:{}", path.display())],
+            log_size_max: 200,
+            log_rotate: true,
+            log_max_files: 2,
+            ..Options::default()
+        };
+        let mut logs = Logs::open(&options).unwrap();
+        logs.write(Stream::Stdout, b"one\ntw");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let ends: Vec<&str> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+        assert_eq!(ends, ["stdout F one", "stdout P tw"]);
+        assert!(text.as_bytes()[19] == b'.' && text.as_bytes()[35 - 5] != b'Z', "{text}");
+        for _ in 0..20 {
+            logs.write(Stream::Stderr, b"again\n");
+        }
+        assert!(path.metadata().unwrap().len() <= 200);
+        assert!(dir.path().join("ctr.log.2").exists() && !dir.path().join("ctr.log.3").exists());
+    }
+
+    #[test]
+    fn refused() {
+        let open = |spec: &str| {
+            let options = Options { log_paths: vec![spec.into()], ..Options::default() };
+            Logs::open(&options).err().map(|err| err.to_string()).unwrap_or_default()
+        };
+        assert_eq!(open("bogus:x"), "No such log driver bogus");
+        assert_eq!(open("k8s-file:"), "k8s-file requires a filename");
+        assert_eq!(open(""), "log-path must not be empty");
+        assert_eq!(open("none"), "");
+    }
+}
