@@ -1,4 +1,4 @@
-//! The files a build may use: a directory, or an archive on stdin; and its Dockerfile.
+//! The files a build may use: a directory, an archive on stdin or a server, a repository; and its Dockerfile.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Cursor, Read};
@@ -10,11 +10,13 @@ use contracts::fault;
 use sys::path::Root;
 
 use super::dockerfile::Source;
+use super::git;
 use super::ignore::Ignore;
 use super::select::Tree;
 use super::work::Work;
 use crate::layer::read::{Limits, Reader};
 use crate::layer::{apply, stream};
+use crate::registry::{Client, Flags};
 use crate::store::Store;
 
 /// A Dockerfile is a text by hand; more than this is a mistake.
@@ -59,19 +61,52 @@ impl Context {
         Self { root: None, ignore: Ignore::default(), _work: None }
     }
 
+    /// Patterns of another file than the context's own.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn ignore_as(&mut self, path: &Path) -> Result<()> {
+        let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+        self.ignore = Ignore::parse(&String::from_utf8_lossy(&text));
+        Ok(())
+    }
+
     /// Reads stdin: an archive becomes the context, anything else is the Dockerfile itself.
     ///
     /// # Errors
     /// stdin cannot be read; the archive is damaged.
     pub fn from_stdin(store: &Store, dockerfile: Option<&str>) -> Result<(Self, Source)> {
+        // Not through the standard library's buffer, which keeps what it read too much.
+        let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+        Self::from_stream(store, input, dockerfile).context("context on stdin")
+    }
+
+    /// A repository, or a file of a web server that is read like stdin.
+    ///
+    /// # Errors
+    /// The server fails; there is no such thing; no Dockerfile in it.
+    pub fn from_url(store: &Store, url: &str, dockerfile: Option<&str>) -> Result<(Self, Source)> {
+        if !git::is_repository(url) {
+            let input = Client::new(store.paths(), &Flags::usual())?.download(url)?;
+            return Self::from_stream(store, input, dockerfile).with_context(|| format!("context {url}"));
+        }
+        let work = Work::new(store.paths())?;
+        let path = git::fetch(url, &work.path().join("context"), false)?;
+        Self::made(work, &path, dockerfile)
+    }
+
+    fn from_stream(
+        store: &Store,
+        mut input: impl Read + Send + 'static,
+        dockerfile: Option<&str>,
+    ) -> Result<(Self, Source)> {
         let mut head = Vec::new();
-        let mut stdin = io::stdin().lock();
-        stdin.by_ref().take(LARGEST).read_to_end(&mut head).context("read stdin")?;
+        input.by_ref().take(LARGEST).read_to_end(&mut head).context("read")?;
         let unpacked = |bytes: &[u8]| stream::unpack(Cursor::new(bytes.to_vec())).map(BufReader::new);
         let archive = unpacked(&head[..head.len().min(64 << 10)])
             .is_ok_and(|input| matches!(Reader::new(input, Limits::default()).next_entry(), Ok(Some(_))));
         if !archive {
-            let text = String::from_utf8(head).context("the Dockerfile on stdin is not UTF-8")?;
+            let text = String::from_utf8(head).context("the Dockerfile is not UTF-8")?;
             return Ok((Self::empty(), Source { name: "Dockerfile".into(), text }));
         }
         let work = Work::new(store.paths())?;
@@ -79,10 +114,8 @@ impl Context {
         fs::create_dir(&path)?;
         let dir = File::open(&path)?;
         let options = apply::Options { layer: false, owner: None, limits: Limits::default() };
-        // What is over the first bytes is still in the pipe.
-        let rest = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-        drop(stdin);
-        let input = stream::unpack(Cursor::new(head).chain(rest))?;
+        // What is over the first bytes is still to come.
+        let input = stream::unpack(Cursor::new(head).chain(input))?;
         std::thread::scope(|scope| {
             let unpack = || {
                 apply::apply(
@@ -93,13 +126,22 @@ impl Context {
             };
             scope.spawn(unpack).join().map_err(|_| anyhow::anyhow!("the unpacking thread ended badly"))?
         })
-        .context("unpack the context on stdin")?;
+        .context("unpack")?;
+        Self::made(work, &path, dockerfile)
+    }
+
+    /// A context that was made below `work`, with the Dockerfile in it.
+    fn made(work: Work, path: &Path, dockerfile: Option<&str>) -> Result<(Self, Source)> {
         let name = dockerfile.unwrap_or("Dockerfile");
-        let root = Root::open(&path)?;
-        let text =
-            root.read(Path::new(name), LARGEST).with_context(|| format!("read {name} in the context"))?;
+        let root = Root::open(path)?;
+        let text = match root.read(Path::new(name), LARGEST) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => {
+                fault!(NotFound, "failed to read dockerfile: open {name}: no such file or directory")
+            }
+            other => other.with_context(|| format!("read {name} in the context"))?,
+        };
         let text = String::from_utf8(text).with_context(|| format!("{name} is not UTF-8"))?;
-        let mut context = Self::directory(&path, Some(&path.join(name)))?;
+        let mut context = Self::directory(path, Some(&path.join(name)))?;
         context._work = Some(work);
         Ok((context, Source { name: name.to_owned(), text }))
     }

@@ -10,6 +10,7 @@ use contracts::fault;
 use sha2::{Digest as _, Sha256};
 use sys::path::Root;
 
+use super::git;
 use super::ignore::Ignore;
 use super::select::Tree;
 use super::work::Work;
@@ -22,20 +23,35 @@ const LARGEST: u64 = 16 << 30;
 
 /// Whether ADD fetches this source.
 pub fn is_remote(source: &str) -> bool {
-    ["http://", "https://", "git@", "git://", "ssh://"].iter().any(|scheme| source.starts_with(scheme))
+    git::is_repository(source) || source.starts_with("http://") || source.starts_with("https://")
 }
 
 /// Fetches `urls` into a tree of files named after them, readable by root alone as docker makes them.
 ///
 /// # Errors
 /// A URL without a file name, a failing server, a content that is not what `checksum` says.
-pub fn fetch(store: &Store, urls: &[String], checksum: Option<&str>) -> Result<(Tree, Vec<String>, Work)> {
+pub fn fetch(
+    store: &Store,
+    urls: &[String],
+    checksum: Option<&str>,
+    keep_git_dir: bool,
+) -> Result<(Tree, Vec<String>, Work)> {
     let checksum = checksum.map(str::parse::<Digest>).transpose()?;
     let work = Work::new(store.paths())?;
     let mut names = Vec::new();
     for url in urls {
-        if !url.starts_with("http") {
-            fault!(Unsupported, "ADD {url}: git repositories are not supported");
+        if git::is_repository(url) {
+            if checksum.is_some() {
+                fault!(
+                    Unsupported,
+                    "ADD {url}: --checksum of a git repository: name the commit (URL#COMMIT)"
+                );
+            }
+            let dir =
+                git::fetch(url, &work.path().join(format!("repository-{}", names.len())), keep_git_dir)?;
+            let inside = dir.strip_prefix(work.path()).context("the repository is not where it was made")?;
+            names.push(inside.to_str().context("a directory of the repository is not UTF-8")?.to_owned());
+            continue;
         }
         let name = name_of(url)?;
         let path = work.path().join(&name);

@@ -9,7 +9,8 @@ mod chmod;
 pub mod context;
 mod copy;
 pub mod dockerfile;
-mod fetch;
+pub mod fetch;
+pub mod git;
 mod glob;
 mod graph;
 mod ignore;
@@ -38,7 +39,7 @@ use crate::layer::extracted::Layers;
 use crate::obtain::Policy;
 use crate::reference::Reference;
 use crate::store::Store;
-use crate::store::document::Platform;
+use crate::store::document::{Document, Platform};
 use crate::store::image::Image;
 use crate::store::lease::Lease;
 use context::Context;
@@ -232,6 +233,15 @@ impl Built {
     pub fn keep(&self, store: &Store, tags: &[Reference]) -> Result<Image> {
         let layers = self.state.layers.iter().map(|(blob, _)| blob.clone()).collect();
         store.add_image(&self.lease, &self.config()?, layers, tags)
+    }
+
+    /// The image's manifest, in the store under the build's lease only.
+    ///
+    /// # Errors
+    /// No space.
+    pub fn document(&self, store: &Store) -> Result<Document> {
+        let layers = self.state.layers.iter().map(|(blob, _)| blob.clone()).collect();
+        Ok(store.put_image(&self.lease, &self.config()?, layers)?.0)
     }
 
     /// Its layers, lowest first.

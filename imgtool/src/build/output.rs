@@ -12,6 +12,8 @@ use super::work::Work;
 use crate::layer::extracted::Layers;
 use crate::layer::read::Limits;
 use crate::layer::{apply, diff};
+use crate::place::archive::{self, Item};
+use crate::reference::Reference;
 use crate::rootfs::RootFs;
 use crate::store::Store;
 
@@ -22,6 +24,13 @@ pub enum Output {
     Local(String),
     /// The files, as an archive; `-` is stdout.
     Tar(String),
+    /// The image, as an archive in docker's form too or in OCI's alone; `-` is stdout.
+    Image {
+        /// Docker's files beside OCI's.
+        docker: bool,
+        /// Where.
+        dest: String,
+    },
 }
 
 impl std::str::FromStr for Output {
@@ -42,18 +51,35 @@ impl std::str::FromStr for Output {
         match (kind, dest) {
             (Some("local"), Some(dest)) => Ok(Self::Local(dest)),
             (Some("tar"), dest) => Ok(Self::Tar(dest.unwrap_or_else(|| "-".into()))),
+            (Some("oci"), dest) => {
+                Ok(Self::Image { docker: false, dest: dest.unwrap_or_else(|| "-".into()) })
+            }
+            (Some("docker"), dest) => {
+                Ok(Self::Image { docker: true, dest: dest.unwrap_or_else(|| "-".into()) })
+            }
             (Some("local"), None) => bail!("--output type=local needs dest="),
-            (Some(other), _) => bail!("--output type={other} is not known (local, tar)"),
+            (Some(other), _) => bail!("--output type={other} is not known (local, tar, oci, docker)"),
             (None, _) => bail!("--output needs type="),
         }
     }
 }
 
-/// Writes the files of `built`.
+/// Writes the files of `built`, or the image under `names`.
 ///
 /// # Errors
 /// No space; the destination cannot be written.
-pub fn write(store: &Store, built: &Built, output: &Output) -> Result<()> {
+pub fn write(store: &Store, built: &Built, output: &Output, names: &[Reference]) -> Result<()> {
+    if let Output::Image { docker, dest } = output {
+        let document = built.document(store)?;
+        let items = [Item { document, names: names.to_vec() }];
+        let write = |out: &mut dyn Write| archive::write(store, &items, *docker, out);
+        if dest == "-" {
+            let mut out = BufWriter::with_capacity(256 << 10, io::stdout().lock());
+            write(&mut out)?;
+            return out.flush().context("write to stdout");
+        }
+        return crate::cmd::save::to_file(Path::new(dest), write);
+    }
     let layers = Layers::open(store.paths())?;
     let lease = store.lease()?;
     lease.hold(built.layers().iter().map(|(_, diff_id)| diff_id))?;
@@ -64,13 +90,14 @@ pub fn write(store: &Store, built: &Built, output: &Output) -> Result<()> {
     rootfs.mount(&layers, &lowers, true)?;
     let root = File::open(&rootfs.target)?;
     match output {
-        Output::Tar(dest) if dest == "-" => archive(&root, io::stdout().lock()),
-        Output::Tar(dest) => archive(&root, File::create(dest).with_context(|| format!("create {dest}"))?),
+        Output::Image { .. } => Ok(()),
+        Output::Tar(dest) if dest == "-" => files(&root, io::stdout().lock()),
+        Output::Tar(dest) => files(&root, File::create(dest).with_context(|| format!("create {dest}"))?),
         Output::Local(dest) => local(&root, Path::new(dest)),
     }
 }
 
-fn archive(root: &File, output: impl Write) -> Result<()> {
+fn files(root: &File, output: impl Write) -> Result<()> {
     let output = BufWriter::with_capacity(256 << 10, output);
     let (output, _) = diff::write(root.as_fd(), &diff::Options::default(), output)?;
     output.into_inner().map_err(io::IntoInnerError::into_error)?.flush()?;
@@ -92,7 +119,7 @@ fn local(root: &File, dest: &Path) -> Result<()> {
                 options,
             )
         });
-        let written = archive(root, writer);
+        let written = files(root, writer);
         unpack.join().map_err(|_| anyhow::anyhow!("the unpacking thread ended badly"))??;
         written
     })

@@ -80,7 +80,8 @@ impl Builder<'_> {
         let mut fetched = None;
         if !remote.is_empty() {
             let checksum = copy.checksum.as_ref().map(expand).transpose()?;
-            let (tree, names, work) = fetch::fetch(self.store, &remote, checksum.as_deref())?;
+            let (tree, names, work) =
+                fetch::fetch(self.store, &remote, checksum.as_deref(), copy.keep_git_dir)?;
             let found = tree.select(&names, false)?;
             for one in &found {
                 tree.digest(one, &exclude, &mut hash)?;
@@ -215,6 +216,7 @@ impl Builder<'_> {
         let image = obtain::image(self.store, name, None, self.options.pull)?;
         let layers = image.layers()?;
         self.lease.hold(layers.iter().map(|(blob, _)| &blob.digest).chain([&image.id]))?;
+        self.store.used(&image.id);
         self.view(&layers)
     }
 

@@ -71,6 +71,7 @@ fn fill(store: &Store, layers: &Layers, record: &Record, request: &Request<'_>) 
     root.mkdir_all(Path::new(cwd), Mode::from_bits_truncate(0o755))
         .with_context(|| format!("make the working directory {}", cwd.escape_debug()))?;
     atomic::write_json(&record.bundle.join("config.json"), &config, 0o600)?;
+    store.used(&request.image.id);
     record.settle(store)
 }
 

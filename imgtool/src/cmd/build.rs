@@ -7,6 +7,7 @@ use contracts::exit::Exit;
 use contracts::fault;
 
 use crate::build::context::{self, Context};
+use crate::build::fetch;
 use crate::build::output::{self, Output};
 use crate::build::progress::{Mode, Progress};
 use crate::build::{self, Options, Secret, work};
@@ -24,11 +25,15 @@ use crate::store::document::Platform;
                         progress to stderr."
 )]
 pub struct Args {
-    /// Directory with the files to use, or - for an archive or a Dockerfile on stdin
+    /// Directory with the files to use, - for an archive or a Dockerfile on stdin, or the URL of one or of a git
+    /// repository (URL#REF:DIRECTORY)
     context: String,
     /// The Dockerfile [default: CONTEXT/Dockerfile]
     #[arg(short, long)]
     file: Option<String>,
+    /// Patterns of files not to use [default: FILE.dockerignore, then CONTEXT/.dockerignore]
+    #[arg(long, value_name = "FILE")]
+    ignorefile: Option<PathBuf>,
     /// Name for the image; may be repeated
     #[arg(short, long = "tag", value_name = "NAME")]
     tags: Vec<Reference>,
@@ -74,7 +79,8 @@ pub struct Args {
     /// Write the result's digests as JSON to a file
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
-    /// Write the files instead of keeping an image: DIR, -, type=local,dest=DIR or type=tar[,dest=FILE]
+    /// Write the files instead of keeping an image: DIR, -, type=local,dest=DIR or type=tar[,dest=FILE]; or the image,
+    /// as an archive: type=oci|docker[,dest=FILE]
     #[arg(short, long)]
     output: Vec<Output>,
     /// How to report
@@ -103,7 +109,10 @@ pub fn run(args: &Args) -> Result<Exit> {
     work::enter_private_mounts()?;
     let store = super::open_store()?;
     let progress = Progress::new(if args.quiet { Mode::Quiet } else { args.progress });
-    let (context, source) = open_context(args, &store)?;
+    let (mut context, source) = open_context(args, &store)?;
+    if let Some(path) = &args.ignorefile {
+        context.ignore_as(path)?;
+    }
     let file = build::read(&source, &progress)?;
     if args.check {
         return Ok(if file.warnings.is_empty() { Exit::Ok } else { Exit::Failed });
@@ -111,7 +120,7 @@ pub fn run(args: &Args) -> Result<Exit> {
     let options = options(args)?;
     let built = build::build(&store, &options, &context, (&source, &file), &progress)?;
     for output in &args.output {
-        output::write(&store, &built, output)?;
+        output::write(&store, &built, output, &options.tags)?;
     }
     if !args.output.is_empty() {
         return Ok(Exit::Ok);
@@ -139,6 +148,9 @@ pub fn run(args: &Args) -> Result<Exit> {
 fn open_context(args: &Args, store: &crate::store::Store) -> Result<(Context, build::dockerfile::Source)> {
     if args.context == "-" {
         return Context::from_stdin(store, args.file.as_deref());
+    }
+    if fetch::is_remote(&args.context) && !Path::new(&args.context).exists() {
+        return Context::from_url(store, &args.context, args.file.as_deref());
     }
     let path = Path::new(&args.context);
     if args.file.as_deref() == Some("-") {

@@ -83,7 +83,7 @@ pub fn run(args: &Args) -> Result<Exit> {
 }
 
 /// Writes to the side and renames, unless `path` is a device or a pipe.
-pub(super) fn to_file(path: &Path, write_to: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+pub(crate) fn to_file(path: &Path, write_to: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let special = fs::metadata(path).is_ok_and(|meta| !meta.is_file());
     let mut side = path.as_os_str().to_owned();
     side.push(format!(".{}.tmp", std::process::id()));

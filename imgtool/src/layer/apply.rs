@@ -289,3 +289,84 @@ fn is_gone(err: &std::io::Error) -> bool {
 fn time(entry: &Entry) -> TimeSpec {
     TimeSpec::new(entry.mtime.0, i64::from(entry.mtime.1))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::layer::write::Writer;
+
+    /// Names that lead out if anybody follows them, and names that meet each other.
+    fn name() -> impl Strategy<Value = String> {
+        let part =
+            prop::sample::select(vec!["a", "b", "..", ".", "", "out", ".wh.a", ".wh..wh..opq", "link"]);
+        (prop::collection::vec(part, 1..5), any::<bool>())
+            .prop_map(|(parts, absolute)| format!("{}{}", if absolute { "/" } else { "" }, parts.join("/")))
+    }
+
+    fn entry() -> impl Strategy<Value = Entry> {
+        let kinds = vec![Kind::File, Kind::HardLink, Kind::SymLink, Kind::Directory, Kind::Fifo];
+        (name(), name(), prop::sample::select(kinds), 0..3u64).prop_map(|(path, link, kind, size)| Entry {
+            path: path.into_bytes(),
+            link: if link.is_empty() { b"/".to_vec() } else { link.into_bytes() },
+            kind,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            size: if kind == Kind::File { size } else { 0 },
+            mtime: (0, 0),
+            device: (0, 0),
+            xattrs: Vec::new(),
+        })
+    }
+
+    fn seen(dir: &Path) -> BTreeMap<PathBuf, (u64, u32, i64, i64)> {
+        fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| {
+                let path = entry.unwrap().path();
+                let meta = fs::symlink_metadata(&path).unwrap();
+                (path, (meta.nlink(), meta.mode(), meta.mtime(), meta.mtime_nsec()))
+            })
+            .collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+        #[test]
+        fn nothing_is_ever_made_or_changed_outside_the_root(
+            entries in prop::collection::vec(entry(), 1..12),
+            layer in any::<bool>(),
+        ) {
+            let outside = tempfile::tempdir().unwrap();
+            let root = outside.path().join("in");
+            fs::create_dir(&root).unwrap();
+            fs::create_dir(outside.path().join("a")).unwrap();
+            fs::write(outside.path().join("b"), "b").unwrap();
+            fs::create_dir(outside.path().join("out")).unwrap();
+            // Directly below a name that archives may try to go through.
+            std::os::unix::fs::symlink(outside.path(), root.join("out")).unwrap();
+            let mut before = seen(outside.path());
+            before.remove(&root);
+            let mut writer = Writer::new(Vec::new());
+            for entry in &entries {
+                writer.entry(entry, &mut &b"xyz"[..]).unwrap();
+            }
+            let archive = writer.finish().unwrap();
+            let options = Options { layer, owner: None, limits: Limits::default() };
+            let target = fs::File::open(&root).unwrap();
+            // Refused or not: on a thread of its own, for the umask.
+            let _ = std::thread::spawn(move || apply(&archive[..], target.into(), options)).join().unwrap();
+            let mut after = seen(outside.path());
+            after.remove(&root);
+            prop_assert_eq!(before, after);
+            prop_assert!(seen(&outside.path().join("a")).is_empty() && seen(&outside.path().join("out")).is_empty());
+            prop_assert_eq!(fs::read(outside.path().join("b")).unwrap(), b"b");
+        }
+    }
+}

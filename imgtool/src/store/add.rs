@@ -22,6 +22,20 @@ impl Store {
         layers: Vec<Descriptor>,
         names: &[Reference],
     ) -> Result<Image> {
+        let (document, parsed) = self.put_image(lease, config, layers)?;
+        self.add_document(lease, &document, Some(parsed), names)
+    }
+
+    /// Stores config and manifest of an image without listing it.
+    ///
+    /// # Errors
+    /// As [`Store::add_image`].
+    pub fn put_image(
+        &self,
+        lease: &Lease,
+        config: &[u8],
+        layers: Vec<Descriptor>,
+    ) -> Result<(Document, ImageConfig)> {
         let parsed = ImageConfig::parse(config)?;
         anyhow::ensure!(
             parsed.rootfs.diff_ids.len() == layers.len(),
@@ -40,8 +54,8 @@ impl Store {
             annotations: std::collections::BTreeMap::new(),
         };
         let bytes = serde_json::to_vec(&manifest).context("encode manifest")?;
-        let document = Document::parse(bytes, None)?;
-        self.add_document(lease, &document, Some(parsed), names)
+        self.put_bytes(lease, &bytes)?;
+        Ok((Document::parse(bytes, None)?, parsed))
     }
 
     /// Stores a manifest or index whose blobs are in the store under `lease`, and points `names` to it.

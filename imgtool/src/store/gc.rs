@@ -57,6 +57,37 @@ impl Store {
         Ok(collected)
     }
 
+    /// Notes that the image of this id was used just now: `prune` spares what is in use. The note is the time of the
+    /// config's file, so it needs no lock and harms nobody.
+    pub fn used(&self, id: &Digest) {
+        if let Ok(file) = fs::File::open(self.blob_path(id)) {
+            // Best effort: a store that cannot be written to is not pruned either.
+            let _ = file.set_modified(std::time::SystemTime::now());
+        }
+    }
+
+    /// When the image was used, or came, last.
+    #[must_use]
+    pub fn last_used(&self, id: &Digest) -> jiff::Timestamp {
+        let time = fs::metadata(self.blob_path(id)).and_then(|meta| meta.modified()).ok();
+        time.and_then(|time| jiff::Timestamp::try_from(time).ok()).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+    }
+
+    /// The bytes of all blobs.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn stored(&self) -> Result<u64> {
+        let mut total = 0;
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let dir = self.root.join("blobs").join(algorithm.name());
+            for name in names_in(&dir)? {
+                total += fs::metadata(dir.join(&name)).map_or(0, |meta| meta.len());
+            }
+        }
+        Ok(total)
+    }
+
     fn mark(&self, target: &Descriptor, marked: &mut Marked, depth: u32) {
         marked.blobs.insert(target.digest.clone());
         // A damaged manifest holds nothing; it stays itself, so that `inspect` can say what is wrong with it.

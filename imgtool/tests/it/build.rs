@@ -220,3 +220,46 @@ fn the_size_of_an_image_is_its_files() {
     assert_eq!(size(&other), 1 << 20);
     other.ok(&format!("unbundle {}", other.path("b").display()));
 }
+
+#[test]
+fn an_image_goes_to_an_archive_without_being_kept() {
+    let rig = rig();
+    let archive = rig.path("web.tar");
+    for kind in ["oci", "docker"] {
+        let flags = format!("-t web:{kind} -o type={kind},dest={}", archive.display());
+        id(&rig, "FROM scratch\nCOPY busybox /\nCMD [\"x\"]\n", &flags);
+        assert_eq!(rig.ok("images -q"), "");
+        let other = Rig::new();
+        other.ok(&format!("load -i {}", archive.display()));
+        assert_eq!(other.ok(&format!("inspect web:{kind} -f {{{{.Config.Cmd}}}}")).trim(), "[x]");
+    }
+}
+
+#[test]
+fn another_ignore_file_hides_and_a_served_context_is_read() {
+    let rig = rig();
+    fs::write(rig.path("ctx/hidden"), "").unwrap();
+    fs::write(rig.path("ignore"), "hidden\n").unwrap();
+    let flags = format!("--ignorefile {}", rig.path("ignore").display());
+    assert_eq!(build(&rig, "FROM scratch\nCOPY hidden /\n", &flags).status.code(), Some(3));
+    let context = crate::rig::image::tar(&[("Dockerfile", b"FROM scratch\nCOPY f /\n"), ("f", b"served")]);
+    let out = rig.path("out");
+    rig.feed(&format!("build - -o {}", out.display()), &context).ok();
+    assert_eq!(fs::read_to_string(out.join("f")).unwrap(), "served");
+    // A file of a server is read like stdin: an archive, or a Dockerfile.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/context.tar", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 1024];
+        assert!(stream.read(&mut request).unwrap() > 0);
+        write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", context.len())
+            .unwrap();
+        stream.write_all(&context).unwrap();
+    });
+    fs::remove_dir_all(&out).unwrap();
+    rig.ok(&format!("build {url} -o {}", out.display()));
+    server.join().unwrap();
+    assert_eq!(fs::read_to_string(out.join("f")).unwrap(), "served");
+}

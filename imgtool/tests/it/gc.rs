@@ -100,3 +100,31 @@ fn parallel_loads_tags_and_removals_lose_nothing() {
     rig.ok("prune -a");
     assert!(rig.blobs().is_empty());
 }
+
+#[test]
+fn pruning_spares_what_was_used_last() {
+    let rig = Rig::new();
+    let old = rig.load("old", "first");
+    rig.load("new", "second");
+    let config = rig.path("store/images/blobs/sha256").join(&old[7..]);
+    let week = std::time::SystemTime::now() - std::time::Duration::from_secs(7 * 24 * 3600);
+    std::fs::File::open(&config).unwrap().set_modified(week).unwrap();
+    // A bundle is a use, and holds its image while it is there.
+    rig.ok(&format!("bundle old {}", rig.path("b").display()));
+    rig.ok("prune --unused-for 1d");
+    assert_eq!(rig.ok("images -q").lines().count(), 2);
+    rig.ok(&format!("unbundle {}", rig.path("b").display()));
+    std::fs::File::open(&config).unwrap().set_modified(week).unwrap();
+    rig.ok("prune --keep-storage 1GB");
+    assert_eq!(rig.ok("images -q").lines().count(), 2);
+    let size = rig.blobs().len();
+    let bytes: u64 = rig
+        .blobs()
+        .iter()
+        .map(|hex| std::fs::metadata(rig.path("store/images/blobs/sha256").join(hex)).unwrap().len())
+        .sum();
+    rig.ok(&format!("prune --keep-storage {}", bytes - 1));
+    assert_eq!(rig.ok("images --format {{.Repository}}"), "new\n");
+    assert!(rig.blobs().len() < size);
+    rig.fails("prune --keep-storage much", 2);
+}
