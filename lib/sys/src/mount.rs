@@ -205,21 +205,45 @@ pub fn detach_here() -> io::Result<()> {
     Ok(())
 }
 
+/// Detaches the mount whose root `fd` is, with all that is mounted below it.
+///
+/// # Errors
+/// Whatever `umount2(2)` says; no procfs at `/proc`.
+pub fn detach(fd: impl AsFd) -> io::Result<()> {
+    let path = CString::new(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))?;
+    // SAFETY: passes a NUL-terminated string.
+    if unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Whether `fd` is the root of a mount, from `statx(2)`.
 ///
 /// # Errors
 /// Whatever `statx(2)` says.
 pub fn is_mount_root(fd: impl AsFd) -> io::Result<bool> {
     const STATX_ATTR_MOUNT_ROOT: u64 = 0x2000;
+    Ok(statx(fd, 0)?.stx_attributes & STATX_ATTR_MOUNT_ROOT != 0)
+}
+
+/// The id of the mount that `fd` is on: one that is never used again where the kernel has such (6.8).
+///
+/// # Errors
+/// Whatever `statx(2)` says.
+pub fn id(fd: impl AsFd) -> io::Result<u64> {
+    const STATX_MNT_ID: u32 = 0x1000;
+    const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
+    Ok(statx(fd, STATX_MNT_ID | STATX_MNT_ID_UNIQUE)?.stx_mnt_id)
+}
+
+fn statx(fd: impl AsFd, mask: u32) -> io::Result<libc::statx> {
     // SAFETY: statx is plain old data, for which zero bytes are a value.
     let mut info: libc::statx = unsafe { std::mem::zeroed() };
     let fd = fd.as_fd().as_raw_fd();
     // SAFETY: passes an empty string and a buffer of the right type that outlives the call.
-    let rc = unsafe { libc::statx(fd, c"".as_ptr(), libc::AT_EMPTY_PATH, 0, &raw mut info) };
-    if rc < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(info.stx_attributes & STATX_ATTR_MOUNT_ROOT != 0)
+    let rc = unsafe { libc::statx(fd, c"".as_ptr(), libc::AT_EMPTY_PATH, mask, &raw mut info) };
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(info) }
 }
 
 fn new_fd(rc: libc::c_long) -> io::Result<OwnedFd> {

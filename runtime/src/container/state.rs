@@ -37,6 +37,9 @@ pub struct State {
     pub cgroup: Option<Location>,
     /// `CLONE_NEW…` flags of the namespaces that it does not share with the runtime.
     pub namespaces: i32,
+    /// The id of the mount that is its root, where it has no mount namespace to be the root of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_root: Option<u64>,
     /// `process` of config.json, the model for `exec`.
     pub process: spec::process::Process,
     /// Hooks that are still to come.

@@ -22,7 +22,7 @@ use crate::rootfs::devices::Source;
 use crate::rootfs::mount::Planned;
 use crate::rootfs::options::Propagation;
 use crate::rootfs::protect::Cover;
-use crate::rootfs::{cgroupfs, devices, pivot, propagation, protect};
+use crate::rootfs::{cgroupfs, devices, pivot, propagation, protect, shared};
 use crate::security::procfs::Procfs;
 use crate::security::{identity, limits, scheduling};
 use crate::spec::check::sysctl_path;
@@ -110,9 +110,14 @@ fn become_container(
         channel.ask(&Report::Hooks)?;
     }
     run_hooks(&plan, "createContainer", Status::Creating)?;
-    let root = if plan.no_pivot { pivot::move_over(&old_root) } else { pivot::enter(&old_root) };
-    let root = Root::from(root?);
-    drop(old_root);
+    let root = if plan.state.shared_root.is_some() {
+        shared::enter(&old_root)?;
+        old_root
+    } else {
+        let moved = if plan.no_pivot { pivot::move_over(&old_root) } else { pivot::enter(&old_root) };
+        drop(old_root);
+        Root::from(moved?)
+    };
 
     let process = plan.document.process.as_ref().context("process is missing")?;
     let last =
@@ -187,7 +192,14 @@ fn build_root(plan: &Plan<'_>) -> Result<Root> {
     // Modes of what we make are meant as they are.
     umask(Mode::empty());
     let ready = plan.rootfs.1.as_ref().map(OwnedFd::try_clone).transpose()?;
-    let root = Root::from(propagation::isolate(plan.rootfs.0, plan.propagation, ready)?);
+    let root = match ready {
+        Some(tree) if plan.state.shared_root.is_some() => {
+            shared::attach(&tree, plan.rootfs.0)?;
+            tree
+        }
+        ready => propagation::isolate(plan.rootfs.0, plan.propagation, ready)?,
+    };
+    let root = Root::from(root);
     let own_cgroups = plan.namespaces.has(libc::CLONE_NEWCGROUP);
     for planned in plan.mounts {
         if !planned.options.bind && matches!(planned.mount.kind.as_str(), "cgroup" | "cgroup2") {

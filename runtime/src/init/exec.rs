@@ -11,6 +11,7 @@ use sys::path::Root;
 use super::channel::{ProcessEnd, Report};
 use super::steps::{self, Last};
 use crate::cgroup;
+use crate::rootfs::shared;
 use crate::security::{identity, limits, scheduling};
 
 /// What the runtime prepared.
@@ -22,6 +23,8 @@ pub struct Plan<'a> {
     pub init: &'a OwnedFd,
     /// `CLONE_NEW…` of the namespaces to join, without the PID namespace, which this process was born in.
     pub namespaces: i32,
+    /// The root to enter where there is no mount namespace: its path and the id of its mount.
+    pub shared_root: Option<(&'a Path, u64)>,
     /// `tasks` files of version 1 to join by.
     pub tasks: &'a [OwnedFd],
     /// The session keyring's name.
@@ -53,6 +56,9 @@ fn become_process(plan: &Plan<'_>) -> Result<Infallible> {
     }
     if plan.namespaces & libc::CLONE_NEWUSER != 0 {
         identity::become_namespace_root()?;
+    }
+    if let Some((rootfs, id)) = plan.shared_root {
+        shared::enter_again(rootfs, id)?;
     }
     steps::new_session();
     // Best effort, as at creation: a kernel without keys has nothing to share.

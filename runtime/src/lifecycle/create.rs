@@ -22,7 +22,7 @@ use crate::container::view::{self, View};
 use crate::init::channel::{self, Report, RuntimeEnd};
 use crate::init::{self, wait};
 use crate::namespace::{Namespaces, user};
-use crate::rootfs::{mount, propagation};
+use crate::rootfs::{mount, propagation, shared};
 use crate::security::limits;
 use crate::security::procfs::Procfs;
 use crate::spec::document::Document;
@@ -116,6 +116,8 @@ struct Made {
     cgroup: Option<cgroup::Location>,
     pidfd: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
+    /// The root that lies in the runtime's mount namespace: its tree until it is used, its path, its id.
+    shared_root: Option<(Option<OwnedFd>, PathBuf, u64)>,
 }
 
 impl Made {
@@ -127,7 +129,8 @@ impl Made {
             location.kill_all()?;
             location.remove()
         });
-        if let Err(err) = removed.and_then(|()| directory.remove()) {
+        let unmounted = self.shared_root.map_or(Ok(()), |(_, rootfs, id)| shared::undo(&rootfs, id));
+        if let Err(err) = removed.and(unmounted).and_then(|()| directory.remove()) {
             log::warn(&format!("clean up after a failed create: {err:#}"));
         }
     }
@@ -141,6 +144,11 @@ fn kill_and_reap(pidfd: &OwnedFd) {
 fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(State, RuntimeEnd)> {
     let (document, flags) = (&input.document, input.request.flags);
     let mut state = first_state(input)?;
+    if !input.namespaces.has(libc::CLONE_NEWNS) {
+        let (tree, id) = shared::prepare(&input.rootfs)?;
+        state.shared_root = Some(id);
+        made.shared_root = Some((Some(tree), input.rootfs.clone(), id));
+    }
     let request = cgroup::Request {
         path: document.linux.cgroups_path.as_deref(),
         id: &flags.id,
@@ -196,6 +204,7 @@ fn first_state(input: &Input<'_>) -> Result<State> {
         annotations: document.annotations.clone(),
         cgroup: None,
         namespaces: input.namespaces.all(),
+        shared_root: None,
         process,
         hooks: document.hooks.clone(),
     })
@@ -220,7 +229,7 @@ fn spawn(
         let tree = sys::mount::copy_tree(AT_FDCWD, &input.rootfs, true, false);
         Some(tree.with_context(|| format!("mount root file system {}", input.rootfs.display()))?)
     } else {
-        None
+        made.shared_root.as_mut().and_then(|(tree, ..)| tree.take())
     };
     let propagation = propagation::read(&document.linux.rootfs_propagation)?;
     let proc = Procfs::open()?;

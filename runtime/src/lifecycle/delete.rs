@@ -9,6 +9,7 @@ use crate::container::directory::Directory;
 use crate::container::state::State;
 use crate::container::status::Status;
 use crate::container::view;
+use crate::rootfs::shared;
 use crate::{hooks, log};
 
 /// Deletes a container that is stopped, or was never started; with `force` in any state.
@@ -52,6 +53,7 @@ pub fn destroy(directory: &Directory, state: &State) -> Result<()> {
         if let Some(cgroup) = &state.cgroup {
             cgroup.remove()?;
         }
+        unmount(state)?;
         return directory.remove();
     }
     let ended = state.init.is_some_and(|init| !init.is_running());
@@ -69,10 +71,16 @@ pub fn destroy(directory: &Directory, state: &State) -> Result<()> {
             }
         }
     }
+    unmount(state)?;
     directory.remove()?;
     if !state.hooks.poststop.is_empty() {
         let stdin = view::for_hook(state, Status::Stopped, 0);
         hooks::run_all("poststop", &state.hooks.poststop, &stdin);
     }
     Ok(())
+}
+
+/// A mount namespace goes with its last process; what was mounted in the runtime's stays until it is unmounted.
+fn unmount(state: &State) -> Result<()> {
+    state.shared_root.map_or(Ok(()), |id| shared::undo(&state.rootfs, id))
 }

@@ -107,6 +107,7 @@ fn spawn(input: &Input<'_>) -> Result<Running> {
                 last,
                 init: &input.init,
                 namespaces: namespaces & !birth,
+                shared_root: input.state.shared_root.map(|id| (input.state.rootfs.as_path(), id)),
                 tasks: &tasks,
                 keyring: format!("_ses.{}", input.state.id),
             };

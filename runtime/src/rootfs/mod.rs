@@ -13,3 +13,4 @@ pub mod options;
 pub mod pivot;
 pub mod propagation;
 pub mod protect;
+pub mod shared;

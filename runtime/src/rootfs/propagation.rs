@@ -44,7 +44,9 @@ pub fn set(mount: BorrowedFd<'_>, propagation: Propagation) -> std::io::Result<(
 /// The root file system is missing, or mounting it is not allowed.
 pub fn isolate(rootfs: &Path, propagation: Propagation, ready: Option<OwnedFd>) -> Result<OwnedFd> {
     let host = directory(Path::new("/"))?;
-    let all = Propagation { recursive: true, ..propagation };
+    // Unbindable is for the finished root (see `finish_root`): its copy could not be made.
+    let kind = if propagation.kind == libc::MS_UNBINDABLE { libc::MS_PRIVATE } else { propagation.kind };
+    let all = Propagation { kind, recursive: true };
     set(host.as_fd(), all).context("set the propagation of the mount namespace")?;
     let place = directory(rootfs)?;
     if propagation.kind == libc::MS_SHARED {

@@ -36,8 +36,8 @@ pub fn document(document: &Document, namespaces: &Namespaces) -> Result<()> {
     }
     let Some(own) = &document.process else { fault!(Usage, "config.json: process is missing") };
     process(own)?;
-    if !namespaces.has(libc::CLONE_NEWNS) {
-        fault!(Usage, "linux.namespaces: a container needs a mount namespace");
+    if !namespaces.has(libc::CLONE_NEWNS) && namespaces.has(libc::CLONE_NEWUSER) {
+        fault!(Usage, "linux.namespaces: a user namespace has no right to mount without a mount namespace");
     }
     for (field, value) in [("hostname", &document.hostname), ("domainname", &document.domainname)] {
         if !value.is_empty() && !namespaces.has(libc::CLONE_NEWUTS) {

@@ -18,5 +18,6 @@ mod process;
 mod ps;
 mod rootfs;
 mod run;
+mod shared;
 mod spec;
 mod update;
