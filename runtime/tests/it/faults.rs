@@ -44,7 +44,7 @@ fn contradictions_are_named() {
         ("/process/args", json!([]), "process.args is empty"),
         ("/process/cwd", json!("relative"), "not an absolute path"),
         ("/process/rlimits", json!([{ "type": "RLIMIT_X", "soft": 1, "hard": 1 }]), "RLIMIT_X"),
-        ("/linux/namespaces", json!([]), "mount namespace"),
+        ("/linux/namespaces", json!([{ "type": "user" }]), "without a mount namespace"),
         ("/linux/namespaces", json!([{ "type": "mount" }, { "type": "mount" }]), "twice"),
         ("/linux/namespaces", json!([{ "type": "moon" }]), "moon"),
         ("/linux/namespaces", json!([{ "type": "mount" }]), "private UTS namespace"),

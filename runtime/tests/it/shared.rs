@@ -66,20 +66,6 @@ fn a_failed_creation_unmounts_what_it_mounted() {
 }
 
 #[test]
-fn a_user_namespace_needs_a_mount_namespace() {
-    if !can_run() {
-        return;
-    }
-    let rig = Rig::script("true").with(|config| {
-        config["linux"]["namespaces"] = json!([{ "type": "user" }, { "type": "pid" }, { "type": "uts" }]);
-        let map = json!([{ "containerID": 0, "hostID": 0, "size": 1 }]);
-        config["linux"]["uidMappings"] = map.clone();
-        config["linux"]["gidMappings"] = map;
-    });
-    assert!(rig.runtime(&["create", "@c"]).fails(2).contains("without a mount namespace"));
-}
-
-#[test]
 fn every_propagation_of_the_root() {
     if !can_run() {
         return;
