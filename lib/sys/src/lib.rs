@@ -12,6 +12,7 @@ pub mod inherited;
 pub mod keyring;
 pub mod limits;
 pub mod link;
+pub mod memory;
 pub mod mount;
 pub mod names;
 pub mod namespace;

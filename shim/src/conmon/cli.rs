@@ -61,6 +61,7 @@ pub struct Options {
     pub replace_listen_pid: bool,
     pub sdnotify_socket: Option<PathBuf>,
     pub version: bool,
+    pub help: bool,
 }
 
 const SHORT: &[(char, &str)] = &[
@@ -77,7 +78,55 @@ const SHORT: &[(char, &str)] = &[
     ('l', "log-path"),
     ('e', "exec"),
     ('T', "timeout"),
+    ('h', "help"),
 ];
+
+/// For `--help`.
+pub const HELP: &str = "\
+Usage: conmon -c ID -u ID -r RUNTIME -l LOG [OPTION...]
+
+Looks after one container for podman or CRI-O: runs the runtime, keeps the output, serves clients, writes the exit file.
+
+Container
+  -c, --cid ID                  its id: the runtime's last argument
+  -u, --cuuid ID                its id in the journal and below --socket-dir-path
+  -n, --name NAME               its name in the journal
+  -b, --bundle DIR              its bundle; ctl, winsz and attach are made there
+  -p, --container-pidfile FILE  where the runtime writes its pid
+  -P, --conmon-pidfile FILE     where conmon writes its own pid
+  -t, --terminal                with a terminal
+  -i, --stdin                   with stdin
+      --leave-stdin-open        also when a client ends its own
+      --restore DIR             restore it from a checkpoint
+      --sdnotify-socket PATH    pass its notifications on to PATH
+  -T, --timeout SECONDS         kill it then
+Exec
+  -e, --exec                    a process in a running container
+      --exec-process-spec FILE  what to run
+      --exec-attach             wait until a client is attached
+Runtime
+  -r, --runtime PATH            the OCI runtime
+      --runtime-arg ARG         before its subcommand
+      --runtime-opt ARG         after its subcommand
+  -s, --systemd-cgroup  --no-pivot  --no-new-keyring
+Log
+  -l, --log-path SPEC           [k8s-file:]PATH, journald, none, passthrough; repeatable
+      --log-size-max BYTES      start the file anew then
+      --log-rotate  --log-max-files N   keep N old ones
+      --log-global-size-max BYTES       write no more than that in all
+      --log-allowlist-dir DIR   only log there
+      --log-tag TAG  --log-label KEY=VALUE  --no-container-partial-message   journald only
+      --no-sync-log             do not wait for the disk at the end
+      --log-level LEVEL  --syslog       conmon's own messages
+End
+      --exit-dir DIR  --persist-dir DIR   where the exit code is written
+      --exit-command PROGRAM  --exit-command-arg ARG  --exit-delay SECONDS
+Other
+      --socket-dir-path DIR  --full-attach   where clients attach
+      --sync                    stay in the foreground; end with the container's code
+      --api-version             messages as podman reads them
+      --version  --help
+";
 
 /// Reads the words after the program's name. Positional words mean nothing, as to conmon: `--api-version 1` leaves one.
 pub fn parse(words: &[String]) -> Result<Options> {
@@ -156,6 +205,7 @@ impl Options {
             "no-sync-log" => &mut self.no_sync_log,
             "replace-listen-pid" => &mut self.replace_listen_pid,
             "version" => &mut self.version,
+            "help" => &mut self.help,
             _ => return false,
         };
         *switch = true;
@@ -179,7 +229,14 @@ impl Options {
             "log-global-size-max" => {
                 self.log_global_size_max = u64::try_from(number(name, &value)?).unwrap_or(0);
             }
-            "log-max-files" => self.log_max_files = u32::try_from(number(name, &value)?).unwrap_or(1),
+            "log-max-files" => {
+                let files = number(name, &value)?;
+                ensure!(files >= 0, "log-max-files must be non-negative, got {files}");
+                match u32::try_from(files) {
+                    Ok(files) if i32::try_from(files).is_ok() => self.log_max_files = files,
+                    _ => bail!("log-max-files cannot exceed {}, got {files}", i32::MAX),
+                }
+            }
             "log-allowlist-dir" => self.log_allowlist_dirs.push(value.into()),
             "log-tag" => self.log_tag = value,
             "log-label" => self.log_labels.push(value),
@@ -225,6 +282,10 @@ impl Options {
             "Exec process spec path not provided. Use --exec-process-spec"
         );
         ensure!(!self.log_paths.is_empty(), "Log driver not provided. Use --log-path");
+        ensure!(
+            !self.log_rotate || self.log_max_files > 0,
+            "log-max-files must be at least 1 when log-rotate is enabled, got 0"
+        );
         ensure!(!self.replace_listen_pid, "--replace-listen-pid is not supported");
         Ok(())
     }

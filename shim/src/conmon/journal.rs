@@ -25,6 +25,7 @@ pub struct Journal {
 impl Journal {
     /// Where no journal runs, lines go nowhere, as conmon's do.
     pub fn open(options: &Options) -> Result<Self> {
+        ensure!(options.cuuid.len() > 12, "Container ID must be longer than 12 characters");
         let socket = UnixDatagram::unbound().context("open the journal")?;
         let short: String = options.cuuid.chars().take(12).collect();
         let identifier = [&options.log_tag, &options.name, &short];
@@ -40,11 +41,14 @@ impl Journal {
             field(&mut fields, "CONTAINER_NAME", options.name.as_bytes());
         }
         for label in &options.log_labels {
-            let (key, value) = label.split_once('=').unwrap_or((label, ""));
-            let fine = !key.is_empty() && key.bytes().all(|c| matches!(c, b'A'..=b'Z' | b'0'..=b'9' | b'_'));
+            let (key, value) = label.split_once('=').unwrap_or_default();
             ensure!(
-                fine && label.matches('=').count() == 1,
-                "Container labels must be in format LABEL=VALUE: {label}"
+                !key.is_empty() && label.matches('=').count() == 1,
+                "Container labels must be in format LABEL=VALUE (no LABEL present in '{label}')"
+            );
+            ensure!(
+                key.bytes().all(|c| matches!(c, b'A'..=b'Z' | b'0'..=b'9' | b'_')),
+                "Container label names must contain only uppercase letters, numbers and underscore: '{key}'"
             );
             field(&mut fields, key, value.as_bytes());
         }

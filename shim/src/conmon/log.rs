@@ -40,21 +40,25 @@ impl Logs {
     pub fn open(options: &Options) -> Result<Self> {
         let mut logs = Self { files: Vec::new(), journal: None };
         for spec in &options.log_paths {
-            ensure!(!spec.is_empty(), "log-path must not be empty");
-            let (driver, path) = spec.split_once(':').unwrap_or(("", spec));
+            ensure!(!matches!(spec.as_str(), "" | ":"), "log-path must not be empty");
+            // One word alone is a driver where one has that name, and else a path; `:NAME` is always a path.
+            const ALONE: &[&str] = &["journald", "none", "null", "off", "passthrough", "k8s-file"];
+            let (driver, path) = match spec.split_once(':') {
+                Some(both) => both,
+                None if ALONE.contains(&spec.as_str()) => (spec.as_str(), ""),
+                None => ("", spec.as_str()),
+            };
             match (driver, path) {
-                ("journald", _) | ("", "journald") => logs.journal = Some(Journal::open(options)?),
-                ("none" | "null" | "off" | "passthrough", _)
-                | ("", "none" | "null" | "off" | "passthrough") => {}
-                ("" | "k8s-file", "" | "k8s-file") => bail!("k8s-file requires a filename"),
+                ("journald", _) => logs.journal = Some(Journal::open(options)?),
+                ("none" | "null" | "off" | "passthrough", _) => {}
+                ("k8s-file", "") => bail!("k8s-file requires a filename"),
                 ("" | "k8s-file", path) => logs.files.push(KubernetesFile::open(Path::new(path), options)?),
                 (other, _) => bail!("No such log driver {other}"),
             }
         }
-        ensure!(
-            options.log_tag.is_empty() || logs.files.is_empty() || logs.journal.is_some(),
-            "k8s-file doesn't support --log-tag"
-        );
+        let only_files = !logs.files.is_empty() && logs.journal.is_none();
+        ensure!(options.log_tag.is_empty() || !only_files, "k8s-file doesn't support --log-tag");
+        ensure!(options.log_labels.is_empty() || !only_files, "k8s-file doesn't support --log-label");
         Ok(logs)
     }
 
@@ -70,10 +74,10 @@ impl Logs {
         }
     }
 
-    /// Opens the files anew: whoever rotates them has moved them away.
+    /// Opens the files anew: whoever rotates them has moved them away, or asks us to do it.
     pub fn reopen(&mut self) {
         for file in &mut self.files {
-            let _ = file.reopen(false);
+            let _ = if file.rotate > 0 { file.turn() } else { file.reopen(false) };
         }
     }
 

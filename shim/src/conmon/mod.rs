@@ -51,10 +51,24 @@ fn begin(words: &[String], stays: bool) -> Result<u8> {
         let text = format!("conmon version {VERSION}\ncommit: bulkhead {}\n", env!("CARGO_PKG_VERSION"));
         return std::io::stdout().write_all(text.as_bytes()).context("write to stdout").map(|()| 0);
     }
+    if options.help {
+        return std::io::stdout().write_all(cli::HELP.as_bytes()).context("write to stdout").map(|()| 0);
+    }
     if stays {
         return Ok(supervise(&options));
     }
     options.check()?;
+    if options.no_container_partial_message
+        && !options.log_paths.iter().any(|spec| spec.starts_with("journald"))
+    {
+        let _ = writeln!(
+            std::io::stderr(),
+            "[conmon:w]: --no-container-partial-message has no effect without journald log driver"
+        );
+    }
+    if options.exec_attach && std::env::var_os("_OCI_ATTACHPIPE").is_none() {
+        anyhow::bail!("--attach specified but _OCI_ATTACHPIPE was not");
+    }
     umask(Mode::from_bits_truncate(0o022));
     // What is wrong with the logs should be said while somebody reads stderr.
     log::Logs::open(&options)?;

@@ -166,6 +166,8 @@ impl<'a> Monitor<'a> {
         if let Some(clients) = &mut self.clients {
             clients.accept(&self.epoll);
         }
+        // Most of what a start needs is not needed again.
+        let _ = sys::memory::forget_text();
         Ok(())
     }
 
@@ -382,10 +384,14 @@ impl<'a> Monitor<'a> {
     /// `1 HEIGHT WIDTH` resizes, `2 …` opens the logs again.
     fn on_control(&mut self) {
         for line in self.control.as_mut().map(Fifo::lines).unwrap_or_default() {
+            // Longer than conmon's buffer: no command.
+            if line.len() >= 200 {
+                continue;
+            }
             let numbers: Vec<Option<u16>> = line.split(' ').map(|word| word.parse().ok()).collect();
             match numbers[..] {
-                [Some(1), Some(rows), Some(columns)] => self.resize(rows, columns),
-                [Some(2), Some(_), Some(_)] => self.logs.reopen(),
+                [Some(1), Some(rows), Some(columns), ..] => self.resize(rows, columns),
+                [Some(2), Some(_), Some(_), ..] => self.logs.reopen(),
                 _ => {}
             }
         }

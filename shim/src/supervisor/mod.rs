@@ -102,6 +102,8 @@ pub fn main(id: &str, adopt: bool) -> Exit {
         let _ = nix::unistd::dup2_stdout(&null);
         let _ = nix::unistd::dup2_stdin(&null);
     }
+    // Most of what a start needs is not needed again.
+    let _ = sys::memory::forget_text();
     match supervisor.run() {
         Ok(()) => Exit::Ok,
         Err(_) => Exit::Failed,
