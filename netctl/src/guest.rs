@@ -65,6 +65,35 @@ pub fn all(state: &State) -> Result<Vec<Guest>> {
         .collect()
 }
 
+/// What they publish. Of a container on several networks, each of which would have the port, the first one has it.
+///
+/// # Errors
+/// An unreadable file.
+pub fn ports(state: &State) -> Result<Vec<Publish>> {
+    let mut found: Vec<(String, Publish)> = Vec::new();
+    for guest in all(state)? {
+        for port in guest.ports {
+            let same = |(container, other): &(String, Publish)| {
+                *container == guest.key.container
+                    && (other.host, other.protocol, other.host_port)
+                        == (port.host, port.protocol, port.host_port)
+                    && other.to.is_ipv4() == port.to.is_ipv4()
+            };
+            if !found.iter().any(same) {
+                found.push((guest.key.container.clone(), port));
+            }
+        }
+    }
+    Ok(found.into_iter().map(|(_, port)| port).collect())
+}
+
+/// Whether the same container publishes ports on another network, too.
+fn has_others(state: &State, key: &Key) -> Result<bool> {
+    let mut others = all(state)?.into_iter();
+    Ok(others
+        .any(|other| other.key.container == key.container && other.key != *key && !other.ports.is_empty()))
+}
+
 /// Enters one, and opens the firewall for it. The file comes first: a crash afterwards leaves rules that the guest's
 /// removal takes away.
 ///
@@ -78,7 +107,7 @@ pub fn enter(state: &State, guest: &Guest) -> Result<()> {
     if bridge::zones(state)? != known {
         bridge::refresh(state, &filter)?;
     }
-    if !guest.ports.is_empty() && !filter.add_ports(&guest.ports)? {
+    if !guest.ports.is_empty() && (has_others(state, &guest.key)? || !filter.add_ports(&guest.ports)?) {
         reload(state, &filter, None)?;
     }
     Ok(())
@@ -92,7 +121,8 @@ pub fn leave(state: &State, key: &Key) -> Result<()> {
     let Some(guest) = read(state, key)? else { return Ok(()) };
     let filter = Filter::open(state.table)?;
     let known = bridge::zones(state)?;
-    let withdrawn = guest.ports.is_empty() || filter.remove_ports(&guest.ports)?;
+    let withdrawn =
+        guest.ports.is_empty() || !has_others(state, key)? && filter.remove_ports(&guest.ports)?;
     state::remove(&file(state, key))?;
     if !withdrawn {
         reload(state, &filter, None)?;

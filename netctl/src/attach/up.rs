@@ -138,9 +138,7 @@ pub fn reload(state: &State, filter: &Filter, extra: Option<&Record>) -> Result<
         }
     }
     ports.extend(extra.iter().flat_map(|record| record.published()));
-    for guest in guest::all(state)? {
-        ports.extend(guest.ports);
-    }
+    ports.extend(guest::ports(state)?);
     filter.rebuild(&bridge::zones(state)?, &ports)
 }
 

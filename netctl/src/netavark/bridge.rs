@@ -5,6 +5,7 @@ use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result, bail};
 use contracts::{atomic, fault};
+use nix::errno::Errno;
 
 use super::inside;
 use super::setup::Task;
@@ -16,7 +17,8 @@ use crate::firewall::{Isolation, Publish, Zone};
 use crate::guest::{self, Guest};
 use crate::netlink::link::{self, Link, PortMode, Veth};
 use crate::netlink::message::Batch;
-use crate::netlink::socket::Socket;
+use crate::netlink::route;
+use crate::netlink::socket::{Socket, errno};
 use crate::network::{Network, Subnet, bridge, definition::random};
 use crate::state::{self, State};
 
@@ -38,6 +40,9 @@ pub fn check(task: &Task<'_>) -> Result<()> {
         }
     }
     task.bridge()?;
+    if !is_managed(task) {
+        make_bridge(&Socket::route()?, task)?;
+    }
     info.addresses(&task.wanted)?;
     info.number("mtu")?;
     info.number("metric")?;
@@ -83,7 +88,17 @@ pub fn add(state: &State, host: &Socket, task: &Task<'_>, ports: Vec<Publish>) -
     let veth = Veth { host: &host_end, inside: &task.wanted.interface_name, mac, mtu, bridge: link.index };
     link::add_veth(&mut batch, veth, task.namespace.file.as_fd());
     link::set_port(&mut batch, &host_end, PortMode { hairpin: true, isolated: false });
-    host.run(&batch).with_context(|| format!("network {}", info.name))?;
+    if let Err(err) = host.run(&batch) {
+        if errno(&err) == Some(Errno::EEXIST) {
+            // The peer's own words: podman's users search for them.
+            let inside = &task.wanted.interface_name;
+            bail!(
+                "create veth pair: interface {inside} already exists on container namespace or {host_end} exists \
+                 on host namespace: Netlink error: File exists (os error 17)"
+            );
+        }
+        return Err(err).with_context(|| format!("network {}", info.name));
+    }
     inside::configure(task)?;
     let (servers, domains) = announce(state, task)?;
     inside::status(task, &servers, &domains)
@@ -94,7 +109,7 @@ fn make_bridge(host: &Socket, task: &Task<'_>) -> Result<Link> {
     if !is_managed(task) {
         return link::find(host, name)?
             .filter(|link| link.kind == "bridge")
-            .with_context(|| format!("in unmanaged mode, the bridge {name} must already exist on the host"));
+            .context("in unmanaged mode, the bridge must already exist on the host: Netlink error: No such device (os error 19)");
     }
     let subnets = info
         .subnets
@@ -103,10 +118,10 @@ fn make_bridge(host: &Socket, task: &Task<'_>) -> Result<Link> {
         .map(|subnet| Subnet { gateway: subnet.gateway, ..Subnet::plain(subnet.subnet) });
     let mut network =
         Network { interface: name.into(), subnets: subnets.collect(), ..Network::new(&info.name)? };
-    if let Some(mtu) = info.number("mtu")? {
+    let is_new = link::find(host, name)?.is_none();
+    if let Some(mtu) = mtu(host, task)?.filter(|_| is_new) {
         network.options.insert("mtu".into(), mtu.to_string());
     }
-    let is_new = link::find(host, name)?.is_none();
     let link = bridge::ensure_addressed(host, &network)?;
     if let Some(vrf) = info.option("vrf").filter(|_| is_new) {
         let master = link::find(host, vrf)?.with_context(|| format!("vrf {vrf} does not exist"))?;
@@ -115,6 +130,15 @@ fn make_bridge(host: &Socket, task: &Task<'_>) -> Result<Link> {
         host.run(&batch)?;
     }
     Ok(link)
+}
+
+/// The MTU asked for, or that of the way out.
+fn mtu(host: &Socket, task: &Task<'_>) -> Result<Option<u32>> {
+    if let Some(mtu) = task.info.number("mtu")? {
+        return Ok(Some(mtu));
+    }
+    let Some(index) = route::default_link(host)? else { return Ok(None) };
+    Ok(link::find_index(host, index)?.map(|link| link.mtu))
 }
 
 /// The name that podman's users expect: `veth0` and so on, unless one is given.

@@ -56,6 +56,8 @@ pub enum Command {
         #[arg(long)]
         network_dns_servers: Vec<String>,
     },
+    /// Write the firewall rules anew, as after `nft flush ruleset`
+    FirewallReload,
     /// Print the version as JSON
     Version,
 }

@@ -153,7 +153,7 @@ impl Info {
             None | Some("host-local" | "") => Ok(true),
             Some("none") => Ok(false),
             Some(other) => {
-                fault!(Unsupported, "network {}: ipam driver {other:?} is not supported", self.name)
+                fault!(Unsupported, "unsupported ipam driver {other}")
             }
         }
     }
@@ -167,6 +167,10 @@ impl Info {
             return Ok(Vec::new());
         }
         let subnets = self.subnets.as_deref().unwrap_or_default();
+        if subnets.is_empty() {
+            // An unmanaged bridge whose network podman knows nothing about.
+            return Ok(Vec::new());
+        }
         let Some(addresses) = &wanted.static_ips else { bail!("no static ips provided") };
         let found = addresses.iter().map(|address| {
             let subnet = subnets.iter().find(|subnet| subnet.subnet.contains(*address));
@@ -190,7 +194,7 @@ pub fn publish(mappings: &[PortMapping], to: &[IpAddr]) -> Result<Vec<Publish>> 
             "" => None,
             text => match text.parse() {
                 Ok(address) => Some(address),
-                Err(_) => bail!("invalid host ip {text:?} provided for port mapping"),
+                Err(_) => bail!("invalid host ip {text:?} provided for port {}", mapping.host_port),
             },
         };
         for name in mapping.protocol.split(',') {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::setup::Task;
 use crate::attach::namespace;
+use crate::cidr::Cidr;
 use crate::netlink::link;
 use crate::netlink::message::Batch;
 use crate::netlink::route::{self, Route};
@@ -29,9 +30,9 @@ pub fn configure(task: &Task<'_>) -> Result<()> {
         };
         set(&format!("ipv4/conf/{name}/arp_notify"), "1");
         set(&format!("ipv4/conf/{name}/rp_filter"), "2");
+        set(&format!("ipv6/conf/{name}/autoconf"), "0");
         if has_v6 {
             set(&format!("ipv6/conf/{name}/disable_ipv6"), "0");
-            set(&format!("ipv6/conf/{name}/autoconf"), "0");
         }
     })?;
     let inside = link::find(&task.namespace.inside, name)?.context("the interface is gone")?;
@@ -43,11 +44,14 @@ pub fn configure(task: &Task<'_>) -> Result<()> {
     let metric = info.number("metric")?.unwrap_or(METRIC);
     if !info.internal && !info.switch("no_default_route")? {
         for gateway in addresses.iter().filter_map(|(_, gateway)| *gateway) {
-            link::add_default_route(&mut batch, inside.index, gateway, metric);
+            let any: IpAddr = if gateway.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+            let route = Route::new(Cidr { address: any, prefix: 0 }, Some(gateway), inside.index);
+            // Each network brings one; the first goes before the others.
+            route::append(&mut batch, &Route { metric, ..route });
         }
     }
     for wanted in info.routes.iter().flatten() {
-        let route = Route::new(wanted.destination, Some(wanted.gateway), inside.index);
+        let route = Route::new(wanted.destination, Some(wanted.gateway), 0);
         route::add(&mut batch, &Route { metric: wanted.metric.unwrap_or(metric), ..route });
     }
     task.namespace.inside.run(&batch).with_context(|| format!("configure {name}"))
@@ -58,6 +62,12 @@ pub fn configure(task: &Task<'_>) -> Result<()> {
 /// # Errors
 /// The kernel's refusal.
 pub fn unplug(task: &Task<'_>) -> Result<()> {
+    for wanted in task.info.routes.iter().flatten() {
+        // Those over other interfaces do not go with ours; one that has gone is no error.
+        let mut batch = Batch::new();
+        route::remove(&mut batch, wanted.destination, wanted.gateway);
+        let _ = task.namespace.inside.run(&batch);
+    }
     link::remove(&task.namespace.inside, &task.wanted.interface_name)
 }
 

@@ -22,6 +22,7 @@ use clap::Parser as _;
 use contracts::paths::Paths;
 use serde_json::{Value, json};
 
+use crate::firewall::Filter;
 use crate::state::State;
 use cli::{CONTRACT, Cli, Command};
 use input::Input;
@@ -61,6 +62,10 @@ fn command(cli: Cli) -> Result<Option<Value>> {
             "build_time": "2026-01-01T00:00:00Z", "target": "x86_64-unknown-linux-musl",
             "default_fw_driver": "nftables",
         }))),
+        Command::FirewallReload => {
+            let state = place(&cli)?.state;
+            crate::attach::up::reload(&state, &Filter::open(state.table)?, None).map(|()| None)
+        }
         Command::Setup { netns } => {
             let input = read(&cli)?;
             setup::setup(&place(&cli)?, &input, netns).map(Some)

@@ -87,7 +87,12 @@ pub fn setup(place: &Place, input: &Input, netns: &Path) -> Result<Value> {
     for task in &tasks {
         task.check(&place.plugins)?;
         if link::find(&namespace.inside, &task.wanted.interface_name)?.is_some() {
-            bail!("interface {} already exists on container namespace", task.wanted.interface_name);
+            // The peer's own words: podman's users search for them.
+            let name = &task.wanted.interface_name;
+            bail!(
+                "create veth pair: interface {name} already exists on container namespace: Netlink error: File \
+                 exists (os error 17)"
+            );
         }
     }
     let host = Socket::route()?;

@@ -34,6 +34,7 @@ fn mode(task: &Task<'_>) -> Result<Mode> {
         ("macvlan", Some("private")) => Mode::Macvlan(1),
         ("macvlan", Some("vepa")) => Mode::Macvlan(2),
         ("macvlan", Some("passthru")) => Mode::Macvlan(8),
+        ("macvlan", Some("source")) => Mode::Macvlan(16),
         ("ipvlan", None | Some("l2")) => Mode::Ipvlan(0),
         ("ipvlan", Some("l3")) => Mode::Ipvlan(1),
         ("ipvlan", Some("l3s")) => Mode::Ipvlan(2),

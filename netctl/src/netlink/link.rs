@@ -126,7 +126,7 @@ pub struct Slice<'a> {
 /// See [`Slice`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// `private` 1, `vepa` 2, `bridge` 4, `passthru` 8.
+    /// `private` 1, `vepa` 2, `bridge` 4, `passthru` 8, `source` 16.
     Macvlan(u32),
     /// `l2` 0, `l3` 1, `l3s` 2.
     Ipvlan(u16),
@@ -239,8 +239,22 @@ pub(super) fn family_bytes(address: IpAddr) -> (u8, Vec<u8>) {
 pub fn find(socket: &Socket, name: &str) -> Result<Option<Link>> {
     let mut batch = Batch::new();
     batch.message(GETLINK, 1, &ifinfo(0, false), format!("look for {name}")).text(IFLA_IFNAME, name);
+    ask(socket, &batch)
+}
+
+/// The link of that index; `None` where there is none.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_index(socket: &Socket, index: u32) -> Result<Option<Link>> {
+    let mut batch = Batch::new();
+    batch.message(GETLINK, 1, &ifinfo(index, false), format!("look for link {index}"));
+    ask(socket, &batch)
+}
+
+fn ask(socket: &Socket, batch: &Batch) -> Result<Option<Link>> {
     let mut found = None;
-    let asked = socket.query(&batch, |_, body| {
+    let asked = socket.query(batch, |_, body| {
         let Some(index) = body.get(4..8).and_then(|bytes| bytes.try_into().ok()) else { return };
         let mut link = Link { index: u32::from_ne_bytes(index), ..Link::default() };
         for (kind, value) in attributes(body.get(16..).unwrap_or(&[])) {

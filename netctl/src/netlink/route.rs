@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 
 use super::link::family_bytes;
-use super::message::{Batch, CREATE, DUMP, EXCL, REQUEST, attributes};
+use super::message::{APPEND, Batch, CREATE, DUMP, EXCL, REQUEST, attributes};
 use super::socket::Socket;
 use crate::cidr::Cidr;
 
@@ -20,7 +20,7 @@ pub struct Route {
     pub destination: Cidr,
     /// By whom; `None` is directly.
     pub gateway: Option<IpAddr>,
-    /// Interface index.
+    /// Interface index; 0 for the one that the gateway is on.
     pub index: u32,
     /// Metric; 0 is the kernel's choice.
     pub metric: u32,
@@ -41,8 +41,18 @@ impl Route {
     }
 }
 
-/// Adds a route.
+/// Adds a route; one to the same destination with the same metric is refused.
 pub fn add(batch: &mut Batch, route: &Route) {
+    add_with(batch, route, EXCL);
+}
+
+/// Adds a route behind those to the same destination with the same metric.
+pub fn append(batch: &mut Batch, route: &Route) {
+    // IPv6 knows no order among equals: without EXCL it shares the traffic.
+    add_with(batch, route, if route.destination.address.is_ipv4() { APPEND } else { 0 });
+}
+
+fn add_with(batch: &mut Batch, route: &Route, flags: u16) {
     const MAIN: u8 = 254;
     const STATIC: u8 = 4;
     const UNICAST: u8 = 1;
@@ -51,14 +61,16 @@ pub fn add(batch: &mut Batch, route: &Route) {
     let scope = route.scope.unwrap_or(if route.gateway.is_some() { 0 } else { LINK });
     let header = [family, route.destination.prefix, 0, 0, MAIN, STATIC, scope, UNICAST, 0, 0, 0, 0];
     let label = format!("add route to {}", route.destination.subnet());
-    batch.message(NEWROUTE, REQUEST | CREATE | EXCL, &header, label);
+    batch.message(NEWROUTE, REQUEST | CREATE | flags, &header, label);
     if route.destination.prefix > 0 {
         batch.attribute(1, &destination);
     }
     if let Some(gateway) = route.gateway {
         batch.attribute(5, &family_bytes(gateway).1);
     }
-    batch.number(4, route.index);
+    if route.index > 0 {
+        batch.number(4, route.index);
+    }
     for (kind, value) in [(6, route.metric), (15, route.table)] {
         if value > 0 {
             batch.number(kind, value);
@@ -73,6 +85,20 @@ pub fn add(batch: &mut Batch, route: &Route) {
             }
         });
     }
+}
+
+/// Removes the route to a destination by a gateway.
+pub fn remove(batch: &mut Batch, destination: Cidr, gateway: IpAddr) {
+    const DELROUTE: u16 = 25;
+    const MAIN: u8 = 254;
+    const NOWHERE: u8 = 255;
+    let (family, bytes) = family_bytes(destination.first());
+    let header = [family, destination.prefix, 0, 0, MAIN, 0, NOWHERE, 0, 0, 0, 0, 0];
+    batch.message(DELROUTE, REQUEST, &header, format!("remove route to {destination}"));
+    if destination.prefix > 0 {
+        batch.attribute(1, &bytes);
+    }
+    batch.attribute(5, &family_bytes(gateway).1);
 }
 
 /// Removes an address.

@@ -32,6 +32,16 @@ pub fn ensure(host: &Socket, network: &Network) -> Result<Link> {
     host.run(&batch).with_context(|| format!("network {}", network.name))?;
     let made = link::find(host, &network.interface)?;
     let link = made.with_context(|| format!("network {}: bridge is gone", network.name))?;
+    if let Err(err) = dress(host, network, &link) {
+        let _ = link::remove(host, &network.interface);
+        return Err(err).with_context(|| format!("network {}", network.name));
+    }
+    forward(network)?;
+    Ok(link)
+}
+
+/// Brings a new bridge up with its addresses.
+fn dress(host: &Socket, network: &Network, link: &Link) -> Result<()> {
     if network.subnets.iter().any(|subnet| subnet.subnet.address.is_ipv6()) {
         // Before it is up: while the kernel looks for duplicates of a link-local address that only we can have, it
         // asks no neighbour on behalf of others (br_netfilter), and the first seconds of published ports are lost.
@@ -44,12 +54,7 @@ pub fn ensure(host: &Socket, network: &Network) -> Result<Link> {
             link::add_address(&mut batch, link.index, subnet.subnet.with(gateway));
         }
     }
-    if let Err(err) = host.run(&batch) {
-        let _ = link::remove(host, &network.interface);
-        return Err(err).with_context(|| format!("network {}", network.name));
-    }
-    forward(network)?;
-    Ok(link)
+    host.run(&batch)
 }
 
 /// The bridge of a guest's network, made if it is missing, with the gateway addresses that are missing. Bridges of

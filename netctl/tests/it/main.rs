@@ -5,6 +5,7 @@ mod cni;
 mod crash;
 mod create;
 mod dns;
+mod netavark;
 mod rig;
 mod traffic;
 mod up;

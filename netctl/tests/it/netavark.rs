@@ -1,0 +1,99 @@
+//! netctl in netavark's place, called as podman calls it.
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use super::rig::Rig;
+
+/// What it said, and whether it succeeded.
+fn call(rig: &Rig, args: &[&str], input: &Value) -> (bool, Value) {
+    let config = rig.net("podman");
+    let mut child = rig
+        .command(&["netavark", "--rootless=false", "--aardvark-binary=/nosuch", "--config"])
+        .arg(config)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may refuse its arguments before it reads.
+    let _ = child.stdin.take().unwrap().write_all(input.to_string().as_bytes());
+    let output = child.wait_with_output().unwrap();
+    (output.status.success(), serde_json::from_slice(&output.stdout).unwrap_or_default())
+}
+
+fn input(id: &str, ip: &str, ports: Value) -> Value {
+    json!({
+        "container_id": id, "container_name": id, "port_mappings": ports,
+        "networks": {"n1": {"interface_name": "eth0", "static_ips": [ip], "aliases": ["other"]}},
+        "network_info": {"n1": {
+            "name": "n1", "id": "00", "driver": "bridge", "network_interface": "podman7", "internal": false,
+            "dns_enabled": true, "ipv6_enabled": false, "unknown_key": 1,
+            "subnets": [{"subnet": "10.88.0.0/16", "gateway": "10.88.0.1"}],
+        }},
+    })
+}
+
+#[test]
+fn two_containers_of_podman() {
+    let mut rig = Rig::new();
+    for id in ["a", "b"] {
+        rig.up(&[id, "--network", "none"]);
+    }
+    let netns = |id: &str| rig.net("ns").join(id).to_str().unwrap().to_owned();
+    let (a, b) = (netns("a"), netns("b"));
+    let port =
+        json!([{"host_ip": "", "host_port": 8080, "container_port": 80, "range": 1, "protocol": "tcp"}]);
+    let first = input("a", "10.88.0.2", port.clone());
+    let (done, status) = call(&rig, &["setup", &a], &first);
+    assert!(done, "{status}");
+    let interface = &status["n1"]["interfaces"]["eth0"];
+    assert_eq!(interface["subnets"][0], json!({"gateway": "10.88.0.1", "ipnet": "10.88.0.2/16"}));
+    assert_eq!(status["n1"]["dns_server_ips"][0], "10.88.0.1");
+    let second = input("b", "10.88.0.3", json!(null));
+    assert!(call(&rig, &["setup", &b], &second).0);
+    rig.serve("a", "podman");
+    assert_eq!(rig.get("127.0.0.1:8080"), "podman");
+    assert_eq!(rig.inside("b", &["curl", "-sm2", "10.88.0.1:8080"]), "podman");
+    let answer = rig.inside("b", &["busybox", "nslookup", "a.dns.podman", "10.88.0.1"]);
+    assert!(answer.contains("Address: 10.88.0.2"), "{answer}");
+
+    let (done, error) = call(&rig, &["setup", &b], &second);
+    assert!(!done && error["error"].as_str().unwrap().contains("eth0 already exists"), "{error}");
+    assert_eq!(rig.inside("b", &["curl", "-sm2", "10.88.0.2"]), "podman", "the refusal undid nothing");
+    rig.run("nft", &["flush", "ruleset"]);
+    assert!(call(&rig, &["firewall-reload"], &json!(null)).0);
+    assert_eq!(rig.get("127.0.0.1:8080"), "podman");
+
+    for _ in 0..2 {
+        assert_eq!(call(&rig, &["teardown", &a], &first), (true, Value::Null));
+    }
+    assert_eq!(call(&rig, &["teardown", &b], &second), (true, Value::Null));
+    assert_eq!(rig.run("nft", &["list", "ruleset"]), "");
+    assert!(!rig.run("ip", &["-br", "link"]).contains("podman7"));
+}
+
+#[test]
+fn refusals_are_one_key_on_stdout() {
+    let rig = Rig::new();
+    rig.up(&["a", "--network", "none"]);
+    let a = rig.net("ns").join("a").to_str().unwrap().to_owned();
+    let refused = |args: &[&str], input: &Value, why: &str| {
+        let (done, said) = call(&rig, args, input);
+        let error = said["error"].as_str().unwrap_or_default();
+        assert!(!done && error.contains(why) && said.as_object().unwrap().len() == 1, "{why}: {said}");
+    };
+    let good = input("a", "10.88.0.2", json!(null));
+    refused(&["setup", "/nosuch"], &good, "invalid namespace path: IO error: No such file");
+    refused(&["setup", &a], &json!([]), "failed to load network options");
+    refused(&["setup", &a], &input("a", "10.99.0.2", json!(null)), "no subnet contains");
+    let port = json!([{"host_port": 1, "container_port": 1, "protocol": "icmp"}]);
+    refused(&["setup", &a], &input("a", "10.88.0.2", port), "unknown port protocol");
+    let mut odd = good.clone();
+    odd["network_info"]["n1"]["driver"] = json!("nosuch");
+    refused(&["setup", &a], &odd, "unknown network driver");
+    assert_eq!(rig.run("nft", &["list", "ruleset"]), "");
+    assert_eq!(rig.inside("a", &["ip", "-br", "link"]).lines().count(), 1);
+}
