@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod quick;
+
 /// What `--version` prints after the program's name: runc's shape, which Docker and Podman read line by line.
 const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
 
@@ -21,6 +23,12 @@ pub struct Cli {
     /// The verb.
     #[command(subcommand)]
     pub verb: Verb,
+}
+
+/// The command line of this process; help, versions and errors end it.
+#[must_use]
+pub fn parse() -> Cli {
+    quick::parse(std::env::args_os()).unwrap_or_else(Cli::parse)
 }
 
 /// Flags that come before the verb.

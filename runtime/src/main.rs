@@ -23,11 +23,15 @@ mod spec;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser as _;
 use contracts::exit::Exit;
 use contracts::report;
 
 use cli::{Cli, Verb};
+
+// Tests have threads, and some of them copy the process while another thread may hold the heap's lock.
+#[cfg(not(test))]
+#[global_allocator]
+static HEAP: sys::heap::Heap = sys::heap::Heap::new();
 
 fn main() -> ExitCode {
     #[cfg(feature = "self-doc")]
@@ -35,7 +39,7 @@ fn main() -> ExitCode {
         return contracts::report::finish("runtime", result);
     }
     own_exe::protect_early();
-    let cli = Cli::parse();
+    let cli = cli::parse();
     let result = prepare(&cli).and_then(|()| dispatch(&cli));
     if let Err(err) = &result {
         log::error(&report::one_line(err));

@@ -150,11 +150,13 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Whether a descriptor of this number is open.
+/// Whether a descriptor of this number came with the execution of this program. Those that it opened itself are
+/// close-on-exec, which is how they are told apart.
 #[must_use]
-pub fn is_open(number: RawFd) -> bool {
+pub fn is_inherited(number: RawFd) -> bool {
     // SAFETY: F_GETFD only asks.
-    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }
 
 /// Closes a descriptor that a new copy of this process must not keep and whose owner will never run there again

@@ -17,6 +17,7 @@ use crate::cgroup::{self, Location};
 use crate::container::state::State;
 use crate::container::status::Status;
 use crate::container::view;
+use crate::lifecycle::descriptors::Descriptors;
 use crate::namespace::{Namespaces, time};
 use crate::rootfs::devices::Source;
 use crate::rootfs::mount::Planned;
@@ -56,8 +57,8 @@ pub struct Plan<'a> {
     pub no_pivot: bool,
     /// Not `--no-new-keyring`.
     pub new_keyring: bool,
-    /// `--preserve-fds`.
-    pub preserve_fds: u32,
+    /// What the program keeps of the caller's.
+    pub descriptors: Descriptors,
 }
 
 /// Runs the new process; ends it where it cannot become its program, after telling the runtime.
@@ -120,8 +121,7 @@ fn become_container(
     };
 
     let process = plan.document.process.as_ref().context("process is missing")?;
-    let last =
-        Last { process, filter: plan.filter, proc: plan.proc, channel, preserve_fds: plan.preserve_fds };
+    let last = Last { process, filter: plan.filter, proc: plan.proc, channel, descriptors: plan.descriptors };
     steps::standard_streams(&last, &root, true)?;
     finish_root(&plan, &root, &mut null)?;
     if let Some(personality) = &plan.document.linux.personality {

@@ -27,21 +27,23 @@ pub struct Program {
 }
 
 impl Program {
-    /// Finds the program of `process` in the file system and directory that this process is in, as its user.
+    /// Finds the program of `process` in the file system and directory that this process is in, as its user, and
+    /// tells it of its `sockets`.
     ///
     /// # Errors
     /// Faults of kind `CommandNotFound` and `CommandNotExecutable`, in the words by which Docker and Podman tell
     /// 127 from 126.
-    pub fn find(process: &Process, root: &Root) -> Result<Self> {
+    pub fn find(process: &Process, root: &Root, sockets: u32) -> Result<Self> {
         let args =
             process.args.iter().map(|arg| CString::new(arg.as_str())).collect::<Result<Vec<_>, _>>()?;
         let name = process.args.first().map_or("", String::as_str);
         let path = look_up(name, path_variable(&process.env))?;
-        Ok(Self {
-            path: CString::new(path.as_os_str().as_bytes())?,
-            args,
-            env: environment(&process.env, process.user.uid, root)?,
-        })
+        let mut env = environment(&process.env, process.user.uid, root)?;
+        if sockets > 0 {
+            // The first process of its PID namespace, as runc and crun say whatever the namespace.
+            env.extend([CString::new(format!("LISTEN_FDS={sockets}"))?, c"LISTEN_PID=1".to_owned()]);
+        }
+        Ok(Self { path: CString::new(path.as_os_str().as_bytes())?, args, env })
     }
 
     /// Becomes the program.

@@ -11,6 +11,7 @@ use sys::path::Root;
 use super::channel::{ProcessEnd, Report};
 use super::program::{self, Program};
 use super::wait::Waiting;
+use crate::lifecycle::descriptors::Descriptors;
 use crate::rootfs::console;
 use crate::seccomp;
 use crate::security::capabilities::{self, Masks, SYS_ADMIN};
@@ -30,7 +31,7 @@ pub struct Last<'a> {
     /// The runtime.
     pub channel: &'a ProcessEnd,
     /// Descriptors from 3 on that stay open.
-    pub preserve_fds: u32,
+    pub descriptors: Descriptors,
 }
 
 /// Leaves the caller's session: its terminal's signals are not for the container.
@@ -114,7 +115,7 @@ pub fn become_program(
     if entered.is_err() {
         program::enter_directory(&process.cwd)?;
     }
-    let program = Program::find(process, root)?;
+    let program = Program::find(process, root, last.descriptors.sockets)?;
 
     let notifies = last.filter.filter(|filter| filter.listener.is_some());
     if let Some(filter) = notifies {
@@ -126,7 +127,7 @@ pub fn become_program(
         waiting.wait()?;
     }
     before()?;
-    sys::clone::close_on_exec_from(3 + last.preserve_fds).context("mark descriptors to be closed")?;
+    sys::clone::close_on_exec_from(3 + last.descriptors.all).context("mark descriptors to be closed")?;
     sys::clone::default_signals().context("reset signals")?;
     // As late as can be: from here on the profile has to allow what we do.
     if let (Some(filter), None) = (last.filter, notifies) {

@@ -12,6 +12,7 @@ use nix::libc;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use sys::clone::{CloneOptions, Cloned};
 
+use super::descriptors::Descriptors;
 use super::pid_file;
 use crate::cgroup::{self, Cgroup};
 use crate::cli;
@@ -68,6 +69,7 @@ struct Input<'a> {
     rootfs: PathBuf,
     namespaces: Namespaces,
     filter: Option<seccomp::Program>,
+    descriptors: Descriptors,
 }
 
 /// Creates a container.
@@ -82,11 +84,7 @@ pub fn create(request: &Request<'_>) -> Result<Created> {
     check::document(&document, &namespaces)?;
     let terminal = document.process.as_ref().is_some_and(|process| process.terminal == Some(true));
     console::check(terminal, flags.console_socket.as_deref(), request.detached)?;
-    for number in 0..flags.preserve_fds {
-        if !sys::clone::is_open(3 + number.cast_signed()) {
-            fault!(Usage, "--preserve-fds {}: descriptor {} is not open", flags.preserve_fds, 3 + number);
-        }
-    }
+    let descriptors = Descriptors::read(flags.preserve_fds, true)?;
     let path = document.root.as_ref().map(|root| bundle.join(&root.path)).unwrap_or_default();
     let rootfs = match fs::canonicalize(&path) {
         Ok(rootfs) if rootfs != Path::new("/") => rootfs,
@@ -94,7 +92,7 @@ pub fn create(request: &Request<'_>) -> Result<Created> {
         Err(err) => return Err(err).with_context(|| format!("open root file system {}", path.display())),
     };
     let filter = document.linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
-    let input = Input { request, document, bundle, rootfs, namespaces, filter };
+    let input = Input { request, document, bundle, rootfs, namespaces, filter, descriptors };
 
     let directory = Directory::reserve(request.root, &flags.id)?;
     let mut made = Made::default();
@@ -263,7 +261,7 @@ fn spawn(
                 waiting,
                 no_pivot: flags.no_pivot,
                 new_keyring: !flags.no_new_keyring,
-                preserve_fds: flags.preserve_fds,
+                descriptors: input.descriptors,
             };
             init::create::run(plan, &theirs)
         }

@@ -10,6 +10,7 @@ use nix::libc;
 use oci_spec::runtime::LinuxSeccomp;
 use sys::clone::{CloneOptions, Cloned};
 
+use super::descriptors::Descriptors;
 use super::{create, pid_file};
 use crate::cgroup::{Cgroup, Location};
 use crate::cli;
@@ -59,7 +60,8 @@ pub fn exec(directory: &Directory, flags: &cli::Exec) -> Result<Running> {
     };
     let location = state.cgroup.clone().unwrap_or_default().below(&flags.cgroup)?;
     let cgroup = location.cgroup().context("open the container's cgroup")?;
-    spawn(&Input { state: &state, flags, process: &process, filter, init, cgroup })
+    let descriptors = Descriptors::read(flags.preserve_fds, false)?;
+    spawn(&Input { state: &state, flags, process: &process, filter, init, cgroup, descriptors })
 }
 
 struct Input<'a> {
@@ -69,6 +71,7 @@ struct Input<'a> {
     filter: Option<seccomp::Program>,
     init: OwnedFd,
     cgroup: Cgroup,
+    descriptors: Descriptors,
 }
 
 fn spawn(input: &Input<'_>) -> Result<Running> {
@@ -101,7 +104,7 @@ fn spawn(input: &Input<'_>) -> Result<Running> {
                 filter: input.filter.as_ref(),
                 proc: &proc,
                 channel: &theirs,
-                preserve_fds: input.flags.preserve_fds,
+                descriptors: input.descriptors,
             };
             let plan = init::exec::Plan {
                 last,

@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod delete;
+pub mod descriptors;
 pub mod exec;
 pub mod foreground;
 pub mod kill;

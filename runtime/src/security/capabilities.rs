@@ -109,7 +109,8 @@ impl Masks {
     fn within(mut self, own: Sets) -> Result<Self> {
         let wanted = self.bounding | self.permitted | self.effective | self.inheritable | self.ambient;
         let mut missing = wanted & !own.permitted;
-        for number in bits(wanted & !missing) {
+        // Only what becomes inheritable has to be in our own bounding set; asking costs a call for each.
+        for number in bits(self.inheritable & !own.inheritable & !missing) {
             // EINVAL: the running kernel is older than the capability.
             if !capability::bounding_has(number).unwrap_or(false) {
                 missing |= 1 << number;

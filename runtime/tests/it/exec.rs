@@ -116,3 +116,35 @@ fn only_where_it_runs() {
     let line = rig.runtime(&["exec", "@c", "true"]).fails(125);
     assert!(line.contains("cannot exec in a stopped container"), "{line}");
 }
+
+#[test]
+fn in_a_cgroup_below() {
+    if !can_run() {
+        return;
+    }
+    let rig = running();
+    let state: serde_json::Value = serde_json::from_str(&rig.runtime(&["state", "@c"]).ok()).unwrap();
+    let lists = std::fs::read_to_string(format!("/proc/{}/cgroup", state["pid"])).unwrap();
+    let unified = if std::path::Path::new("/sys/fs/cgroup/unified").exists() { "unified" } else { "" };
+    for line in lists.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let hierarchy = parts.next().unwrap().trim_start_matches("name=");
+        let hierarchy = if hierarchy.is_empty() { unified } else { hierarchy };
+        let path = parts.next().unwrap().trim_start_matches('/');
+        let own = std::path::Path::new("/sys/fs/cgroup").join(hierarchy).join(path);
+        let below = own.join("below");
+        std::fs::create_dir(&below).unwrap();
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            // Version 1 lets no process into a cgroup that has no processors.
+            if let Ok(list) = std::fs::read(own.join(file)) {
+                let _ = std::fs::write(below.join(file), list);
+            }
+        }
+    }
+    let out = rig.runtime(&["exec", "--cgroup", "below", "@c", "/bin/cat", "/proc/self/cgroup"]).ok();
+    assert!(out.lines().filter(|line| !line.ends_with("/..")).all(|line| line.ends_with(":/below")), "{out}");
+    let line = rig.runtime(&["exec", "--cgroup", "../..", "@c", "/bin/true"]);
+    assert_eq!(line.code, 125, "{line:?}");
+    rig.runtime(&["delete", "--force", "@c"]).ok();
+    rig.is_clean();
+}

@@ -6,6 +6,7 @@ mod rig;
 
 mod create;
 mod delete;
+mod descriptors;
 mod escape;
 mod events;
 mod exec;
@@ -18,6 +19,7 @@ mod process;
 mod ps;
 mod rootfs;
 mod run;
+mod scheduling;
 mod shared;
 mod spec;
 mod update;

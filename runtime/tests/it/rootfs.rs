@@ -146,3 +146,48 @@ fn a_long_overlay() {
     });
     assert_eq!(rig.runtime(&["run", "@c"]).ok(), "a\nb\n");
 }
+
+#[test]
+fn ids_shifted_on_a_mount() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script("stat -c '%u %g' /data/file");
+    let data = rig.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("file"), "").unwrap();
+    let maps = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+    let mount = json!({
+        "destination": "/data", "type": "bind", "source": data, "options": ["bind"],
+        "uidMappings": maps, "gidMappings": maps,
+    });
+    let rig = rig.with(|config| config["mounts"].as_array_mut().unwrap().push(mount));
+    assert_eq!(rig.runtime(&["run", "@c"]).ok(), "100000 100000\n");
+    let rig = rig.with(|config| {
+        config["linux"]["uidMappings"] = maps.clone();
+        config["linux"]["gidMappings"] = maps.clone();
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "user" }));
+    });
+    assert_eq!(rig.runtime(&["run", "@d"]).ok(), "0 0\n");
+}
+
+#[test]
+fn a_shared_root() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script("grep -E '^[0-9]+ [0-9]+ [^ ]+ [^ ]+ / ' /proc/self/mountinfo")
+        .with(|config| config["linux"]["rootfsPropagation"] = "shared".into());
+    let out = rig.runtime(&["run", "@c"]).ok();
+    assert!(out.contains(" shared:"), "{out}");
+}
+
+#[test]
+fn without_pivot_root() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script("ls /; readlink /proc/1/root; grep -c . /proc/self/mountinfo");
+    let out = rig.runtime(&["run", "--no-pivot", "@c"]).ok();
+    assert!(out.starts_with("bin\ndev\netc\nproc\nsys\ntmp\n/\n"), "{out}");
+}

@@ -1,0 +1,272 @@
+//! A heap for programs that live for a few milliseconds: musl's own asks the kernel for pages, and gives them back,
+//! for nearly every block above a few hundred bytes, which costs more than the work that the blocks are for.
+//!
+//! Blocks are cut one after the other from the program's own zeroed pages, then from big pieces of `mmap(2)`, in
+//! sizes of powers of two. Not for a program that copies itself by `clone3(2)` while it has several threads: the copy
+//! could find the lock held for ever. A freed block goes on its size's list. What is longer than [`LONGEST`] is musl's.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::UnsafeCell;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Bytes of the smallest block, and the alignment of all.
+const SHORTEST: usize = 16;
+/// Bytes of the longest block.
+const LONGEST: usize = 64 << 10;
+/// Powers of two from the one to the other.
+const SIZES: usize = (LONGEST / SHORTEST).ilog2() as usize + 1;
+/// Bytes of one piece. A page costs nothing until it is touched.
+const PIECE: usize = 256 << 10;
+
+/// The allocator, for `#[global_allocator]`.
+#[derive(Debug)]
+pub struct Heap {
+    busy: AtomicBool,
+    blocks: UnsafeCell<Blocks>,
+}
+
+#[derive(Debug)]
+struct Blocks {
+    next: *mut u8,
+    end: *mut u8,
+    free: [*mut Free; SIZES],
+}
+
+/// What stands in a block while nobody owns it.
+#[derive(Debug)]
+struct Free {
+    next: *mut Free,
+}
+
+#[repr(align(16))]
+struct Piece(UnsafeCell<[u8; PIECE]>);
+
+// SAFETY: only `Blocks::refill` touches it, once, under the lock.
+unsafe impl Sync for Piece {}
+
+static FIRST: Piece = Piece(UnsafeCell::new([0; PIECE]));
+
+// SAFETY: `blocks` is touched only while `busy` is held.
+unsafe impl Sync for Heap {}
+
+impl Heap {
+    /// An empty heap. One for a program: all of them would cut from the same first piece.
+    #[must_use]
+    #[allow(clippy::new_without_default, reason = "there must be one only")]
+    pub const fn new() -> Self {
+        let blocks = Blocks { next: ptr::null_mut(), end: ptr::null_mut(), free: [ptr::null_mut(); SIZES] };
+        Self { busy: AtomicBool::new(false), blocks: UnsafeCell::new(blocks) }
+    }
+
+    fn with<T>(&self, job: impl FnOnce(&mut Blocks) -> T) -> T {
+        while self.busy.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            std::thread::yield_now();
+        }
+        // SAFETY: `busy` is ours until it is cleared, and `job`, which is only code of this file, does not allocate.
+        let result = job(unsafe { &mut *self.blocks.get() });
+        self.busy.store(false, Ordering::Release);
+        result
+    }
+}
+
+/// The list that a layout's blocks are on; `None` for what is musl's.
+const fn size_of_block(size: usize, align: usize) -> Option<usize> {
+    if size > LONGEST || align > SHORTEST {
+        return None;
+    }
+    let size = if size < SHORTEST { SHORTEST } else { size.next_power_of_two() };
+    Some((size / SHORTEST).ilog2() as usize)
+}
+
+impl Blocks {
+    /// A block, or null, and whether it has been used before.
+    fn take(&mut self, list: usize) -> (*mut u8, bool) {
+        let block = self.free[list];
+        if !block.is_null() {
+            // SAFETY: blocks on a list are unowned and begin with a `Free`.
+            self.free[list] = unsafe { (*block).next };
+            return (block.cast(), true);
+        }
+        let size = SHORTEST << list;
+        if self.end as usize - (self.next as usize) < size && !self.refill() {
+            return (ptr::null_mut(), false);
+        }
+        let block = self.next;
+        // SAFETY: `size` bytes are left in the piece.
+        self.next = unsafe { block.add(size) };
+        (block, false)
+    }
+
+    fn give(&mut self, block: *mut u8, list: usize) {
+        let block: *mut Free = block.cast();
+        // SAFETY: the block is at least 16 bytes, aligned to 16, and its owner has just given it up.
+        unsafe { (*block).next = self.free[list] };
+        self.free[list] = block;
+    }
+
+    /// Grows the block cut last where it stands.
+    fn grow(&mut self, block: *mut u8, from: usize, to: usize) -> bool {
+        let is_last = block.wrapping_add(SHORTEST << from) == self.next;
+        let fits = self.end as usize - block as usize >= SHORTEST << to;
+        if is_last && to > from && fits {
+            // SAFETY: as many bytes are left in the piece.
+            self.next = unsafe { block.add(SHORTEST << to) };
+            return true;
+        }
+        false
+    }
+
+    /// A new piece. What was left of the old one is lost: less than one block.
+    fn refill(&mut self) -> bool {
+        let piece: *mut u8 = if self.end.is_null() {
+            FIRST.0.get().cast()
+        } else {
+            // SAFETY: asks for fresh pages anywhere.
+            let pages = unsafe {
+                libc::mmap(
+                    ptr::null_mut(),
+                    PIECE,
+                    libc::PROT_READ | libc::PROT_WRITE,
+                    libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                    -1,
+                    0,
+                )
+            };
+            if pages == libc::MAP_FAILED {
+                return false;
+            }
+            pages.cast()
+        };
+        self.next = piece;
+        // SAFETY: one past the end of the piece.
+        self.end = unsafe { piece.add(PIECE) };
+        true
+    }
+}
+
+// SAFETY: blocks are at least as long and as aligned as asked, belong to one owner until given back, and never move;
+// nothing here panics, or allocates by this allocator.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        match size_of_block(layout.size(), layout.align()) {
+            Some(list) => self.with(|blocks| blocks.take(list)).0,
+            // SAFETY: the caller's promises, passed on.
+            None => unsafe { System.alloc(layout) },
+        }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        let Some(list) = size_of_block(layout.size(), layout.align()) else {
+            // SAFETY: the caller's promises, passed on.
+            return unsafe { System.alloc_zeroed(layout) };
+        };
+        let (block, used) = self.with(|blocks| blocks.take(list));
+        if used {
+            // SAFETY: the block is ours and at least that long. A new one is zeroed, and its pages stay untouched.
+            unsafe { block.write_bytes(0, layout.size()) };
+        }
+        block
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        match size_of_block(layout.size(), layout.align()) {
+            Some(list) => self.with(|blocks| blocks.give(block, list)),
+            // SAFETY: `alloc` of this layout was the system's.
+            None => unsafe { System.dealloc(block, layout) },
+        }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let from = size_of_block(layout.size(), layout.align());
+        let to = size_of_block(size, layout.align());
+        match (from, to) {
+            (None, None) => {
+                // SAFETY: the block is the system's, and stays so.
+                return unsafe { System.realloc(block, layout, size) };
+            }
+            (Some(from), Some(to)) if from == to || self.with(|blocks| blocks.grow(block, from, to)) => {
+                return block;
+            }
+            _ => {}
+        }
+        // SAFETY: the caller promises a size that makes a layout with this alignment.
+        let new = unsafe { self.alloc(Layout::from_size_align_unchecked(size, layout.align())) };
+        if !new.is_null() {
+            // SAFETY: both are that long, and the new one overlaps no owned block.
+            unsafe {
+                ptr::copy_nonoverlapping(block, new, layout.size().min(size));
+                self.dealloc(block, layout);
+            }
+        }
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static HEAP: Heap = Heap::new();
+
+    fn layout(size: usize) -> Layout {
+        Layout::from_size_align(size, 8).unwrap()
+    }
+
+    #[test]
+    fn blocks_do_not_overlap_and_keep_their_bytes() {
+        let work = |seed: usize| {
+            let mut owned: Vec<(*mut u8, usize, u8)> = Vec::new();
+            let mut random = seed;
+            for round in 0..20_000_usize {
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let size = 1 + (random >> 33) % if round % 50 == 0 { 200_000 } else { 600 };
+                let mark = u8::try_from(round % 251).unwrap();
+                let check = |(block, size, mark): (*mut u8, usize, u8)| {
+                    // SAFETY: ours, and written in full.
+                    let bytes = unsafe { std::slice::from_raw_parts(block, size) };
+                    assert!(bytes.iter().all(|byte| *byte == mark));
+                };
+                if owned.len() > 100 {
+                    let (block, old, old_mark) = owned.swap_remove(random % 100);
+                    check((block, old, old_mark));
+                    if round % 2 == 0 {
+                        // SAFETY: ours, with its layout.
+                        unsafe { HEAP.dealloc(block, layout(old)) };
+                        continue;
+                    }
+                    // SAFETY: ours, with its layout.
+                    let block = unsafe { HEAP.realloc(block, layout(old), size) };
+                    check((block, old.min(size), old_mark));
+                    // SAFETY: `size` bytes are ours.
+                    unsafe { block.write_bytes(mark, size) };
+                    owned.push((block, size, mark));
+                    continue;
+                }
+                // SAFETY: a layout that is not empty.
+                let block = unsafe { HEAP.alloc_zeroed(layout(size)) };
+                check((block, size, 0));
+                assert_eq!(block as usize % 8, 0);
+                // SAFETY: `size` bytes are ours.
+                unsafe { block.write_bytes(mark, size) };
+                owned.push((block, size, mark));
+            }
+        };
+        std::thread::scope(|scope| {
+            for seed in 1..4 {
+                scope.spawn(move || work(seed));
+            }
+        });
+    }
+
+    #[test]
+    fn sizes_are_powers_of_two_up_to_the_longest() {
+        assert_eq!(size_of_block(0, 1), Some(0));
+        assert_eq!(size_of_block(16, 16), Some(0));
+        assert_eq!(size_of_block(17, 8), Some(1));
+        assert_eq!(size_of_block(LONGEST, 1), Some(SIZES - 1));
+        assert_eq!(size_of_block(LONGEST + 1, 1), None);
+        assert_eq!(size_of_block(1, 32), None);
+    }
+}
