@@ -56,7 +56,7 @@ fn a_pidfd_for_who_asks() {
     rig.runtime(&["run", "-d", "--pidfd-socket", path.to_str().unwrap(), "@c"]).ok();
     let (socket, _) = listener.accept().unwrap();
     let (_, pidfd) = sys::pass_fd::receive(&socket, &mut [0; 64]).unwrap();
-    sys::pidfd::send_signal(&pidfd.unwrap(), nix::libc::SIGKILL).unwrap();
+    sys::pidfd::send_signal(pidfd.unwrap(), nix::libc::SIGKILL).unwrap();
     rig.wait_for_status("c", "stopped");
 }
 
