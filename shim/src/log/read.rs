@@ -60,17 +60,47 @@ pub fn time(text: &str) -> Result<String> {
     }
 }
 
-/// The log's files that exist, oldest first.
-fn files(path: &Path) -> Vec<PathBuf> {
-    let numbered = |number: u32| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{number}"));
-        PathBuf::from(name)
-    };
-    let mut files: Vec<PathBuf> = (1..).map(numbered).take_while(|file| file.exists()).collect();
-    files.reverse();
-    files.push(path.to_owned());
-    files
+/// The log's files, newest first, each once, also while the supervisor rotates: a file only ever moves to the next
+/// higher number, so counting upwards may meet one again but never misses an older one.
+struct Files<'a> {
+    path: &'a Path,
+    number: u32,
+    missing: u32,
+    seen: Vec<u64>,
+}
+
+impl<'a> Files<'a> {
+    fn of(path: &'a Path) -> Self {
+        Self { path, number: 0, missing: 0, seen: Vec::new() }
+    }
+}
+
+impl Iterator for Files<'_> {
+    type Item = Result<(File, u64)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // In the middle of a rotation one number is empty; the log ends where two are.
+        while self.missing < 2 {
+            let mut name = self.path.as_os_str().to_owned();
+            if self.number > 0 {
+                name.push(format!(".{}", self.number));
+            }
+            self.number += 1;
+            let name = PathBuf::from(name);
+            let opened = File::open(&name).and_then(|file| file.metadata().map(|meta| (file, meta.ino())));
+            match opened {
+                Ok((_, inode)) if self.seen.contains(&inode) => self.missing = 0,
+                Ok((file, inode)) => {
+                    self.missing = 0;
+                    self.seen.push(inode);
+                    return Some(Ok((file, inode)));
+                }
+                Err(err) if err.kind() == std::io::ErrorKind::NotFound => self.missing += 1,
+                Err(err) => return Some(Err(err).with_context(|| format!("open {}", name.display()))),
+            }
+        }
+        None
+    }
 }
 
 /// A log open for reading from some line on.
@@ -86,13 +116,8 @@ impl Reader {
     pub fn open(path: &Path, tail: Option<usize>) -> Result<Self> {
         let mut open = std::collections::VecDeque::new();
         let mut missing = tail;
-        for name in files(path).iter().rev() {
-            let mut file = match File::open(name) {
-                Ok(file) => file,
-                // Rotated away while we looked.
-                Err(err) if err.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(err) => return Err(err).with_context(|| format!("open {}", name.display())),
-            };
+        for found in Files::of(path) {
+            let (mut file, _) = found?;
             if let Some(count) = missing {
                 missing = Some(count - seek_back(&mut file, count)?);
             }
@@ -134,9 +159,8 @@ impl Reader {
         let inode = |file: &File| file.metadata().map(|meta| meta.ino()).ok();
         let current = self.open.back().and_then(|file| inode(file.get_ref()));
         let mut newer = Vec::new();
-        for name in files(&self.path).iter().rev() {
-            let Ok(file) = File::open(name) else { continue };
-            if inode(&file) == current {
+        for (file, found) in Files::of(&self.path).flatten() {
+            if Some(found) == current {
                 break;
             }
             newer.push(file);

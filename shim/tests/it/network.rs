@@ -99,7 +99,8 @@ fn another_containers_network() {
 #[test]
 fn the_hosts_network() {
     let rig = Rig::new();
-    let own = std::fs::read_link("/proc/self/ns/net").unwrap();
-    let seen = rig.ok(&["run", "--rm", "--network", "host", "busybox", "readlink", "/proc/self/ns/net"]);
+    let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+    let seen =
+        rig.ok(&["run", "--rm", "--network", "host", "busybox", "readlink", "/proc/thread-self/ns/net"]);
     assert_eq!(seen, own.display().to_string());
 }

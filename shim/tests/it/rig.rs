@@ -68,9 +68,17 @@ pub struct Done {
     pub err: String,
 }
 
+/// A network namespace for this case's thread and all that it executes: two installations (each rig has its own state)
+/// in one namespace would share one bridge and one firewall table.
+fn own_network() {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+    assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+}
+
 impl Rig {
     pub fn new() -> Self {
         assert!(nix::unistd::geteuid().is_root(), "these tests need root");
+        own_network();
         let rig = Self { dir: tempfile::tempdir().unwrap() };
         let mut load = rig.command(&tool("imgtool"));
         let output = load.args(["load", "-q", "-i"]).arg(image()).output().unwrap();
