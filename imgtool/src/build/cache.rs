@@ -2,6 +2,7 @@
 //! on, by content: the layers below, the command or the files, the environment. Time and machine play no part.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -60,6 +61,31 @@ pub fn remember(store: &Store, key: &str, made: &Made) -> Result<()> {
         fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
     }
     contracts::atomic::write_json(&path, made, 0o600)
+}
+
+/// Forgets what all steps made; a build that runs meanwhile just runs its steps again.
+///
+/// # Errors
+/// A file cannot be removed.
+pub fn forget_all(store: &Store) -> Result<()> {
+    let dir = store.paths().store.join("build").join("cache");
+    let forgotten = || format!("forget the build cache in {}", dir.display());
+    let entries = match fs::read_dir(&dir) {
+        Err(err) if err.kind() == ErrorKind::NotFound => return Ok(()),
+        other => other.with_context(forgotten)?,
+    };
+    for entry in entries {
+        let path = entry.with_context(forgotten)?.path();
+        // A temporary file may be a running build's, which is about to rename it.
+        if path.extension().is_some_and(|ending| ending == "tmp") {
+            continue;
+        }
+        match fs::remove_file(&path) {
+            Err(err) if err.kind() != ErrorKind::NotFound => return Err(err).with_context(forgotten),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn path(store: &Store, key: &str) -> PathBuf {

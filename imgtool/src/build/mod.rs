@@ -3,7 +3,7 @@
 //! `dockerfile/` reads the language, `graph` decides which stages are needed, `stage` does them (several at once),
 //! each step on an overlay of what is below it; `cache` remembers what a step made by all that it depends on.
 
-mod cache;
+pub mod cache;
 pub mod change;
 mod chmod;
 pub mod context;

@@ -47,6 +47,8 @@ impl Network {
         }
         let output = child.wait_with_output().context("wait for netctl")?;
         if !output.status.success() {
+            // One that was killed has left its work half-done, and nobody else knows of this id.
+            down(work.id());
             bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
         }
         let status = serde_json::from_slice(&output.stdout).context("parse netctl's answer")?;
@@ -62,10 +64,16 @@ impl Drop for Network {
 
 /// Takes a build's network down; not up is fine.
 pub fn down(id: &str) {
-    let _ = Command::new(tool::find("netctl"))
-        .args(["down", id])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+    // Once more where it was killed: with this process goes the last one that knows the id.
+    for _ in 0..2 {
+        let status = Command::new(tool::find("netctl"))
+            .args(["down", id])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        if status.is_ok_and(|status| status.code().is_some()) {
+            break;
+        }
+    }
 }

@@ -72,7 +72,7 @@ fn fill(store: &Store, layers: &Layers, record: &Record, request: &Request<'_>) 
         .with_context(|| format!("make the working directory {}", cwd.escape_debug()))?;
     atomic::write_json(&record.bundle.join("config.json"), &config, 0o600)?;
     store.used(&request.image.id);
-    record.settle(store)
+    record.settle(store, layers)
 }
 
 /// Says whether the directory was made by us.

@@ -92,10 +92,16 @@ impl Record {
     /// Marks the bundle complete.
     ///
     /// # Errors
-    /// No space.
-    pub fn settle(&self, store: &Store) -> Result<()> {
+    /// No space; somebody removed the bundle while it was made.
+    pub fn settle(&self, store: &Store, layers: &Layers) -> Result<()> {
+        let path = path_of(store, &self.name);
+        let _lock = layers.lock()?;
+        // `unbundle` was here, as after a kill of whoever asked for it: a record written now would stay for good.
+        if !path.exists() {
+            fault!(WrongState, "the bundle was removed while it was made");
+        }
         let whole = Self { maker: None, ..self.clone() };
-        atomic::write_json(&path_of(store, &self.name), &whole, 0o600)
+        atomic::write_json(&path, &whole, 0o600)
     }
 
     /// The layers' directories, lowest first; `None` where one is missing.
@@ -118,6 +124,9 @@ pub fn dissolve(store: &Store, record: &Record) -> Result<()> {
         }
         _ => {}
     }
+    let layers = Layers::open(store.paths())?;
+    // Against a maker that settles the record at this moment.
+    let _lock = layers.lock()?;
     match fs::remove_file(path_of(store, &record.name)) {
         Err(err) if err.kind() != ErrorKind::NotFound => {
             Err(err).with_context(|| format!("remove the record of bundle {}", record.name))

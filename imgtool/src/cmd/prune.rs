@@ -57,6 +57,8 @@ pub fn run(args: &Args) -> Result<Exit> {
     }
     forget(&store, &doomed)?;
     if args.build_cache {
+        // Without these files nothing finds the kept blobs; the other order would leave files that nothing removes.
+        crate::build::cache::forget_all(&store)?;
         store.unkeep_all()?;
     }
     let mut collected = store.collect(true)?;

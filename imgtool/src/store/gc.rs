@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use contracts::atomic;
 use contracts::lock::Lock;
 use serde::Deserialize;
 
@@ -53,6 +54,12 @@ impl Store {
         }
         self.sweep_partials(all_partials, &mut collected)?;
         drop(lock);
+        let store = &self.paths.store;
+        for dir in
+            [self.root.clone(), self.root.join("keep"), store.join("bundles"), store.join("build/cache")]
+        {
+            atomic::sweep(&dir);
+        }
         self.sweep_layers(marked.diff_ids, &mut collected)?;
         Ok(collected)
     }
@@ -209,7 +216,7 @@ impl Store {
         let mut out = Vec::new();
         for file in names_in(&dir)? {
             let Some(name) = file.strip_suffix(".json") else { continue };
-            if let Some(record) = contracts::atomic::read_json::<Held>(&dir.join(&file))? {
+            if let Some(record) = atomic::read_json::<Held>(&dir.join(&file))? {
                 out.push((name.to_owned(), record));
             }
         }

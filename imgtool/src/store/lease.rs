@@ -54,6 +54,8 @@ impl Store {
     /// # Errors
     /// A file cannot be removed.
     pub fn unkeep_all(&self) -> Result<()> {
+        // Whoever keeps holds the lock for it: none of their temporary files is taken away from under them.
+        let _lock = self.lock()?;
         let dir = self.root.join("keep");
         for entry in fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))? {
             let name = entry.with_context(|| format!("list {}", dir.display()))?.file_name();

@@ -82,6 +82,22 @@ pub fn write_json_volatile(path: &Path, value: &impl Serialize, mode: u32) -> Re
     })
 }
 
+/// Removes from `dir` the temporary files of writers that were killed: those whose process is no more.
+///
+/// Needs no lock, as a living writer's file stays. What cannot be removed is left for the next time.
+pub fn sweep(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let writer =
+            name.to_str().and_then(|name| name.strip_suffix(".tmp")?.rsplit_once('.')?.1.parse().ok());
+        let Some(pid) = writer.filter(|pid: &u32| *pid > 0) else { continue };
+        if !Path::new("/proc").join(pid.to_string()).exists() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
     file.write_all(bytes)?;
@@ -101,6 +117,20 @@ mod tests {
         write_json(&path, &vec![3], 0o600).unwrap();
         assert_eq!(read_json::<Vec<u8>>(&path).unwrap(), Some(vec![3]));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn sweeps_what_the_dead_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let alive = format!("f.json.{}.tmp", std::process::id());
+        // No pid is ever this large.
+        for name in [alive.as_str(), "f.json.4194305.tmp", "f.json", "f.tmp", "f.json.x.tmp"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        sweep(dir.path());
+        let left = |name: &str| dir.path().join(name).exists();
+        assert!(!left("f.json.4194305.tmp"));
+        assert!(left(&alive) && left("f.json") && left("f.tmp") && left("f.json.x.tmp"));
     }
 
     #[test]

@@ -79,5 +79,6 @@ pub fn remove(state: &State, network: &Network) -> Result<()> {
     if !members.is_empty() {
         fault!(Busy, "network {} has active endpoints ({})", network.name, members.join(", "));
     }
+    atomic::sweep(&state.networks);
     state::remove(&file(state, &network.name))
 }

@@ -115,6 +115,16 @@ pub fn release(store: &Store, name: &str, id: &str) {
     }
 }
 
+/// Takes every name from `id`: where a killed process left no record to tell its name.
+pub fn release_all(store: &Store, id: &str) {
+    let Ok(links) = fs::read_dir(store.paths.names()) else { return };
+    for link in links.flatten() {
+        if let Some(name) = link.file_name().to_str() {
+            release(store, name, id);
+        }
+    }
+}
+
 /// Docker's rule: at least two characters, no `+`.
 pub fn check(name: &str) -> Result<()> {
     if name.len() < 2 || name.contains('+') || contracts::name::check("container name", name).is_err() {

@@ -75,6 +75,8 @@ pub fn debris(store: &Store, id: &str) -> Result<bool> {
         return Ok(true);
     }
     let _ = tools::network_down(id);
+    // Its name is in no record yet. Before the directory, without which nobody would look for the link again.
+    names::release_all(store, id);
     files(store, id)?;
     Ok(true)
 }
