@@ -3,7 +3,7 @@
 //!
 //! Blocks are cut one after the other from the program's own zeroed pages, then from big pieces of `mmap(2)`, in
 //! sizes of powers of two. Not for a program that copies itself by `clone3(2)` while it has several threads: the copy
-//! could find the lock held for ever. A freed block goes on its size's list. What is longer than [`LONGEST`] is musl's.
+//! could find the lock held for ever. A freed block goes on its size's list. What is longer than 64 KiB is musl's.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
