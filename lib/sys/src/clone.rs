@@ -121,19 +121,34 @@ pub fn exec_fd(program: BorrowedFd<'_>, args: &[CString], env: &[CString]) -> io
     io::Error::last_os_error()
 }
 
-/// Gives `SIGPIPE`, which Rust programs ignore, its default meaning again and unblocks every signal: the state in
-/// which a program expects to start.
+/// Gives every signal its default meaning again and unblocks it: the state in which a program expects to start,
+/// whatever our caller ignored. `execve(2)` resets handlers but keeps what is ignored.
 ///
 /// # Errors
 /// None in practice.
 pub fn default_signals() -> io::Result<()> {
-    // SAFETY: sets a disposition to the default; no handler function is involved.
-    if unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) } == libc::SIG_ERR {
-        return Err(io::Error::last_os_error());
+    /// The kernel's `struct sigaction`, all zero: `SIG_DFL`, no flags. As long as the longest of any architecture.
+    const DEFAULT: [u64; 4] = [0; 4];
+    for signal in 1..=KERNEL_SIGNALS {
+        // Through the kernel: the C library refuses 32 to 34, which it keeps for itself. SIGKILL and SIGSTOP answer
+        // EINVAL, and are at their default anyway.
+        // SAFETY: the kernel reads the action, which outlives the call; no handler function is involved.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                DEFAULT.as_ptr(),
+                std::ptr::null_mut::<libc::c_void>(),
+                KERNEL_SIGNALS / 8,
+            );
+        }
     }
     nix::sys::signal::SigSet::empty().thread_set_mask()?;
     Ok(())
 }
+
+/// Signals that the kernel counts, `_NSIG`, on every architecture but MIPS.
+const KERNEL_SIGNALS: libc::c_long = 64;
 
 /// Makes `fd` number `number` (which it replaces) without close-on-exec.
 ///

@@ -1,8 +1,10 @@
 //! What config.json says of the process and its namespaces.
 
+use std::process::{Command, Stdio};
+
 use serde_json::json;
 
-use crate::rig::{Rig, can_run};
+use crate::rig::{Rig, can_run, run};
 
 #[test]
 fn identity_limits_and_masks() {
@@ -132,4 +134,21 @@ fn a_filter_holds_for_run_and_exec() {
         assert_eq!(said.ok(), format!("NoNewPrivs:\t{privileges}\nSeccomp:\t2\n"));
         assert!(!rig.rootfs().join("tmp/x").exists());
     }
+}
+
+/// A continuous-integration runner that ignored SIGPIPE showed it: what the caller ignores stays ignored across
+/// `execve`, and the program starts deaf.
+#[test]
+fn signals_that_the_caller_ignores_are_at_their_default() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/grep", "SigIgn", "/proc/self/status"]);
+    let direct = rig.command(&["run", "@c"]);
+    let mut deaf = Command::new("sh");
+    deaf.args(["-c", "trap '' HUP USR1 PIPE 40; exec \"$@\"", "sh"])
+        .arg(direct.get_program())
+        .args(direct.get_args());
+    let said = run(deaf.current_dir(rig.bundle()).stdin(Stdio::null()));
+    assert_eq!(said.ok(), "SigIgn:\t0000000000000000\n");
 }
