@@ -1,11 +1,14 @@
 //! The system calls std and nix do not offer; the only unsafe code here.
 #![allow(unsafe_code)]
 
+use std::ffi::CString;
 use std::fs;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -199,6 +202,19 @@ pub fn terminal_size() -> Option<(u16, u16)> {
     // SAFETY: zeroed at first; every bit pattern is valid.
     let size = unsafe { size.assume_init() };
     (rc == 0).then_some((size.ws_row, size.ws_col))
+}
+
+/// Exchanges what two names refer to, in one step.
+///
+/// # Errors
+/// Whatever `renameat2(2)` says.
+pub fn exchange(one: &Path, two: &Path) -> io::Result<()> {
+    let [one, two] = [one, two].map(|path| CString::new(path.as_os_str().as_bytes()));
+    let (one, two) = (one?, two?);
+    let (at, flags) = (libc::AT_FDCWD, libc::RENAME_EXCHANGE);
+    // SAFETY: both pointers are to strings that live until the call returns.
+    let rc = unsafe { libc::syscall(libc::SYS_renameat2, at, one.as_ptr(), at, two.as_ptr(), flags) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Receives one descriptor sent with `SCM_RIGHTS`.

@@ -27,6 +27,8 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("runc", "evil/config-broken", "runc 1.1 panics on a config.json that is null"),
     ("runc", "evil/config-version", "runc 1.1 takes an empty ociVersion"),
     ("runc", "evil/dev-is-a-symlink", "CVE-2026-41579"),
+    ("runc", "race/mount-destination-is-exchanged", "runc 1.1: CVE-2024-45310"),
+    ("runc", "race/null-is-exchanged", "runc 1.1: CVE-2025-31133"),
     ("crun", "process/args-not-executable", "crun 1.8 does not name the program it cannot execute"),
     ("crun", "process/cwd-relative", "crun takes a relative cwd"),
     ("crun", "process/rlimit-twice", "crun 1.8 takes a rlimit listed twice"),

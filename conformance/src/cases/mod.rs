@@ -12,6 +12,7 @@ mod lifecycle;
 mod mounts;
 mod namespaces;
 mod process;
+mod race;
 mod seccomp;
 mod state;
 mod terminal;
@@ -34,4 +35,5 @@ pub const ALL: &[&[Case]] = &[
     exec::CASES,
     interface::CASES,
     evil::CASES,
+    race::CASES,
 ];

@@ -15,10 +15,12 @@ use std::time::Duration;
 use nix::sys::signal::{SigSet, Signal, raise};
 use serde_json::{Value, json};
 
+use crate::kernel;
+
 /// Runs the probe verb in `args`.
 ///
 /// `facts` · `tty` · `try OP…` · `exit CODE` · `die SIGNAL` · `echo WORD…` · `cat` · `pause` (until SIGTERM) · `signals` (names
-/// those it gets, until SIGTERM) · `hook NAME FILE [EXIT]` · `fork N` · `eat MIB`
+/// those it gets, until SIGTERM) · `exchange PATH PATH` (for ever) · `hook NAME FILE [EXIT]` · `fork N` · `eat MIB`
 pub fn run(args: &[String]) -> ExitCode {
     let argument = |index: usize| args.get(index).map_or("", String::as_str);
     match argument(0) {
@@ -37,6 +39,7 @@ pub fn run(args: &[String]) -> ExitCode {
         }
         "pause" => await_signals(false),
         "signals" => await_signals(true),
+        "exchange" => exchange(argument(1), argument(2)),
         "hook" => hook(&args[1..]),
         "fork" => fork(argument(1)),
         "eat" => eat(argument(1)),
@@ -71,6 +74,21 @@ fn await_signals(name_them: bool) -> ExitCode {
             Ok(signal) if name_them => _ = say(signal.as_str()),
             Ok(_) => {}
             Err(_) => return ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Exchanges two names until it is killed.
+fn exchange(one: &str, two: &str) -> ExitCode {
+    let mut told = false;
+    loop {
+        if let Err(err) = kernel::exchange(one.as_ref(), two.as_ref()) {
+            let _ = writeln!(io::stderr(), "probe: exchange {one} and {two}: {err}");
+            return ExitCode::FAILURE;
+        }
+        if !told {
+            say("ready");
+            told = true;
         }
     }
 }
