@@ -11,6 +11,7 @@ mod console;
 mod container;
 mod hooks;
 mod init;
+mod intel_rdt;
 mod lifecycle;
 mod log;
 mod namespace;

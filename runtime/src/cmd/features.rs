@@ -99,13 +99,13 @@ fn linux() -> Result<Value> {
         "seccomp": seccomp_section()?,
         "apparmor": enabled,
         "selinux": enabled,
-        "intelRdt": { "enabled": false },
+        "intelRdt": { "enabled": true, "schemata": true, "monitoring": true },
         "memoryPolicy": {
             "modes": scheduling::MEMORY_MODES.map(|(name, _)| name),
             "flags": scheduling::MEMORY_FLAGS.map(|(name, _)| name),
         },
         "mountExtensions": { "idmap": enabled },
-        "netDevices": { "enabled": false },
+        "netDevices": enabled,
     }))
 }
 

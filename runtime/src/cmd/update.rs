@@ -14,10 +14,8 @@ use super::Context;
 use crate::container::directory::Directory;
 use crate::container::state::State;
 use crate::container::status::Status;
-use crate::{cli, log};
-
-/// The kernel's interface to cache and memory bandwidth allocation.
-const RESCTRL: &str = "/sys/fs/resctrl";
+use crate::spec::linux::IntelRdt;
+use crate::{cli, intel_rdt, log};
 
 /// Changes the limits of a container.
 ///
@@ -26,7 +24,7 @@ const RESCTRL: &str = "/sys/fs/resctrl";
 pub fn run(context: &Context, flags: &cli::Update) -> Result<Exit> {
     let directory = Directory::open(&context.root, &flags.id)?;
     directory.lock()?;
-    let state = directory.state()?;
+    let mut state = directory.state()?;
     if !Status::of(&directory, &state)?.is_alive() {
         fault!(WrongState, "container not running");
     }
@@ -40,7 +38,7 @@ pub fn run(context: &Context, flags: &cli::Update) -> Result<Exit> {
         None => from_flags(flags)?,
     };
     state.cgroup.clone().unwrap_or_default().update(&resources)?;
-    update_resctrl(&state, flags)?;
+    update_intel_rdt(&directory, &mut state, flags)?;
     Ok(Exit::Ok)
 }
 
@@ -122,33 +120,28 @@ fn bytes(text: &str) -> Option<i64> {
     size
 }
 
-/// Cache and memory bandwidth: the container's own resctrl group, made where it had none.
-fn update_resctrl(state: &State, flags: &cli::Update) -> Result<()> {
-    let info = Path::new(RESCTRL).join("info");
-    let wanted = [
-        (&flags.l3_cache_schema, "Intel RDT/CAT: l3 cache schema is not enabled", info.join("L3")),
-        (&flags.mem_bw_schema, "Intel RDT/MBA: memory bandwidth schema is not enabled", info.join("MB")),
-    ];
-    for (schema, missing, info) in wanted {
-        let Some(schema) = schema.as_ref().filter(|schema| !schema.is_empty()) else { continue };
-        if !info.exists() {
-            fault!(Unsupported, "{missing}");
-        }
-        let group = Path::new(RESCTRL).join(&state.id);
-        match fs::create_dir(&group) {
-            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
-            other => other.with_context(|| format!("make {}", group.display()))?,
-        }
-        let write = |file: &str, value: &str| {
-            fs::write(group.join(file), value)
-                .with_context(|| format!("write {value} to {}/{file}", group.display()))
-        };
-        write("schemata", &format!("{schema}\n"))?;
-        for pid in state.cgroup.clone().unwrap_or_default().pids()? {
-            write("tasks", &pid.to_string())?;
-        }
+/// Cache and memory bandwidth: in the container's own group, made where it had none.
+fn update_intel_rdt(directory: &Directory, state: &mut State, flags: &cli::Update) -> Result<()> {
+    let schema = |flag: &Option<String>| flag.clone().unwrap_or_default();
+    let wanted = IntelRdt {
+        l3_cache_schema: schema(&flags.l3_cache_schema),
+        mem_bw_schema: schema(&flags.mem_bw_schema),
+        ..IntelRdt::default()
+    };
+    let schemata = intel_rdt::schemata(&wanted);
+    if schemata.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let root = intel_rdt::mount()?;
+    intel_rdt::check(&root, &wanted)?;
+    if let Some(group) = &state.intel_rdt {
+        return group.set(&root, &schemata);
+    }
+    let group = intel_rdt::plan(&root, &wanted, &state.id);
+    state.intel_rdt = Some(group.clone());
+    directory.save(state)?;
+    group.make(&root, &wanted)?;
+    state.cgroup.clone().unwrap_or_default().pids()?.into_iter().try_for_each(|pid| group.join(pid))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use contracts::process::Process;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Location;
+use crate::intel_rdt::Group;
 use crate::spec;
 use crate::spec::document::Hooks;
 
@@ -40,6 +41,9 @@ pub struct State {
     /// The id of the mount that is its root, where it has no mount namespace to be the root of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared_root: Option<u64>,
+    /// Its groups of Intel RDT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intel_rdt: Option<Group>,
     /// `process` of config.json, the model for `exec`.
     pub process: spec::process::Process,
     /// Hooks that are still to come.

@@ -22,7 +22,8 @@ use crate::container::status::Status;
 use crate::container::view::{self, View};
 use crate::init::channel::{self, Report, RuntimeEnd};
 use crate::init::{self, wait};
-use crate::namespace::{Namespaces, user};
+use crate::intel_rdt;
+use crate::namespace::{Namespaces, net_devices, user};
 use crate::rootfs::{mount, propagation, shared};
 use crate::security::limits;
 use crate::security::procfs::Procfs;
@@ -116,6 +117,7 @@ struct Made {
     terminal: Option<OwnedFd>,
     /// The root that lies in the runtime's mount namespace: its tree until it is used, its path, its id.
     shared_root: Option<(Option<OwnedFd>, PathBuf, u64)>,
+    intel_rdt: Option<intel_rdt::Group>,
 }
 
 impl Made {
@@ -127,6 +129,7 @@ impl Made {
             location.kill_all()?;
             location.remove()
         });
+        let removed = removed.and(self.intel_rdt.map_or(Ok(()), |group| group.remove()));
         let unmounted = self.shared_root.map_or(Ok(()), |(_, rootfs, id)| shared::undo(&rootfs, id));
         if let Err(err) = removed.and(unmounted).and_then(|()| directory.remove()) {
             log::warn(&format!("clean up after a failed create: {err:#}"));
@@ -147,6 +150,7 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(St
         state.shared_root = Some(id);
         made.shared_root = Some((Some(tree), input.rootfs.clone(), id));
     }
+    let resctrl = allocate(input, &mut state)?;
     let request = cgroup::Request {
         path: document.linux.cgroups_path.as_deref(),
         id: &flags.id,
@@ -162,6 +166,10 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(St
         directory.save(&state)
     })?;
     state.cgroup = Some(cgroup.location().clone());
+    if let (Some(root), Some(group), Some(wanted)) = (resctrl, &state.intel_rdt, &document.linux.intel_rdt) {
+        made.intel_rdt = Some(group.clone());
+        group.make(&root, wanted).context("linux.intelRdt")?;
+    }
     made.cgroup.clone_from(&state.cgroup);
     if let Some(profile) = &document.linux.seccomp {
         directory.write("seccomp.json", profile)?;
@@ -187,6 +195,14 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(St
     Ok((state, channel))
 }
 
+/// Notes the groups of Intel RDT that the container is to have; returns where resctrl is mounted.
+fn allocate(input: &Input<'_>, state: &mut State) -> Result<Option<PathBuf>> {
+    let Some(wanted) = &input.document.linux.intel_rdt else { return Ok(None) };
+    let root = intel_rdt::mount().context("linux.intelRdt")?;
+    state.intel_rdt = Some(intel_rdt::plan(&root, wanted, &state.id));
+    Ok(Some(root))
+}
+
 fn first_state(input: &Input<'_>) -> Result<State> {
     let document = &input.document;
     let process = document.process.clone().context("process is missing")?;
@@ -203,6 +219,7 @@ fn first_state(input: &Input<'_>) -> Result<State> {
         cgroup: None,
         namespaces: input.namespaces.all(),
         shared_root: None,
+        intel_rdt: None,
         process,
         hooks: document.hooks.clone(),
     })
@@ -282,6 +299,13 @@ fn converse(
     let begin = |pid: i32| {
         if namespaces.new & libc::CLONE_NEWUSER != 0 {
             user::write_maps(pid, &document.linux.uid_mappings, &document.linux.gid_mappings)?;
+        }
+        if !document.linux.net_devices.is_empty() {
+            let target = namespaces.network(pid)?;
+            net_devices::move_all(&document.linux.net_devices, target.as_fd())?;
+        }
+        if let Some(group) = &state.intel_rdt {
+            group.join(pid).context("linux.intelRdt")?;
         }
         if !waits {
             return Ok(());

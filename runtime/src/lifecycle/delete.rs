@@ -53,6 +53,9 @@ pub fn destroy(directory: &Directory, state: &State) -> Result<()> {
         if let Some(cgroup) = &state.cgroup {
             cgroup.remove()?;
         }
+        if let Some(group) = &state.intel_rdt {
+            group.remove()?;
+        }
         unmount(state)?;
         return directory.remove();
     }
@@ -70,6 +73,9 @@ pub fn destroy(directory: &Directory, state: &State) -> Result<()> {
                 cgroup.remove()?;
             }
         }
+    }
+    if let Some(group) = &state.intel_rdt {
+        group.remove()?;
     }
     unmount(state)?;
     directory.remove()?;

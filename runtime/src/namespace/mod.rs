@@ -1,5 +1,7 @@
 //! Which namespaces a container gets: new ones, and those of others that it joins.
 
+pub mod net_devices;
+mod rtnetlink;
 pub mod time;
 pub mod user;
 
@@ -82,6 +84,20 @@ impl Namespaces {
     #[must_use]
     pub fn joins(&self, flag: i32) -> bool {
         self.joined.iter().any(|joined| joined.flag == flag)
+    }
+
+    /// The network namespace of the container whose process is `pid`: the one it joins, or its own new one.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub fn network(&self, pid: i32) -> Result<OwnedFd> {
+        match self.joined.iter().find(|joined| joined.flag == libc::CLONE_NEWNET) {
+            Some(joined) => Ok(joined.fd.try_clone()?),
+            None => {
+                let path = format!("/proc/{pid}/ns/net");
+                Ok(File::open(&path).with_context(|| format!("open {path}"))?.into())
+            }
+        }
     }
 
     /// All kinds that it has apart from the runtime's.

@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use contracts::fault;
 use nix::libc;
 
 use super::document::{Document, Hooks};
 use super::linux::Linux;
 use super::process::Process;
-use crate::namespace::{Namespaces, time};
+use crate::intel_rdt;
+use crate::namespace::{Namespaces, net_devices, time};
 use crate::security::{labels, limits};
 
 /// Kernel parameters that belong to the IPC namespace, besides `fs.mqueue.*`.
@@ -120,11 +121,12 @@ fn linux(linux: &Linux, namespaces: &Namespaces) -> Result<()> {
     if !linux.mount_label.is_empty() && !labels::selinux_is_enabled() {
         fault!(Unsupported, "linux.mountLabel: SELinux is disabled or not supported");
     }
-    if let Some(name) = linux.net_devices.keys().next() {
-        fault!(Unsupported, "linux.netDevices: moving {name} into the container is not supported yet");
+    if !linux.net_devices.is_empty() && !namespaces.has(libc::CLONE_NEWNET) {
+        fault!(Usage, "linux.netDevices: unable to move network devices without a private network namespace");
     }
-    if linux.intel_rdt.is_some() {
-        fault!(Unsupported, "linux.intelRdt is not supported yet");
+    net_devices::check(&linux.net_devices)?;
+    if let Some(rdt) = &linux.intel_rdt {
+        intel_rdt::check(&intel_rdt::mount().context("linux.intelRdt")?, rdt)?;
     }
     for path in linux.masked_paths.iter().chain(&linux.readonly_paths) {
         if !path.is_absolute() {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxResources, LinuxSeccomp};
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::or_default;
@@ -30,7 +29,7 @@ pub struct Linux {
     pub devices: Vec<Device>,
     /// Host network devices to move into the container, by name.
     #[serde(deserialize_with = "or_default")]
-    pub net_devices: BTreeMap<String, IgnoredAny>,
+    pub net_devices: BTreeMap<String, NetDevice>,
     /// Where in the cgroup hierarchy.
     pub cgroups_path: Option<PathBuf>,
     /// Limits.
@@ -57,7 +56,7 @@ pub struct Linux {
     /// NUMA policy.
     pub memory_policy: Option<MemoryPolicy>,
     /// Cache and memory bandwidth.
-    pub intel_rdt: Option<IgnoredAny>,
+    pub intel_rdt: Option<IntelRdt>,
 }
 
 /// One of `namespaces`.
@@ -121,6 +120,44 @@ pub struct Device {
     /// Group.
     #[serde(default, deserialize_with = "or_default")]
     pub gid: u32,
+}
+
+/// One of `netDevices`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct NetDevice {
+    /// Its name in the container; the same as outside where empty.
+    #[serde(deserialize_with = "or_default")]
+    pub name: String,
+}
+
+impl NetDevice {
+    /// Its name in the container, where the host calls it `outside`.
+    #[must_use]
+    pub fn name_inside<'a>(&'a self, outside: &'a str) -> &'a str {
+        if self.name.is_empty() { outside } else { &self.name }
+    }
+}
+
+/// `intelRdt`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IntelRdt {
+    /// Class of service; one named after the container where empty.
+    #[serde(rename = "closID", deserialize_with = "or_default")]
+    pub clos_id: String,
+    /// Cache allocation: `L3:0=f;1=f0`.
+    #[serde(deserialize_with = "or_default")]
+    pub l3_cache_schema: String,
+    /// Memory bandwidth: `MB:0=20;1=70`.
+    #[serde(deserialize_with = "or_default")]
+    pub mem_bw_schema: String,
+    /// Lines of any kind.
+    #[serde(deserialize_with = "or_default")]
+    pub schemata: Vec<String>,
+    /// A monitoring group of its own.
+    #[serde(deserialize_with = "or_default")]
+    pub enable_monitoring: bool,
 }
 
 /// `personality`.

@@ -14,6 +14,7 @@ mod faults;
 mod features;
 mod kill;
 mod list;
+mod network;
 mod pause;
 mod process;
 mod ps;
