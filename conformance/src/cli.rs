@@ -120,6 +120,16 @@ pub struct Bench {
     /// Only rows with this text in their name, such as "exec" (may be repeated)
     #[arg(long, value_name = "TEXT")]
     pub filter: Vec<String>,
+    /// Time networks instead: set-up and tear-down of a container with two published ports, by netctl (of --tools) and
+    /// its peers
+    #[arg(long)]
+    pub net: bool,
+    /// For --net: first attach so many other containers, with ten published ports each
+    #[arg(long, value_name = "N", default_value = "0", requires = "net")]
+    pub attached: u32,
+    /// Load name servers instead: netctl (of --tools) and aardvark-dns, with so many names
+    #[arg(long, value_name = "N", conflicts_with = "net", num_args = 0..=1, default_missing_value = "200")]
+    pub names: Option<u32>,
     /// Print every sample as JSON instead of the tables
     #[arg(long)]
     pub json: bool,

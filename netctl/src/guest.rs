@@ -1,9 +1,8 @@
 //! Attachments that others keep the books of: a CNI runtime, podman. We only remember what their packets need of our
-//! firewall, in `STATE/net/guests/`, so that every later change of the rules, whoever makes it, keeps them.
+//! firewall, in `STATE/net/guests/<zone>/<id>/<network>,<interface>.json`, so that every later change of the rules,
+//! whoever makes it, keeps them.
 
-use std::path::PathBuf;
-
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use contracts::atomic;
 use serde::{Deserialize, Serialize};
 
@@ -12,13 +11,16 @@ use crate::firewall::{Filter, Publish, Zone};
 use crate::network::bridge;
 use crate::state::{self, State};
 
+/// In a zone's directory while its rules are not written yet.
+const NEW: &str = ".new";
+
 /// Which attachment.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Key {
-    /// The network's name.
-    pub network: String,
     /// The container's id.
     pub container: String,
+    /// The network's name.
+    pub network: String,
     /// The interface's name inside, with a suffix where one attachment has several parts.
     pub interface: String,
 }
@@ -35,12 +37,37 @@ pub struct Guest {
     pub zone: Option<Zone>,
     /// Its published ports.
     pub ports: Vec<Publish>,
-    /// Name of the host's end of its veth pair; empty where the owner knows it.
-    pub host_end: String,
 }
 
-fn file(state: &State, key: &Key) -> PathBuf {
-    state.path(&["guests", &format!("{},{},{}.json", key.network, key.container, key.interface)])
+/// Which directory: guests with the same zone share one, so that the zones are known without reading every guest.
+fn zone_name(zone: Option<&Zone>) -> Result<String> {
+    let Some(zone) = zone else { return Ok("none".into()) };
+    // FNV-1a: it only has to be the same next time.
+    let digest = serde_json::to_vec(zone)?.iter().fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
+        (digest ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    Ok(format!("{digest:016x}"))
+}
+
+fn file_name(key: &Key) -> String {
+    format!("{},{}.json", key.network, key.interface)
+}
+
+fn zone_names(state: &State) -> Result<Vec<String>> {
+    let mut names = state::list(&state.path(&["guests"]))?;
+    names.sort();
+    Ok(names)
+}
+
+/// The guest of that key, with the name of its directory.
+fn find(state: &State, key: &Key) -> Result<Option<(String, Guest)>> {
+    for zone in zone_names(state)? {
+        let path = state.path(&["guests", &zone, &key.container, &file_name(key)]);
+        if let Some(guest) = atomic::read_json(&path)? {
+            return Ok(Some((zone, guest)));
+        }
+    }
+    Ok(None)
 }
 
 /// The guest of that key.
@@ -48,7 +75,7 @@ fn file(state: &State, key: &Key) -> PathBuf {
 /// # Errors
 /// An unreadable file.
 pub fn read(state: &State, key: &Key) -> Result<Option<Guest>> {
-    atomic::read_json(&file(state, key))
+    Ok(find(state, key)?.map(|(_, guest)| guest))
 }
 
 /// All of them.
@@ -56,13 +83,46 @@ pub fn read(state: &State, key: &Key) -> Result<Option<Guest>> {
 /// # Errors
 /// An unreadable file.
 pub fn all(state: &State) -> Result<Vec<Guest>> {
-    let mut names = state::list(&state.path(&["guests"]))?;
+    let mut found = Vec::new();
+    for zone in zone_names(state)? {
+        for container in containers(state, &zone)? {
+            found.extend(of_container(state, &zone, &container)?);
+        }
+    }
+    found.sort_by(|one: &Guest, other| one.key.cmp(&other.key));
+    Ok(found)
+}
+
+fn containers(state: &State, zone: &str) -> Result<Vec<String>> {
+    let mut names = state::list(&state.path(&["guests", zone]))?;
+    names.retain(|name| name != NEW);
+    Ok(names)
+}
+
+fn of_container(state: &State, zone: &str, container: &str) -> Result<Vec<Guest>> {
+    let mut names = state::list(&state.path(&["guests", zone, container]))?;
     names.retain(|name| name.ends_with(".json"));
-    names.sort();
     names
-        .into_iter()
-        .filter_map(|name| atomic::read_json(&state.path(&["guests", &name])).transpose())
+        .iter()
+        .filter_map(|name| atomic::read_json(&state.path(&["guests", zone, container, name])).transpose())
         .collect()
+}
+
+/// What the firewall needs to know of their networks.
+///
+/// # Errors
+/// An unreadable file.
+pub fn zones(state: &State) -> Result<Vec<Zone>> {
+    let mut found = Vec::new();
+    for name in zone_names(state)? {
+        for container in containers(state, &name)? {
+            if let Some(guest) = of_container(state, &name, &container)?.into_iter().next() {
+                found.extend(guest.zone);
+                break;
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// What they publish. Of a container on several networks, each of which would have the port, the first one has it.
@@ -70,28 +130,36 @@ pub fn all(state: &State) -> Result<Vec<Guest>> {
 /// # Errors
 /// An unreadable file.
 pub fn ports(state: &State) -> Result<Vec<Publish>> {
-    let mut found: Vec<(String, Publish)> = Vec::new();
+    let mut found: Vec<Publish> = Vec::new();
+    // Those of one container stand together.
+    let (mut container, mut start) = (String::new(), 0);
     for guest in all(state)? {
+        if guest.key.container != container {
+            container.clone_from(&guest.key.container);
+            start = found.len();
+        }
         for port in guest.ports {
-            let same = |(container, other): &(String, Publish)| {
-                *container == guest.key.container
-                    && (other.host, other.protocol, other.host_port)
-                        == (port.host, port.protocol, port.host_port)
+            let same = |other: &Publish| {
+                (other.host, other.protocol, other.host_port) == (port.host, port.protocol, port.host_port)
                     && other.to.is_ipv4() == port.to.is_ipv4()
             };
-            if !found.iter().any(same) {
-                found.push((guest.key.container.clone(), port));
+            if !found[start..].iter().any(same) {
+                found.push(port);
             }
         }
     }
-    Ok(found.into_iter().map(|(_, port)| port).collect())
+    Ok(found)
 }
 
 /// Whether the same container publishes ports on another network, too.
 fn has_others(state: &State, key: &Key) -> Result<bool> {
-    let mut others = all(state)?.into_iter();
-    Ok(others
-        .any(|other| other.key.container == key.container && other.key != *key && !other.ports.is_empty()))
+    for zone in zone_names(state)? {
+        let mut others = of_container(state, &zone, &key.container)?.into_iter();
+        if others.any(|other| other.key != *key && !other.ports.is_empty()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Enters one, and opens the firewall for it. The file comes first: a crash afterwards leaves rules that the guest's
@@ -100,12 +168,23 @@ fn has_others(state: &State, key: &Key) -> Result<bool> {
 /// # Errors
 /// The kernel's refusal, for example where the port is published to another container.
 pub fn enter(state: &State, guest: &Guest) -> Result<()> {
-    state::make_dir(&state.path(&["guests"]))?;
-    let known = bridge::zones(state)?;
-    atomic::write_json_volatile(&file(state, &guest.key), guest, 0o600)?;
+    let zone = zone_name(guest.zone.as_ref())?;
+    let dir = state.path(&["guests", &zone]);
+    // Killed before the rules were written: they are still to be.
+    let marker = dir.join(NEW);
+    let is_new = guest.zone.is_some() && (!dir.exists() || marker.exists());
+    state::make_dir(&dir.join(&guest.key.container))?;
+    if is_new {
+        std::fs::write(&marker, "").with_context(|| format!("write {}", marker.display()))?;
+    }
+    atomic::write_json_volatile(&dir.join(&guest.key.container).join(file_name(&guest.key)), guest, 0o600)?;
+    if !is_new && guest.ports.is_empty() {
+        return Ok(());
+    }
     let filter = Filter::open(state.table)?;
-    if bridge::zones(state)? != known {
+    if is_new {
         bridge::refresh(state, &filter)?;
+        state::remove(&marker)?;
     }
     if !guest.ports.is_empty() && (has_others(state, &guest.key)? || !filter.add_ports(&guest.ports)?) {
         reload(state, &filter, None)?;
@@ -113,21 +192,43 @@ pub fn enter(state: &State, guest: &Guest) -> Result<()> {
     Ok(())
 }
 
+/// Removes directories that are empty now, also of what killed commands left in them (nobody writes while we hold the
+/// lock). Whether the zone's went.
+fn sweep(state: &State, zone: &str, container: &str) -> Result<bool> {
+    let own = state.path(&["guests", zone, container]);
+    for name in state::list(&own)?.iter().filter(|name| name.ends_with(".tmp")) {
+        state::remove(&own.join(name))?;
+    }
+    let _ = std::fs::remove_dir(own);
+    if !containers(state, zone)?.is_empty() {
+        return Ok(false);
+    }
+    state::remove(&state.path(&["guests", zone, NEW]))?;
+    Ok(std::fs::remove_dir(state.path(&["guests", zone])).is_ok())
+}
+
 /// Forgets one and closes the firewall behind it; one that is not there is no error.
 ///
 /// # Errors
 /// The kernel's refusal; then the next try goes on from here.
 pub fn leave(state: &State, key: &Key) -> Result<()> {
-    let Some(guest) = read(state, key)? else { return Ok(()) };
+    let Some((zone, guest)) = find(state, key)? else {
+        return zone_names(state)?.iter().try_for_each(|zone| sweep(state, zone, &key.container).map(|_| ()));
+    };
     let filter = Filter::open(state.table)?;
-    let known = bridge::zones(state)?;
-    let withdrawn =
-        guest.ports.is_empty() || !has_others(state, key)? && filter.remove_ports(&guest.ports)?;
-    state::remove(&file(state, key))?;
-    if !withdrawn {
+    let has_others = has_others(state, key)?;
+    state::remove(&state.path(&["guests", &zone, &key.container, &file_name(key)]))?;
+    let is_last = sweep(state, &zone, &key.container)?;
+    let done = match (&guest, has_others) {
+        // Another of its networks takes the ports over.
+        (Guest { ports, .. }, true) if !ports.is_empty() => false,
+        (Guest { zone: Some(_), ports, .. }, _) if is_last => {
+            filter.remove_ports_and_set_zones(ports, &bridge::zones(state)?)?
+        }
+        (Guest { ports, .. }, _) => ports.is_empty() || filter.remove_ports(ports)?,
+    };
+    if !done {
         reload(state, &filter, None)?;
-    } else if bridge::zones(state)? != known {
-        bridge::refresh(state, &filter)?;
     }
     let _ = std::fs::remove_dir(state.path(&["guests"]));
     filter.close_at_exit();

@@ -5,6 +5,7 @@
 //! the caller is in. Exit codes: `docs/exit-codes.md`.
 
 mod attach;
+mod behind;
 mod cidr;
 mod cli;
 mod cmd;

@@ -9,7 +9,7 @@
 //! | `files/<id>/` | hosts, resolv.conf, hostname |
 //! | `leases/<network>/<address>` | holds the id that has the address |
 //! | `ports/<protocol>-<port>/<address or any>` | holds the id that published the port |
-//! | `guests/<network>,<id>,<interface>.json` | [`crate::guest::Guest`] |
+//! | `guests/<zone>/<id>/<network>,<interface>.json` | [`crate::guest::Guest`] |
 //! | `members/<network>/<id>` | names and addresses for the DNS server; the network is up while there are any |
 
 use std::fs;

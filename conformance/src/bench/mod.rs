@@ -4,6 +4,8 @@
 mod config;
 pub mod floor;
 pub mod measure;
+mod names;
+mod net;
 mod table;
 
 use std::io::{self, Write as _};
@@ -30,6 +32,12 @@ const SHARES: u32 = 10_240;
 /// Nothing could be set up.
 pub fn run(flags: &Bench) -> Result<bool> {
     ensure!(nix::unistd::geteuid().is_root(), "this needs root");
+    if flags.net {
+        return net::run(flags);
+    }
+    if let Some(count) = flags.names {
+        return names::run(flags, count);
+    }
     let view = match flags.view.as_slice() {
         [] => View::Auto,
         [view] => *view,

@@ -4,11 +4,11 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 use contracts::fault;
-use sys::clone::{CloneOptions, Cloned, clone, exit_now};
 
 use super::record::Record;
 use super::{claim, endpoint, files, member, namespace, port, up};
 use crate::attach::up::networks_of;
+use crate::behind;
 use crate::firewall::Filter;
 use crate::netlink::link;
 use crate::netlink::socket::Socket;
@@ -29,22 +29,8 @@ pub fn down(state: &State, id: &str, wait: bool) -> Result<()> {
     if wait || !has_slow_part(state, &record)? {
         return finish(state, &record).with_context(|| format!("detach {id}"));
     }
-    match clone(CloneOptions::default()) {
-        Ok(Cloned::Parent { .. }) => Ok(()),
-        Ok(Cloned::Child) => {
-            // Whoever reads our answer from a pipe must see its end now.
-            let null = fs::OpenOptions::new().read(true).write(true).open("/dev/null");
-            if let Ok(null) = null {
-                for number in 0..3 {
-                    let _ = sys::clone::place_fd(std::os::fd::AsFd::as_fd(&null), number);
-                }
-            }
-            // On failure the id stays pending, and the next command tries again and reports.
-            let done = finish(state, &record);
-            exit_now(i32::from(done.is_err()));
-        }
-        Err(_) => finish(state, &record),
-    }
+    // On failure the id stays pending, and the next command tries again and reports.
+    behind::leave(|| finish(state, &record))
 }
 
 /// Undoes whatever there is of `id`, with or without a record, here and now.

@@ -49,7 +49,7 @@ pub fn announce(state: &State, record: &Record, network: &Network) -> Result<()>
     zone.upstream = host_resolver().servers;
     zone.entries.retain(|entry| entry.id != record.id);
     zone.entries.push(entry(record, &network.name));
-    atomic::write_json(&file, &zone, 0o600)?;
+    atomic::write_json_volatile(&file, &zone, 0o600)?;
     dns::start(&file).with_context(|| format!("names of network {}", network.name))
 }
 
@@ -83,5 +83,5 @@ pub fn leave(state: &State, id: &str, network: &str) -> Result<()> {
         // The server sees it go, and goes.
         return state::remove(&file);
     }
-    atomic::write_json(&file, &zone, 0o600)
+    atomic::write_json_volatile(&file, &zone, 0o600)
 }

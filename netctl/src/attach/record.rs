@@ -58,7 +58,7 @@ impl Record {
     /// The file system's.
     pub fn write(&self, state: &State) -> Result<()> {
         state::make_dir(&state.path(&["attachments"]))?;
-        atomic::write_json(&state.path(&["attachments", &format!("{}.json", self.id)]), self, 0o600)
+        atomic::write_json_volatile(&state.path(&["attachments", &format!("{}.json", self.id)]), self, 0o600)
     }
 
     /// The endpoints in the order they were joined.

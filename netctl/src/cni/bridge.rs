@@ -13,6 +13,7 @@ use super::failure::{CHECK_FAILED, INVALID_CONFIG, UNKNOWN_CONTAINER, UNSUPPORTE
 use super::portmap;
 use crate::attach::namespace::{self, Namespace};
 use crate::attach::request::mac_address;
+use crate::behind;
 use crate::cidr::Cidr;
 use crate::firewall::Zone;
 use crate::guest::{self, Guest, Key};
@@ -117,10 +118,7 @@ fn attach(
         let subnets = answer.ips.iter().map(|ip| ip.address.subnet()).collect();
         let (masquerade, bridge) = (config.ip_masq, bridge_name(config).into());
         let zone = Some(Zone { bridge, subnets, masquerade, routed: true, ..Zone::default() });
-        guest::enter(
-            state,
-            &Guest { version: 1, key: key(config, environment), zone, ports, ..Guest::default() },
-        )?;
+        guest::enter(state, &Guest { version: 1, key: key(config, environment), zone, ports })?;
     }
     Ok(())
 }
@@ -264,10 +262,16 @@ fn shown_mac(mac: &[u8]) -> String {
 /// The kernel's refusal.
 pub fn del(state: &State, input: &Input, environment: &Environment) -> Result<()> {
     input.ipam_del(environment)?;
-    if let Ok(namespace) = namespace::open_path(Path::new(&environment.netns)) {
-        link::remove(&namespace.inside, &environment.interface)?;
+    guest::leave(state, &key(&input.config, environment))?;
+    let open = || namespace::open_path(Path::new(&environment.netns)).ok();
+    let Some(watched) = open() else { return Ok(()) };
+    let is_seen = || Ok(link::find(&watched.inside, &environment.interface)?.is_some());
+    if !is_seen()? {
+        return Ok(());
     }
-    guest::leave(state, &key(&input.config, environment))
+    let remove =
+        || open().map_or(Ok(()), |namespace| link::remove(&namespace.inside, &environment.interface));
+    behind::vanish(remove, is_seen)
 }
 
 /// CHECK: everything of the previous result is there.

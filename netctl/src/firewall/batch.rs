@@ -9,6 +9,7 @@ const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 
 const NEWTABLE: u16 = 0;
+const GETTABLE: u16 = 1;
 const DELTABLE: u16 = 2;
 const NEWCHAIN: u16 = 3;
 const NEWRULE: u16 = 6;
@@ -87,6 +88,14 @@ pub struct Transaction {
 fn header(family: u8, resource: u16) -> [u8; 4] {
     let [high, low] = resource.to_be_bytes();
     [family, 0, high, low]
+}
+
+/// The request for a table of that name; no part of a transaction.
+pub fn look_for_table(family: Family, name: &str) -> Batch {
+    let mut batch = Batch::new();
+    let label = format!("look for table {family:?}");
+    batch.message(SUBSYSTEM << 8 | GETTABLE, REQUEST, &header(family.number(), 0), label).text(1, name);
+    batch
 }
 
 impl Transaction {

@@ -136,11 +136,43 @@ impl Filter {
                 table::create(&mut transaction, family);
                 table::flush(&mut transaction, family);
                 table::zones(&mut transaction, family, zones);
-            } else {
+            } else if self.has_table(family)? {
                 table::remove(&mut transaction, family);
             }
         }
         self.socket.run(&transaction.finish()).context("write the rules of the networks to nftables")
+    }
+
+    /// [`Self::remove_ports`] and [`Self::set_zones`] in one transaction: a second one would wait for the first one's
+    /// grace period.
+    ///
+    /// # Errors
+    /// As [`Self::rebuild`].
+    pub fn remove_ports_and_set_zones(&self, ports: &[Publish], zones: &[Zone]) -> Result<bool> {
+        let mut transaction = Transaction::new(self.table);
+        for family in Family::BOTH {
+            if family.is_used_by(zones) {
+                table::create(&mut transaction, family);
+                table::flush(&mut transaction, family);
+                table::zones(&mut transaction, family, zones);
+                table::withdraw(&mut transaction, family, ports);
+            } else if self.has_table(family)? {
+                table::remove(&mut transaction, family);
+            }
+        }
+        let done = present(self.socket.run(&transaction.finish())).context("withdraw ports from nftables")?;
+        tracking::forget(&self.socket, ports)?;
+        Ok(done)
+    }
+
+    /// Whether there is something to remove: even the removal of nothing makes the kernel wait for 20 ms.
+    fn has_table(&self, family: Family) -> Result<bool> {
+        let mut found = false;
+        let asked = self.socket.query(&batch::look_for_table(family, self.table), |_, _| found = true);
+        match asked {
+            Err(err) if errno(&err) == Some(Errno::ENOENT) => Ok(false),
+            other => other.map(|()| found).context("look for the tables of nftables"),
+        }
     }
 
     /// Adds published ports. `false` where our tables are gone (somebody flushed all rules): the caller rebuilds them.

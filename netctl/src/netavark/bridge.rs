@@ -11,6 +11,7 @@ use super::inside;
 use super::setup::Task;
 use crate::attach::files::host_resolver;
 use crate::attach::request::mac_address;
+use crate::behind;
 use crate::dns;
 use crate::dns::zone::{Entry, Zone as Names};
 use crate::firewall::{Isolation, Publish, Zone};
@@ -72,36 +73,39 @@ fn is_managed(task: &Task<'_>) -> bool {
 /// # Errors
 /// The kernel's refusal.
 pub fn add(state: &State, host: &Socket, task: &Task<'_>, ports: Vec<Publish>) -> Result<serde_json::Value> {
-    let info = &task.info;
     let link = make_bridge(host, task)?;
-    let host_end = host_end(host, task)?;
     // Entered first: a crash from here on is cleaned by teardown.
-    let zone = zone(task)?;
-    let key = task.key();
-    guest::enter(state, &Guest { version: 1, key, zone, ports, host_end: host_end.clone() })?;
+    guest::enter(state, &Guest { version: 1, key: task.key(), zone: zone(task)?, ports })?;
+    plug(host, task, &link)?;
+    inside::configure(task)?;
+    let (servers, domains) = announce(state, task)?;
+    inside::status(task, &servers, &domains)
+}
+
+fn plug(host: &Socket, task: &Task<'_>, bridge: &Link) -> Result<()> {
+    let (name, host_end) = (&task.wanted.interface_name, host_end(task));
     let mac = match task.wanted.static_mac.as_deref().filter(|mac| !mac.is_empty()) {
         Some(text) => mac_address(text)?,
         None => bridge::local_mac(&random()?),
     };
-    let mtu = info.number("mtu")?.unwrap_or(link.mtu);
+    let mtu = task.info.number("mtu")?.unwrap_or(bridge.mtu);
     let mut batch = Batch::new();
-    let veth = Veth { host: &host_end, inside: &task.wanted.interface_name, mac, mtu, bridge: link.index };
+    let veth = Veth { host: host_end, inside: name, mac, mtu, bridge: bridge.index };
     link::add_veth(&mut batch, veth, task.namespace.file.as_fd());
-    link::set_port(&mut batch, &host_end, PortMode { hairpin: true, isolated: false });
     if let Err(err) = host.run(&batch) {
         if errno(&err) == Some(Errno::EEXIST) {
             // The peer's own words: podman's users search for them.
-            let inside = &task.wanted.interface_name;
             bail!(
-                "create veth pair: interface {inside} already exists on container namespace or {host_end} exists \
+                "create veth pair: interface {name} already exists on container namespace or {host_end} exists \
                  on host namespace: Netlink error: File exists (os error 17)"
             );
         }
-        return Err(err).with_context(|| format!("network {}", info.name));
+        return Err(err).with_context(|| format!("network {}", task.info.name));
     }
-    inside::configure(task)?;
-    let (servers, domains) = announce(state, task)?;
-    inside::status(task, &servers, &domains)
+    let inside = link::find(&task.namespace.inside, name)?.context("the interface is gone")?;
+    let mut batch = Batch::new();
+    link::set_port_of(&mut batch, (inside.peer, host_end), PortMode { hairpin: true, isolated: false });
+    host.run(&batch).with_context(|| format!("network {}", task.info.name))
 }
 
 fn make_bridge(host: &Socket, task: &Task<'_>) -> Result<Link> {
@@ -141,19 +145,10 @@ fn mtu(host: &Socket, task: &Task<'_>) -> Result<Option<u32>> {
     Ok(link::find_index(host, index)?.map(|link| link.mtu))
 }
 
-/// The name that podman's users expect: `veth0` and so on, unless one is given.
-fn host_end(host: &Socket, task: &Task<'_>) -> Result<String> {
+/// The name that podman's users expect: `veth0` and so on (the kernel counts), unless one is given.
+fn host_end<'a>(task: &'a Task<'_>) -> &'a str {
     let options = task.wanted.options.as_ref();
-    if let Some(name) = options.and_then(|options| options.get("host_interface_name")) {
-        return Ok(name.clone());
-    }
-    for number in 0..u16::MAX {
-        let name = format!("veth{number}");
-        if link::find(host, &name)?.is_none() {
-            return Ok(name);
-        }
-    }
-    bail!("no name left for a veth")
+    options.and_then(|options| options.get("host_interface_name")).map_or("veth%d", String::as_str)
 }
 
 /// What the firewall needs to know; an unmanaged bridge and an internal network get no rule.
@@ -179,6 +174,17 @@ fn gateways(task: &Task<'_>) -> Vec<IpAddr> {
 
 fn names_file(state: &State, network: &str) -> std::path::PathBuf {
     state.path(&["dns", &format!("{network}.json")])
+}
+
+/// Has the container's names answered no more.
+fn silence(state: &State, task: &Task<'_>) -> Result<()> {
+    let file = names_file(state, &task.info.name);
+    let Some(mut zone) = atomic::read_json::<Names>(&file)? else { return Ok(()) };
+    zone.entries.retain(|entry| entry.id != task.input.container_id);
+    if zone.entries.is_empty() {
+        return state::remove(&file);
+    }
+    atomic::write_json_volatile(&file, &zone, 0o600)
 }
 
 /// Has the container's names answered; the servers and the search domains to tell podman.
@@ -223,31 +229,39 @@ fn announce(state: &State, task: &Task<'_>) -> Result<(Vec<IpAddr>, Vec<&'static
 /// # Errors
 /// The kernel's refusal.
 pub fn remove(state: &State, host: &Socket, task: &Task<'_>) -> Result<()> {
-    let key = task.key();
-    let guest = guest::read(state, &key)?;
-    inside::unplug(task)?;
-    if let Some(guest) = &guest {
-        // The namespace may be gone, or about to go.
-        link::remove(host, &guest.host_end)?;
-    }
-    let file = names_file(state, &task.info.name);
-    if let Some(mut zone) = atomic::read_json::<Names>(&file)? {
-        zone.entries.retain(|entry| entry.id != task.input.container_id);
-        if zone.entries.is_empty() {
-            state::remove(&file)?;
-        } else {
-            atomic::write_json_volatile(&file, &zone, 0o600)?;
+    silence(state, task)?;
+    guest::leave(state, &task.key())?;
+    inside::remove_routes(task);
+    let bridge = link::find(host, task.bridge()?)?;
+    let inside = link::find(&task.namespace.inside, &task.wanted.interface_name)?;
+    let outside = match (&inside, &bridge) {
+        (Some(inside), Some(bridge)) => {
+            link::find_index(host, inside.peer)?.filter(|link| link.master == bridge.index)
         }
+        _ => None,
+    };
+    if inside.is_some() && outside.is_none() {
+        // Not as we made it.
+        inside::unplug(task)?;
     }
-    guest::leave(state, &key)?;
-    let name = task.bridge()?;
+    let port = outside.as_ref().map_or(0, |link| link.index);
+    let mut links: Vec<Link> = outside.into_iter().collect();
     if is_managed(task)
-        && let Some(link) = link::find(host, name)?
-        && !link::has_ports(host, link.index)?
+        && let Some(bridge) = bridge
+        && !link::has_other_ports(host, bridge.index, port)?
     {
-        link::remove(host, name)?;
+        links.push(bridge);
     }
-    Ok(())
+    if links.is_empty() {
+        return Ok(());
+    }
+    let mut batch = Batch::new();
+    let indices: Vec<u32> = links.iter().map(|link| link.index).collect();
+    link::delete_together(&mut batch, &indices, u32::from_ne_bytes(random()?) | 1);
+    // Not by netlink: that would wait for the lock that the kernel holds while it takes a bridge apart.
+    let is_seen = || Ok(links.iter().any(|link| nix::net::if_::if_nametoindex(link.name.as_str()).is_ok()));
+    behind::vanish(|| Socket::route()?.run(&batch), is_seen)
+        .with_context(|| format!("network {}", task.info.name))
 }
 
 /// `netavark update`: the servers that a network's containers use from now on.

@@ -62,13 +62,18 @@ pub fn configure(task: &Task<'_>) -> Result<()> {
 /// # Errors
 /// The kernel's refusal.
 pub fn unplug(task: &Task<'_>) -> Result<()> {
+    remove_routes(task);
+    link::remove(&task.namespace.inside, &task.wanted.interface_name)
+}
+
+/// Removes the network's own routes.
+pub fn remove_routes(task: &Task<'_>) {
     for wanted in task.info.routes.iter().flatten() {
         // Those over other interfaces do not go with ours; one that has gone is no error.
         let mut batch = Batch::new();
         route::remove(&mut batch, wanted.destination, wanted.gateway);
         let _ = task.namespace.inside.run(&batch);
     }
-    link::remove(&task.namespace.inside, &task.wanted.interface_name)
 }
 
 /// What podman wants to know.

@@ -42,6 +42,10 @@ pub struct Link {
     pub master: u32,
     /// What it is: `bridge`, `veth`, …; empty for hardware.
     pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Index of the other end of a veth pair, in that end's namespace.
+    pub peer: u32,
 }
 
 /// How a bridge treats one of its ports.
@@ -162,12 +166,20 @@ pub fn add_slice(batch: &mut Batch, slice: Slice<'_>, netns: BorrowedFd<'_>) {
 
 /// Sets a bridge port up for a container.
 pub fn set_port(batch: &mut Batch, port: &str, mode: PortMode) {
+    set_port_of(batch, (0, port), mode);
+}
+
+/// As [`set_port`], by index where that is not 0.
+pub fn set_port_of(batch: &mut Batch, (index, port): (u32, &str), mode: PortMode) {
     const INFO_SLAVE_KIND: u16 = 4;
     const INFO_SLAVE_DATA: u16 = 5;
     const BRPORT_MODE: u16 = 4;
     const BRPORT_ISOLATED: u16 = 33;
-    batch.message(NEWLINK, REQUEST, &ifinfo(0, false), format!("set up bridge port {port}"));
-    batch.text(IFLA_IFNAME, port).nest(IFLA_LINKINFO, |info| {
+    batch.message(NEWLINK, REQUEST, &ifinfo(index, false), format!("set up bridge port {port}"));
+    if index == 0 {
+        batch.text(IFLA_IFNAME, port);
+    }
+    batch.nest(IFLA_LINKINFO, |info| {
         info.text(INFO_SLAVE_KIND, "bridge").nest(INFO_SLAVE_DATA, |data| {
             data.attribute(BRPORT_MODE, &[u8::from(mode.hairpin)]);
             data.attribute(BRPORT_ISOLATED, &[u8::from(mode.isolated)]);
@@ -198,6 +210,16 @@ pub fn set_master(batch: &mut Batch, name: &str, master: u32) {
 /// Removes a link by name.
 pub fn delete(batch: &mut Batch, name: &str) {
     batch.message(DELLINK, REQUEST, &ifinfo(0, false), format!("remove {name}")).text(IFLA_IFNAME, name);
+}
+
+/// Removes all these links as one step: each step waits for a grace period.
+pub fn delete_together(batch: &mut Batch, links: &[u32], group: u32) {
+    const IFLA_GROUP: u16 = 27;
+    for index in links {
+        batch.message(NEWLINK, REQUEST, &ifinfo(*index, false), format!("mark link {index}"));
+        batch.number(IFLA_GROUP, group);
+    }
+    batch.message(DELLINK, REQUEST, &ifinfo(0, false), "remove marked links").number(IFLA_GROUP, group);
 }
 
 /// Adds an address. `NODAD`: nobody else can have it on a link that we number, and waiting for the detection
@@ -260,6 +282,8 @@ fn ask(socket: &Socket, batch: &Batch) -> Result<Option<Link>> {
         for (kind, value) in attributes(body.get(16..).unwrap_or(&[])) {
             match kind {
                 IFLA_ADDRESS => link.mac = value.to_vec(),
+                IFLA_IFNAME => link.name = String::from_utf8_lossy(value).trim_end_matches('\0').into(),
+                IFLA_LINK => link.peer = value.try_into().map_or(0, u32::from_ne_bytes),
                 IFLA_MTU => link.mtu = value.try_into().map_or(0, u32::from_ne_bytes),
                 IFLA_MASTER => link.master = value.try_into().map_or(0, u32::from_ne_bytes),
                 IFLA_LINKINFO => {
@@ -278,17 +302,18 @@ fn ask(socket: &Socket, batch: &Batch) -> Result<Option<Link>> {
     }
 }
 
-/// Whether a bridge has ports.
+/// Whether a bridge has ports other than that one.
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn has_ports(socket: &Socket, bridge: u32) -> Result<bool> {
+pub fn has_other_ports(socket: &Socket, bridge: u32, port: u32) -> Result<bool> {
     let mut batch = Batch::new();
-    batch.message(GETLINK, 1 | DUMP, &ifinfo(0, false), "list links");
+    batch.message(GETLINK, 1 | DUMP, &ifinfo(0, false), "list ports").number(IFLA_MASTER, bridge);
     let mut found = false;
     socket.query(&batch, |_, body| {
+        let is_it = body.get(4..8) == Some(&port.to_ne_bytes());
         let mut all = attributes(body.get(16..).unwrap_or(&[]));
-        found |= all.any(|(kind, value)| kind == IFLA_MASTER && value == bridge.to_ne_bytes());
+        found |= !is_it && all.any(|(kind, value)| kind == IFLA_MASTER && value == bridge.to_ne_bytes());
     })?;
     Ok(found)
 }

@@ -1,7 +1,7 @@
 //! The netlink message format (netlink(7)): a header, a fixed part, attributes that nest.
 
-/// `NLM_F_REQUEST | NLM_F_ACK`.
-pub const REQUEST: u16 = 0x1 | 0x4;
+/// `NLM_F_REQUEST`. Without `NLM_F_ACK`: the kernel works before send(2) returns, and says what it refuses unasked.
+pub const REQUEST: u16 = 0x1;
 /// `NLM_F_CREATE`.
 pub const CREATE: u16 = 0x400;
 /// `NLM_F_EXCL`.

@@ -143,8 +143,7 @@ pub fn zones(state: &State) -> Result<Vec<Zone>> {
             zones.push(network.zone()?);
         }
     }
-    for guest in guest::all(state)? {
-        let Some(zone) = guest.zone else { continue };
+    for zone in guest::zones(state)? {
         match zones.iter_mut().find(|known| known.bridge == zone.bridge) {
             Some(known) => known.merge(&zone),
             None => zones.push(zone),
