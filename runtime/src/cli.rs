@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub mod checkpoint;
 mod quick;
 
 /// What `--version` prints after the program's name: runc's shape, which Docker and Podman read line by line.
@@ -105,6 +106,10 @@ pub enum Verb {
     Update(Update),
     /// Print what this runtime and this kernel can do, as JSON
     Features,
+    /// Write a running container's processes into images, by CRIU
+    Checkpoint(checkpoint::Checkpoint),
+    /// Make a container of such images, its processes going on where they were
+    Restore(checkpoint::Restore),
     /// Delete a container and all that belongs to it
     Delete(Delete),
     /// Write an example config.json

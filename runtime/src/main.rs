@@ -9,6 +9,7 @@ mod cli;
 mod cmd;
 mod console;
 mod container;
+mod criu;
 mod hooks;
 mod init;
 mod intel_rdt;
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
         log::error(&report::one_line(err));
     }
     match cli.verb {
-        Verb::Run(_) | Verb::Exec(_) => report::finish_payload("runtime", result),
+        Verb::Run(_) | Verb::Exec(_) | Verb::Restore(_) => report::finish_payload("runtime", result),
         _ => report::finish("runtime", result),
     }
 }
@@ -66,6 +67,8 @@ fn dispatch(cli: &Cli) -> Result<Exit> {
         Verb::State(flags) => cmd::state::run(&context, flags),
         Verb::List(flags) => cmd::list::run(&context, flags),
         Verb::Kill(flags) => cmd::kill::run(&context, flags),
+        Verb::Checkpoint(flags) => cmd::checkpoint::run(&context, flags),
+        Verb::Restore(flags) => cmd::restore::run(&context, flags),
         Verb::Delete(flags) => cmd::delete::run(&context, flags),
         Verb::Pause(flags) => cmd::pause::run(&context, flags),
         Verb::Resume(flags) => cmd::resume::run(&context, flags),

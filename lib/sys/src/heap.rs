@@ -108,8 +108,8 @@ impl Blocks {
     /// Grows the block cut last where it stands.
     fn grow(&mut self, block: *mut u8, from: usize, to: usize) -> bool {
         let is_last = block.wrapping_add(SHORTEST << from) == self.next;
-        let fits = self.end as usize - block as usize >= SHORTEST << to;
-        if is_last && to > from && fits {
+        // Asked last: a block of another piece may lie behind this one's end.
+        if is_last && to > from && self.end as usize - block as usize >= SHORTEST << to {
             // SAFETY: as many bytes are left in the piece.
             self.next = unsafe { block.add(SHORTEST << to) };
             return true;

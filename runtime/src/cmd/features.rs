@@ -78,9 +78,12 @@ pub fn run() -> Result<Exit> {
         "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         "mountOptions": options::names(),
         "linux": linux()?,
-        "annotations": { "io.bulkhead.runtime.version": env!("CARGO_PKG_VERSION") },
+        "annotations": {
+            "io.bulkhead.runtime.version": env!("CARGO_PKG_VERSION"),
+            "org.opencontainers.runc.checkpoint.enabled": "true",
+        },
         // A caller that passes these on from strangers lets them reach the host.
-        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property."],
+        "potentiallyUnsafeConfigAnnotations": ["org.systemd.property.", "org.criu.config", "run.oci."],
     });
     let mut text = Vec::new();
     let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");

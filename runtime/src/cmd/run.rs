@@ -1,11 +1,15 @@
 //! `runtime run`.
 
+use std::os::fd::OwnedFd;
+
 use anyhow::Result;
 use contracts::exit::Exit;
 
 use super::Context;
 use crate::cli;
-use crate::lifecycle::create::{Created, Request, create};
+use crate::container::directory::Directory;
+use crate::container::state::State;
+use crate::lifecycle::create::{Request, create};
 use crate::lifecycle::delete::destroy;
 use crate::lifecycle::foreground::{Foreground, become_subreaper};
 use crate::lifecycle::start::poststart;
@@ -28,26 +32,40 @@ pub fn run(context: &Context, flags: &cli::Run) -> Result<Exit> {
         waits: false,
         detached: flags.detach,
     };
-    let mut created = create(&request)?;
+    let created = create(&request)?;
     if let Err(err) = created.launch().and_then(|()| poststart(&created.state)) {
         destroy(&created.directory, &created.state)?;
         return Err(err);
     }
     match foreground {
         None => Ok(Exit::Ok),
-        Some(foreground) => stay(&foreground, &mut created, flags.keep),
+        Some(foreground) => {
+            let process = (&created.pidfd, created.terminal);
+            stay(&foreground, &created.directory, &created.state, process, flags.keep)
+        }
     }
 }
 
-fn stay(foreground: &Foreground, created: &mut Created, keep: bool) -> Result<Exit> {
+/// Waits for a container's first process, a child of ours with or without its terminal, and deletes the container
+/// unless it is to be kept.
+///
+/// # Errors
+/// It cannot be deleted.
+pub fn stay(
+    foreground: &Foreground,
+    directory: &Directory,
+    state: &State,
+    (pidfd, terminal): (&OwnedFd, Option<OwnedFd>),
+    keep: bool,
+) -> Result<Exit> {
     // Others may want to exec into it, pause it or delete it meanwhile.
-    created.directory.unlock()?;
-    let code = foreground.wait(&created.pidfd, created.terminal.take())?;
+    directory.unlock()?;
+    let code = foreground.wait(pidfd, terminal)?;
     if !keep {
-        created.directory.lock()?;
+        directory.lock()?;
         // A `delete --force` may have been faster.
-        if created.directory.load()?.is_some() {
-            destroy(&created.directory, &created.state)?;
+        if directory.load()?.is_some() {
+            destroy(directory, state)?;
         }
     }
     Ok(Exit::Payload(code))

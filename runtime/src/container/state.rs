@@ -25,6 +25,9 @@ pub struct State {
     pub init: Option<Process>,
     /// The bundle's absolute path.
     pub bundle: PathBuf,
+    /// `--config`, where it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<PathBuf>,
     /// The root file system's absolute path.
     pub rootfs: PathBuf,
     /// When, in RFC 3339.

@@ -203,6 +203,11 @@ fn allocate(input: &Input<'_>, state: &mut State) -> Result<Option<PathBuf>> {
     Ok(Some(root))
 }
 
+/// A later command may stand in another directory.
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("find {}", path.display()))
+}
+
 fn first_state(input: &Input<'_>) -> Result<State> {
     let document = &input.document;
     let process = document.process.clone().context("process is missing")?;
@@ -212,6 +217,7 @@ fn first_state(input: &Input<'_>) -> Result<State> {
         oci_version: document.oci_version.clone(),
         init: None,
         bundle: input.bundle.clone(),
+        config: input.request.flags.config.as_deref().map(absolute).transpose()?,
         rootfs: input.rootfs.clone(),
         created: log::now(),
         owner: nix::unistd::getuid().as_raw(),

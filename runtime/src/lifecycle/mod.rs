@@ -1,5 +1,6 @@
 //! What the verbs do, from the runtime's side.
 
+pub mod checkpoint;
 pub mod create;
 pub mod delete;
 pub mod descriptors;
@@ -7,4 +8,5 @@ pub mod exec;
 pub mod foreground;
 pub mod kill;
 pub mod pid_file;
+pub mod restore;
 pub mod start;

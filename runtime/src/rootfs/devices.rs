@@ -77,6 +77,12 @@ pub fn fill(root: &Root, devices: &[Device], source: Source) -> Result<()> {
     Ok(())
 }
 
+/// The paths of all nodes that [`fill`] makes.
+pub fn paths(devices: &[Device]) -> impl Iterator<Item = PathBuf> {
+    let defaults = DEFAULT.into_iter().map(|(name, ..)| Path::new("/dev").join(name));
+    defaults.chain(devices.iter().map(|device| device.path.clone()))
+}
+
 /// Opens the container's `/dev`, which must be a directory and no link.
 ///
 /// # Errors

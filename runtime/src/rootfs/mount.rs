@@ -105,6 +105,12 @@ impl Planned<'_> {
         self.try_perform(root, label).with_context(|| self.describe())
     }
 
+    /// The source of a bind mount, absolute.
+    #[must_use]
+    pub fn source(&self) -> &Path {
+        &self.source
+    }
+
     fn describe(&self) -> String {
         let kind = if self.options.bind { "bind" } else { &self.mount.kind };
         let source = if self.options.bind { &self.source } else { &self.mount.source };
