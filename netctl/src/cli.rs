@@ -6,10 +6,31 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::cidr::Cidr;
 
+const CREATE_HELP: &str = "Driver options:
+  all        mtu=N  container_iface_prefix=eth  metric=N  no_default_route=true
+  bridges    com.docker.network.bridge.name=IF  icc=false  masquerade=false  hairpin=false  isolate=true|strict
+             gateway_mode[_ipv4|_ipv6]=nat|nat-unprotected|routed|isolated  inhibit_ipv4=true
+             host_binding_ipv4=IP  host_binding_ipv6=IP  trusted_host_interfaces=IF:IF  vlan=N  vrf=NAME
+  macvlan    parent=IF  mode=bridge|private|vepa|passthru
+  ipvlan     parent=IF  mode=l2|l3|l3s
+  overlay    peers=HOST[=RANGE],HOST...|/FILE|/DIRECTORY  backend=vxlan|host-gw|gre  local=IP  hosts=16
+             vxlan-id=N  port=4789
+
+Examples:
+  netctl create front
+  netctl create --subnet 10.7.0.0/24 --ip-range 10.7.0.128/25 -o icc=false back
+  netctl create -d macvlan -o parent=eth0 --subnet 192.168.7.0/24 --gateway 192.168.7.1 lan
+  On each of three hosts, whose containers then reach each other:
+  netctl create -d overlay --subnet 10.50.0.0/16 -o peers=192.168.7.1,192.168.7.2,192.168.7.3 wide";
+
 /// Networks for containers: bridges, addresses, published ports, names.
 #[derive(Debug, Parser)]
 #[command(name = "netctl", version, max_term_width = 100)]
 pub struct Cli {
+    /// Where the rules go: auto, nftables, iptables, iptables-legacy or none [default: $NETCTL_FIREWALL, or auto:
+    /// nftables, but iptables where its FORWARD chain drops]
+    #[arg(long, global = true, value_name = "WHERE")]
+    pub firewall: Option<String>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -19,6 +40,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a network; print its id
+    #[command(after_help = CREATE_HELP)]
     Create(Create),
     /// List networks
     #[command(visible_alias = "list")]
@@ -59,7 +81,7 @@ pub enum Command {
 pub struct Create {
     /// Name of the network
     pub name: String,
-    /// bridge or macvlan
+    /// bridge, overlay (one network on several hosts), macvlan or ipvlan
     #[arg(short, long, default_value = "bridge")]
     pub driver: String,
     /// Subnet, ADDRESS/PREFIX; once per address family [default: a free one]
@@ -80,11 +102,20 @@ pub struct Create {
     /// Give the network an IPv6 subnet, too
     #[arg(long)]
     pub ipv6: bool,
+    /// Whether it has an IPv4 subnet
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true",
+        action = clap::ArgAction::Set)]
+    pub ipv4: bool,
+    /// Who gives out addresses: default, or none
+    #[arg(long, default_value = "default")]
+    pub ipam_driver: String,
+    /// Containers may always join; for scripts written for swarm
+    #[arg(long, hide = true)]
+    pub attachable: bool,
     /// Do not resolve names on the network
     #[arg(long)]
     pub disable_dns: bool,
-    /// Driver option: mtu=N, icc=false, masquerade=false, gateway_mode=nat|nat-unprotected|routed, parent=IF,
-    /// com.docker.network.bridge.name=IF
+    /// Driver option, docker's and podman's spellings, too (below)
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub opt: Vec<String>,
     /// Label

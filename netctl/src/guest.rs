@@ -7,7 +7,7 @@ use contracts::atomic;
 use serde::{Deserialize, Serialize};
 
 use crate::attach::up::reload;
-use crate::firewall::{Filter, Publish, Zone};
+use crate::firewall::{Filter, Publish, Zone, choice};
 use crate::network::bridge;
 use crate::state::{self, State};
 
@@ -181,7 +181,7 @@ pub fn enter(state: &State, guest: &Guest) -> Result<()> {
     if !is_new && guest.ports.is_empty() {
         return Ok(());
     }
-    let filter = Filter::open(state.table)?;
+    let filter = Filter::open(state)?;
     if is_new {
         bridge::refresh(state, &filter)?;
         state::remove(&marker)?;
@@ -215,7 +215,7 @@ pub fn leave(state: &State, key: &Key) -> Result<()> {
     let Some((zone, guest)) = find(state, key)? else {
         return zone_names(state)?.iter().try_for_each(|zone| sweep(state, zone, &key.container).map(|_| ()));
     };
-    let filter = Filter::open(state.table)?;
+    let filter = Filter::open(state)?;
     let has_others = has_others(state, key)?;
     state::remove(&state.path(&["guests", &zone, &key.container, &file_name(key)]))?;
     let is_last = sweep(state, &zone, &key.container)?;
@@ -232,5 +232,5 @@ pub fn leave(state: &State, key: &Key) -> Result<()> {
     }
     let _ = std::fs::remove_dir(state.path(&["guests"]));
     filter.close_at_exit();
-    Ok(())
+    choice::forget(state)
 }

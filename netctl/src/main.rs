@@ -1,7 +1,8 @@
 //! `netctl`: networks for containers: bridges, addresses, published ports, names.
 //!
 //! Owns `STORE/networks` and `STATE/net` (see [`state`]), the nftables tables `ip bulkhead` and `ip6 bulkhead`, the
-//! bridges of its networks. Executes nothing but itself, for the DNS server. "The host" is whatever network namespace
+//! bridges of its networks. Executes nothing but itself, for the DNS server, and
+//! the programs of iptables and of rootless networks where those are used. "The host" is whatever network namespace
 //! the caller is in. Exit codes: `docs/exit-codes.md`.
 
 mod attach;
@@ -34,5 +35,6 @@ fn main() -> ExitCode {
         return netavark::run();
     }
     let cli = cli::Cli::parse();
-    contracts::report::finish("netctl", cmd::run(cli.command))
+    let asked = cli.firewall.as_deref().map_or(Ok(()), firewall::choice::ask);
+    contracts::report::finish("netctl", asked.and_then(|()| cmd::run(cli.command)))
 }

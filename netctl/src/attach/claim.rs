@@ -36,7 +36,7 @@ pub fn lease(
         if !subnet.subnet.contains(address) {
             fault!(Usage, "network {}: no configured subnet contains the address {address}", network.name);
         }
-        if reserved(subnet, address) {
+        if reserved(network, subnet, address) {
             fault!(Busy, "network {}: address {address} is reserved", network.name);
         }
         if let Some(owner) = take(state, &network.name, address, id)? {
@@ -52,7 +52,7 @@ pub fn lease(
     // A 64-bit subnet is not walked to its end: nobody has that many containers.
     for step in 0..size.min(1 << 20) {
         let address = range.nth((start + step) % size);
-        if !reserved(subnet, address) && take(state, &network.name, address, id)?.is_none() {
+        if !reserved(network, subnet, address) && take(state, &network.name, address, id)?.is_none() {
             fs::write(&cursor, address.to_string()).with_context(|| format!("write {}", cursor.display()))?;
             return Ok(address);
         }
@@ -60,10 +60,11 @@ pub fn lease(
     fault!(Busy, "network {}: no address left in {range}", network.name)
 }
 
-fn reserved(subnet: &Subnet, address: IpAddr) -> bool {
-    let broadcast = address.is_ipv4() && address == subnet.subnet.last();
-    let network = address == subnet.subnet.first() || broadcast;
-    network || subnet.gateway == Some(address) || subnet.auxiliary.values().any(|other| *other == address)
+fn reserved(network: &Network, subnet: &Subnet, address: IpAddr) -> bool {
+    let wire = network.on_wire(subnet);
+    let broadcast = address.is_ipv4() && address == wire.last();
+    let everybody = address == wire.first() || broadcast;
+    everybody || subnet.gateway == Some(address) || subnet.auxiliary.values().any(|other| *other == address)
 }
 
 /// Claims an address; one whose owner has no record any more (a crash, a reboot) is taken over.

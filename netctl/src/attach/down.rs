@@ -9,7 +9,7 @@ use super::record::Record;
 use super::{claim, endpoint, files, member, namespace, port, up};
 use crate::attach::up::networks_of;
 use crate::behind;
-use crate::firewall::Filter;
+use crate::firewall::{Filter, choice};
 use crate::netlink::link;
 use crate::netlink::socket::Socket;
 use crate::network::{self, Network, bridge};
@@ -111,7 +111,7 @@ fn withdraw(state: &State, record: &Record) -> Result<()> {
     if ports.is_empty() {
         return Ok(());
     }
-    let filter = Filter::open(state.table)?;
+    let filter = Filter::open(state)?;
     if !filter.remove_ports(&ports)? {
         // Some of them were never there (a crash), or somebody flushed the rules: say it all again.
         state::remove(&state.path(&["attachments", &format!("{}.json", record.id)]))?;
@@ -128,7 +128,7 @@ fn withdraw(state: &State, record: &Record) -> Result<()> {
 pub fn retire<'a>(state: &State, names: impl Iterator<Item = &'a str>) -> Result<()> {
     let idle = idle(state, names)?;
     if idle.is_empty() {
-        return Ok(());
+        return choice::forget(state);
     }
     let host = Socket::route()?;
     for network in &idle {
@@ -136,10 +136,10 @@ pub fn retire<'a>(state: &State, names: impl Iterator<Item = &'a str>) -> Result
         fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
         bridge::remove(&host, network)?;
     }
-    let filter = Filter::open(state.table)?;
+    let filter = Filter::open(state)?;
     bridge::refresh(state, &filter)?;
     filter.close_at_exit();
-    Ok(())
+    choice::forget(state)
 }
 
 /// Leaves one network.
@@ -174,7 +174,7 @@ pub fn leave(state: &State, record: &mut Record, network: &str) -> Result<()> {
     // The default route went with the link: the next network in order takes over.
     endpoint::reroute(&namespace, record)?;
     if record.published() != published {
-        up::reload(state, &Filter::open(state.table)?, Some(record))?;
+        up::reload(state, &Filter::open(state)?, Some(record))?;
     }
     retire(state, [network].into_iter())?;
     let networks = networks_of(state, record)?;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result};
 use contracts::fault;
 use contracts::network::{Attachment, Endpoint};
+use nix::errno::Errno;
 
 use super::claim;
 use super::namespace::Namespace;
@@ -13,7 +14,7 @@ use super::request::mac_address;
 use crate::cidr::Cidr;
 use crate::netlink::link::{self, Mode, PortMode, Slice, Veth};
 use crate::netlink::message::Batch;
-use crate::netlink::socket::Socket;
+use crate::netlink::socket::{Socket, errno};
 use crate::network::{Network, bridge, definition::random};
 use crate::state::State;
 
@@ -27,6 +28,7 @@ pub fn plan(state: &State, record: &mut Record, network: &Network, wanted: &Atta
     if record.status.networks.contains_key(&network.name) {
         fault!(Exists, "{} is already on network {}", record.id, network.name);
     }
+    let has_default_route = network.has_default_route()?;
     let mut endpoint = Endpoint { aliases: wanted.aliases.clone(), ..Endpoint::default() };
     for (v4, asked) in [(true, wanted.ip), (false, wanted.ip6)] {
         // `--ip` may hold either family.
@@ -43,8 +45,8 @@ pub fn plan(state: &State, record: &mut Record, network: &Network, wanted: &Atta
             continue;
         };
         let address = claim::lease(state, network, subnet, &record.id, asked)?;
-        let shown = subnet.subnet.with(address).to_string();
-        let gateway = subnet.gateway.filter(|_| !network.internal);
+        let shown = network.on_wire(subnet).with(address).to_string();
+        let gateway = subnet.gateway.filter(|_| !network.internal && has_default_route);
         if v4 {
             (endpoint.address, endpoint.gateway) = (shown, gateway);
         } else {
@@ -54,12 +56,12 @@ pub fn plan(state: &State, record: &mut Record, network: &Network, wanted: &Atta
     endpoint.mac = mac(wanted, &endpoint)?;
     endpoint.interface = match &wanted.interface {
         Some(name) => name.clone(),
-        None => free_interface(record),
+        None => free_interface(record, network.interface_prefix()),
     };
     if record.status.networks.values().any(|other| other.interface == endpoint.interface) {
         fault!(Usage, "interface {} is named twice", endpoint.interface);
     }
-    if network.driver == "bridge" {
+    if network.is_bridge() {
         let suffix: String = random::<5>()?.iter().map(|byte| format!("{byte:02x}")).collect();
         record.host_ends.insert(network.name.clone(), format!("veth{suffix}"));
     }
@@ -81,9 +83,9 @@ fn mac(wanted: &Attachment, endpoint: &Endpoint) -> Result<String> {
     Ok(mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":"))
 }
 
-fn free_interface(record: &Record) -> String {
+fn free_interface(record: &Record, prefix: &str) -> String {
     let taken = |name: &String| record.status.networks.values().any(|other| other.interface == *name);
-    (0..).map(|number| format!("eth{number}")).find(|name| !taken(name)).unwrap_or_default()
+    (0..).map(|number| format!("{prefix}{number}")).find(|name| !taken(name)).unwrap_or_default()
 }
 
 /// Makes the link of a planned endpoint and configures it inside.
@@ -102,20 +104,39 @@ pub fn plug(host: &Socket, namespace: &Namespace, record: &Record, network: &Net
     let mut batch = Batch::new();
     match record.host_ends.get(&network.name) {
         Some(host_end) => {
-            let mtu = network.mtu()?.unwrap_or(DEFAULT_MTU);
+            let mtu = match (network.mtu()?, network.driver.as_str()) {
+                (Some(mtu), _) => mtu,
+                (None, "overlay") => parent.mtu,
+                (None, _) => DEFAULT_MTU,
+            };
             let veth = Veth { host: host_end, inside: name, mac, mtu, bridge: parent.index };
             link::add_veth(&mut batch, veth, netns);
             // Hairpin, because where the br_netfilter module is loaded, a container that asks for its own published
-            // port is answered on the bridge already, out of the port that it came in by.
-            let mode = PortMode { hairpin: true, isolated: !network.icc()? };
-            link::set_port(&mut batch, host_end, mode);
+            // port is answered on the bridge already, out of the port that it came in by. There, too, isolated ports
+            // would cut off a neighbour's published port, and the packet filter keeps the containers apart.
+            let isolated = !network.icc()? && !bridge::is_filtered(network);
+            link::set_port(&mut batch, host_end, PortMode { hairpin: network.hairpin()?, isolated });
         }
         None => {
-            let (mac, mtu, mode) = (Some(mac), network.mtu()?, Mode::MACVLAN_BRIDGE);
+            let mode = network.slice_mode()?;
+            // Ipvlans have the parent's address, all of them.
+            let mac = Some(mac).filter(|_| matches!(mode, Mode::Macvlan(_)));
+            let mtu = network.mtu()?;
             link::add_slice(&mut batch, Slice { parent: parent.index, inside: name, mac, mtu, mode }, netns);
         }
     }
-    host.run(&batch).with_context(|| format!("network {}", network.name))?;
+    if let Err(err) = host.run(&batch) {
+        if !record.host_ends.contains_key(&network.name) && errno(&err) == Some(Errno::EOPNOTSUPP) {
+            fault!(Unsupported, "network {}: this kernel has no {} links", network.name, network.driver);
+        }
+        return Err(err).with_context(|| format!("network {}", network.name));
+    }
+    if let (Some(vlan), Some(host_end)) = (network.vlan()?, record.host_ends.get(&network.name)) {
+        let port = link::find(host, host_end)?.with_context(|| format!("{host_end} is gone"))?;
+        let mut batch = Batch::new();
+        link::set_vlan(&mut batch, port.index, vlan, false);
+        host.run(&batch).with_context(|| format!("network {}", network.name))?;
+    }
     configure(namespace, record, network, endpoint)
 }
 

@@ -1,6 +1,7 @@
 //! Who is on a network: `STATE/net/members/<network>/<id>`, and the same for the name server, with names and
 //! addresses, in `STATE/net/dns/<network>.json`.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -10,8 +11,9 @@ use super::files::host_resolver;
 use super::record::Record;
 use crate::cidr::Cidr;
 use crate::dns;
-use crate::dns::zone::{Entry, Zone};
-use crate::network::Network;
+use crate::dns::zone::{Entry, Shared, Zone};
+use crate::netlink::socket::Socket;
+use crate::network::{self, Network, peers};
 use crate::state::{self, State};
 
 fn zone_file(state: &State, network: &str) -> PathBuf {
@@ -49,8 +51,48 @@ pub fn announce(state: &State, record: &Record, network: &Network) -> Result<()>
     zone.upstream = host_resolver().servers;
     zone.entries.retain(|entry| entry.id != record.id);
     zone.entries.push(entry(record, &network.name));
+    if network.driver == "overlay" {
+        share(network, &mut zone)?;
+    }
     atomic::write_json_volatile(&file, &zone, 0o600)?;
     dns::start(&file).with_context(|| format!("names of network {}", network.name))
+}
+
+/// Says again what is on the network, here and to other hosts, and has a killed name server started.
+///
+/// # Errors
+/// As [`announce`].
+pub fn refresh(state: &State, network: &Network) -> Result<()> {
+    let file = zone_file(state, &network.name);
+    let Some(mut zone) = atomic::read_json::<Zone>(&file)? else { return Ok(()) };
+    if network.driver == "overlay" {
+        share(network, &mut zone)?;
+    }
+    atomic::write_json_volatile(&file, &zone, 0o600)?;
+    dns::start(&file).with_context(|| format!("names of network {}", network.name))
+}
+
+/// Takes in what other hosts say of the network, and tells them what is on it here.
+fn share(network: &Network, zone: &mut Zone) -> Result<()> {
+    zone.shared = peers::shared(network).map(|path| Shared {
+        path: path.to_owned(),
+        subnets: network.subnets.iter().map(|subnet| subnet.subnet).collect(),
+    });
+    let local = peers::local(network, &peers::read(network)?, &Socket::route()?)?;
+    let named = |entry: &Entry| -> Vec<(IpAddr, Vec<String>)> {
+        entry.addresses.iter().map(|address| (*address, entry.names.clone())).collect()
+    };
+    peers::tell(network, local, &zone.entries.iter().flat_map(named).collect::<Vec<_>>())
+}
+
+/// After a container has left: its name goes from what this host tells the others.
+fn unshare(state: &State, network: &str, zone: &mut Zone) -> Result<()> {
+    if zone.shared.is_some()
+        && let Ok(network) = network::find(state, network)
+    {
+        share(&network, zone)?;
+    }
+    Ok(())
 }
 
 fn entry(record: &Record, network: &str) -> Entry {
@@ -79,6 +121,8 @@ pub fn leave(state: &State, id: &str, network: &str) -> Result<()> {
     let file = zone_file(state, network);
     let Some(mut zone) = atomic::read_json::<Zone>(&file)? else { return Ok(()) };
     zone.entries.retain(|entry| entry.id != id);
+    // That the list is out of reach must keep nobody here: the next member says it again.
+    let _ = unshare(state, network, &mut zone);
     if zone.entries.is_empty() {
         // The server sees it go, and goes.
         return state::remove(&file);

@@ -66,6 +66,11 @@ impl Record {
         self.order.iter().filter_map(|name| Some((name.as_str(), self.status.networks.get(name)?)))
     }
 
+    /// The network by which published ports come in, in one address family: the first that has a way out.
+    pub fn way_in(&self, v4: bool) -> Option<&str> {
+        self.endpoints().find(|(_, endpoint)| reachable(endpoint, v4).is_some()).map(|(name, _)| name)
+    }
+
     /// The published ports as the firewall holds them: to the first network, in each address family, that has a way
     /// out (an answer must find its way back).
     pub fn published(&self) -> Vec<Publish> {

@@ -1,13 +1,15 @@
 //! `netctl up`: from a request to a namespace with links, addresses, names and published ports.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use anyhow::{Context as _, Result};
-use contracts::network::{Attachment, Request, Status};
+use contracts::network::{Attachment, Port, Request, Status};
 use contracts::{fault, name};
 
 use super::record::Record;
 use super::request::{self, Mode};
 use super::{down, endpoint, files, member, namespace, port};
-use crate::firewall::Filter;
+use crate::firewall::{Filter, choice};
 use crate::guest;
 use crate::netlink::socket::Socket;
 use crate::network::{self, Network, bridge};
@@ -27,6 +29,7 @@ pub fn up(state: &State, id: &str, request: Request) -> Result<Status> {
         }
         down::undo(state, id)?;
     }
+    choice::check(state)?;
     let mut record = Record { version: 1, id: id.into(), request, ..Record::default() };
     record.status.version = 1;
     record.status.hostname = hostname(&record, &mode)?;
@@ -85,11 +88,8 @@ fn join(state: &State, record: &mut Record, wanted: &[Attachment]) -> Result<()>
         endpoint::plan(state, record, &network, attachment)?;
         networks.push(network);
     }
-    record.status.ports = port::choose(state, &record.request.ports)?;
-    if !record.status.ports.is_empty() && record.published().is_empty() {
-        record.status.ports.clear();
-        fault!(Usage, "cannot publish ports: no network of {} has a way out", record.id);
-    }
+    let wanted = bound(record, &networks)?;
+    record.status.ports = port::choose(state, &wanted)?;
     port::claim(state, &record.status.ports, &record.id)?;
     record.write(state)?;
 
@@ -107,6 +107,51 @@ fn join(state: &State, record: &mut Record, wanted: &[Attachment]) -> Result<()>
     files::write(state, record, &networks, true)
 }
 
+/// The ports asked for; those without an address of the host get the one that the network to which they go says.
+fn bound(record: &Record, networks: &[Network]) -> Result<Vec<Port>> {
+    let mut ports = record.request.ports.clone();
+    if ports.is_empty() {
+        return Ok(ports);
+    }
+    let way_in = |v4| record.way_in(v4).and_then(|name| networks.iter().find(|network| network.name == name));
+    let (v4, v6) = (way_in(true), way_in(false));
+    if v4.is_none() && v6.is_none() {
+        fault!(Usage, "cannot publish ports: no network of {} has a way out", record.id);
+    }
+    let binding =
+        |network: Option<&Network>, v4| network.map_or(Ok(None), |network| network.host_binding(v4));
+    let (own4, own6) = (binding(v4, true)?, binding(v6, false)?);
+    let mut more = Vec::new();
+    for port in &mut ports {
+        match port.host_ip {
+            Some(host) if host.is_ipv4() && v4.is_none() || host.is_ipv6() && v6.is_none() => {
+                let family = if host.is_ipv4() { 4 } else { 6 };
+                let container = port.container_port;
+                fault!(
+                    Usage,
+                    "cannot publish {container} on {host}: {} has no IPv{family} network with a way out",
+                    record.id
+                );
+            }
+            None if own4.is_some() || own6.is_some() => {
+                let any =
+                    |v4| if v4 { Ipv4Addr::UNSPECIFIED.into() } else { IpAddr::from(Ipv6Addr::UNSPECIFIED) };
+                let hosts: Vec<IpAddr> = [(v4, own4, true), (v6, own6, false)]
+                    .into_iter()
+                    .filter(|(network, _, _)| network.is_some())
+                    .map(|(_, own, v4)| own.unwrap_or_else(|| any(v4)))
+                    .collect();
+                let mut hosts = hosts.into_iter();
+                port.host_ip = hosts.next();
+                more.extend(hosts.map(|host| Port { host_ip: Some(host), ..port.clone() }));
+            }
+            _ => {}
+        }
+    }
+    ports.extend(more);
+    Ok(ports)
+}
+
 /// Opens the firewall for the record: rules where a network is new, ports always.
 ///
 /// # Errors
@@ -116,7 +161,7 @@ pub fn publish(state: &State, record: &Record, fresh: bool) -> Result<()> {
     if !fresh && ports.is_empty() {
         return Ok(());
     }
-    let filter = Filter::open(state.table)?;
+    let filter = Filter::open(state)?;
     if fresh {
         bridge::refresh(state, &filter)?;
     }
@@ -152,6 +197,7 @@ pub fn connect(state: &State, id: &str, wanted: &Attachment) -> Result<Status> {
     if before.shares.is_some() || before.status.netns.is_none() {
         fault!(WrongState, "{id} has no network namespace of its own to connect");
     }
+    choice::check(state)?;
     let network = network::find(state, &wanted.network)?;
     let mut record = before.clone();
     let done = endpoint::plan(state, &mut record, &network, wanted)

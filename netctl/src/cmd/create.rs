@@ -10,7 +10,7 @@ use super::{pairs, print};
 use crate::cidr::Cidr;
 use crate::cli::Create;
 use crate::netlink::{link, socket::Socket};
-use crate::network::{self, Network, PREDEFINED, Subnet, pool};
+use crate::network::{self, Network, PREDEFINED, Subnet, overlay, peers, pool};
 use crate::state::State;
 
 /// Makes a network; prints its id.
@@ -22,8 +22,20 @@ pub fn run(args: Create) -> Result<Exit> {
     if PREDEFINED.contains(&args.name.as_str()) || args.name == "default" {
         fault!(Denied, "operation is not permitted on predefined {} network", args.name);
     }
-    if !["bridge", "macvlan"].contains(&args.driver.as_str()) {
-        fault!(Unsupported, "network driver {:?}: bridge and macvlan are known", args.driver);
+    if !["bridge", "overlay", "macvlan", "ipvlan"].contains(&args.driver.as_str()) {
+        fault!(
+            Unsupported,
+            "network driver {:?}: bridge, overlay, macvlan and ipvlan are known",
+            args.driver
+        );
+    }
+    match args.ipam_driver.as_str() {
+        "default" | "host-local" | "none" => {}
+        "dhcp" => fault!(
+            Unsupported,
+            "ipam driver dhcp: netctl leases addresses by itself; podman's dhcp-proxy works with netctl as netavark"
+        ),
+        other => fault!(Unsupported, "ipam driver {other:?}: default and none are known"),
     }
     let state = State::open()?;
     if let Some(old) = network::all(&state)?.into_iter().find(|old| old.name == args.name) {
@@ -41,14 +53,31 @@ pub fn run(args: Create) -> Result<Exit> {
     made.labels = pairs("--label", &args.label)?;
     made.check_options()?;
     made.subnets = subnets(&state, &args)?;
-    if made.driver == "macvlan" && link::find(&Socket::route()?, &made.interface)?.is_none() {
+    let host = Socket::route()?;
+    let present = link::find(&host, &made.interface)?;
+    if !made.is_bridge() && present.is_none() {
         fault!(NotFound, "parent interface {} does not exist", made.interface);
     }
-    if let Some(other) = network::all(&state)?
-        .iter()
-        .find(|other| made.driver == "bridge" && other.interface == made.interface)
-    {
-        fault!(Busy, "interface name {} belongs to network {}", made.interface, other.name);
+    if made.is_bridge() && present.is_some() {
+        fault!(Busy, "interface name {} is taken by a link of this host", made.interface);
+    }
+    for other in network::all(&state)? {
+        if made.is_bridge() && other.interface == made.interface {
+            fault!(Busy, "interface name {} belongs to network {}", made.interface, other.name);
+        }
+        if made.driver == "overlay" && other.driver == "overlay" {
+            let id = overlay::identifier(&made)?;
+            if id == overlay::identifier(&other)? {
+                fault!(
+                    Busy,
+                    "network {} has the identifier {id}, too: another with --opt vxlan-id=N",
+                    other.name
+                );
+            }
+        }
+    }
+    if made.driver == "overlay" {
+        peers::settle(&mut made, &host)?;
     }
     network::save(&state, &made)?;
     print(&format!("{}\n", made.id))?;
@@ -63,7 +92,22 @@ fn subnets(state: &State, args: &Create) -> Result<Vec<Subnet>> {
         fault!(Usage, "one subnet per address family");
     }
     let has = |wanted: &[Cidr], v4: bool| wanted.iter().any(|subnet| subnet.address.is_ipv4() == v4);
-    if wanted.is_empty() {
+    if args.ipam_driver == "none" {
+        if !wanted.is_empty() {
+            fault!(Usage, "--subnet and --ipam-driver none contradict each other");
+        }
+        return Ok(Vec::new());
+    }
+    if !args.ipv4 && has(&wanted, true) {
+        fault!(Usage, "--ipv4=false and an IPv4 subnet contradict each other");
+    }
+    if !args.ipv4 && !args.ipv6 && wanted.is_empty() {
+        fault!(Usage, "a network needs IPv4 or IPv6: --ipv4=false goes with --ipv6 or an IPv6 --subnet");
+    }
+    if args.driver == "overlay" && wanted.is_empty() {
+        fault!(Usage, "an overlay network needs --subnet, the same on all its hosts");
+    }
+    if wanted.is_empty() && args.ipv4 {
         wanted.push(pool::choose(state, pool::Size::Network)?);
     }
     if args.ipv6 && !has(&wanted, false) {

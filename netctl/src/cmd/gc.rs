@@ -5,7 +5,9 @@ use contracts::exit::Exit;
 
 use super::print;
 use crate::attach;
-use crate::firewall::Filter;
+use crate::firewall::{Filter, choice};
+use crate::netlink::socket::Socket;
+use crate::network::{self, bridge};
 use crate::state::State;
 
 /// Removes left-overs; prints the ids they belonged to.
@@ -19,12 +21,30 @@ pub fn run() -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Writes all firewall rules anew.
+/// Writes all firewall rules anew, joins the networks with other hosts as they are listed now, and starts name servers
+/// that were killed. With `--firewall` the rules move there.
 ///
 /// # Errors
 /// The kernel's refusal.
 pub fn reload() -> Result<Exit> {
     let state = State::open()?;
-    attach::up::reload(&state, &Filter::open(state.table)?, None)?;
+    let (noted, asked) = (choice::noted(&state)?, choice::asked()?);
+    if let (Some(noted), Some(asked)) = (noted, asked)
+        && noted != asked
+    {
+        // Both exist for a moment, which is right for every packet; none would not be.
+        let new = Filter::with(&state, Socket::netfilter()?, asked)?;
+        attach::up::reload(&state, &new, None)?;
+        choice::note(&state, asked)?;
+        Filter::with(&state, Socket::netfilter()?, noted)?.rebuild(&[], &[])?;
+    }
+    let host = Socket::route()?;
+    for name in state.live()? {
+        let network = network::find(&state, &name)?;
+        bridge::ensure(&host, &network)?;
+        attach::member::refresh(&state, &network)?;
+    }
+    attach::up::reload(&state, &Filter::open(&state)?, None)?;
+    choice::forget(&state)?;
     Ok(Exit::Ok)
 }

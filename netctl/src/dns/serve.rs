@@ -56,7 +56,14 @@ impl Server {
         // Watched before it is read, so that no change falls between. The folder, because the file is replaced whole.
         let events = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE;
         changes.add_watch(folder, events).with_context(|| format!("watch {}", folder.display()))?;
-        let zone: Zone = atomic::read_json(file)?.unwrap_or_default();
+        let mut zone: Zone = atomic::read_json(file)?.unwrap_or_default();
+        if let Some(shared) = &zone.shared {
+            // Best effort: a list on another machine's disk tells nothing, and is read with the next change here.
+            let folder =
+                if shared.path.is_dir() { &shared.path } else { shared.path.parent().unwrap_or(folder) };
+            let _ = changes.add_watch(folder, events | AddWatchFlags::IN_CLOSE_WRITE);
+        }
+        zone.look_elsewhere();
         let bind = |address: &IpAddr| -> io::Result<(UdpSocket, TcpListener)> {
             Ok((UdpSocket::bind((*address, 53))?, TcpListener::bind((*address, 53))?))
         };
@@ -117,7 +124,11 @@ impl Server {
     pub fn reload(&mut self) {
         // A file that cannot be read now is about to be replaced: the old zone is better than none.
         match atomic::read_json::<Zone>(&self.file) {
-            Ok(zone) => self.index = zone.unwrap_or_default().into(),
+            Ok(zone) => {
+                let mut zone = zone.unwrap_or_default();
+                zone.look_elsewhere();
+                self.index = zone.into();
+            }
             Err(err) => contracts::report::print_error("netctl dns", &err),
         }
     }

@@ -2,8 +2,12 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use crate::cidr::Cidr;
+use crate::network::peers;
 
 /// `STATE/net/dns/<network>.json`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +23,34 @@ pub struct Zone {
     pub internal: bool,
     /// The containers on the network.
     pub entries: Vec<Entry>,
+    /// Containers of the same network on other hosts: answered, but nobody to serve.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<Entry>,
+    /// The shared list where the names of other hosts stand, and the network's subnets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared: Option<Shared>,
+}
+
+/// Where to read what other hosts say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shared {
+    /// A file or a directory of files.
+    pub path: PathBuf,
+    /// What tells containers' addresses from hosts'.
+    pub subnets: Vec<Cidr>,
+}
+
+impl Zone {
+    /// Reads the names on other hosts anew. Those of this host are its own business; a list that cannot be read now
+    /// leaves what was known.
+    pub fn look_elsewhere(&mut self) {
+        let Some(shared) = &self.shared else { return };
+        let Ok(peers) = peers::read_path(&shared.path, &shared.subnets) else { return };
+        let own: Vec<IpAddr> = self.entries.iter().flat_map(|entry| entry.addresses.clone()).collect();
+        let others = peers.names.into_iter().filter(|(_, address, _)| !own.contains(address));
+        let entry = |(_, address, names)| Entry { names, addresses: vec![address], ..Entry::default() };
+        self.elsewhere = others.map(entry).collect();
+    }
 }
 
 /// One container's names and addresses.
@@ -39,6 +71,7 @@ pub struct Entry {
 #[derive(Debug, Default)]
 pub struct Index {
     zone: Zone,
+    elsewhere: HashMap<IpAddr, String>,
     by_name: HashMap<String, Vec<IpAddr>>,
     by_address: HashMap<IpAddr, usize>,
 }
@@ -54,7 +87,15 @@ impl From<Zone> for Index {
             }
             by_address.extend(entry.addresses.iter().map(|address| (*address, position)));
         }
-        Self { zone, by_name, by_address }
+        let mut elsewhere = HashMap::new();
+        for entry in &zone.elsewhere {
+            for name in &entry.names {
+                by_name.entry(name.to_ascii_lowercase()).or_default().extend(&entry.addresses);
+            }
+            let first = entry.names.first();
+            elsewhere.extend(entry.addresses.iter().filter_map(|address| Some((*address, first?.clone()))));
+        }
+        Self { zone, elsewhere, by_name, by_address }
     }
 }
 
@@ -71,8 +112,10 @@ impl Index {
 
     /// The name of the container with this address.
     pub fn name_of(&self, address: IpAddr) -> Option<&str> {
-        let entry = &self.zone.entries[*self.by_address.get(&address)?];
-        entry.names.first().map(String::as_str)
+        match self.by_address.get(&address) {
+            Some(position) => self.zone.entries[*position].names.first().map(String::as_str),
+            None => self.elsewhere.get(&address).map(String::as_str),
+        }
     }
 
     /// Whom to ask on behalf of `client`.

@@ -78,6 +78,18 @@ pub struct Map {
     pub id: u32,
 }
 
+/// Asks for a chain of somebody else's table, with its policy.
+pub fn get_chain(batch: &mut Batch, table: &str, chain: &str) {
+    const GETCHAIN: u16 = 4;
+    batch.message(
+        SUBSYSTEM << 8 | GETCHAIN,
+        1,
+        &header(Family::V4.number(), 0),
+        format!("look at chain {chain}"),
+    );
+    batch.text(1, table).text(3, chain);
+}
+
 /// All or nothing: what the kernel applies as one step.
 #[derive(Debug)]
 pub struct Transaction {

@@ -2,9 +2,14 @@
 //!
 //! The part that depends on the networks (a few rules each) is written anew, atomically, when a network comes or
 //! goes. Published ports are elements of two maps, so that a container costs no rule and look-up stays constant.
+//!
+//! Hosts that filter with iptables have the same rules in chains of ours there ([`iptables`]).
 
 mod batch;
+pub mod choice;
 mod expression;
+mod iptables;
+mod programs;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -19,8 +24,11 @@ use serde::{Deserialize, Serialize};
 use crate::cidr::Cidr;
 use crate::netlink::message::Batch;
 use crate::netlink::socket::{Socket, errno};
+use crate::state::State;
 pub use batch::Family;
 use batch::Transaction;
+pub use choice::Choice;
+use programs::Programs;
 
 /// What the rules need to know of a network whose bridge exists.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,9 +48,31 @@ pub struct Zone {
     pub names: Vec<IpAddr>,
     /// Which other networks it keeps away from, where it is `routed`.
     pub isolation: Isolation,
+    /// Where IPv6 differs from `masquerade` and `routed`.
+    pub v6: Option<Nat>,
+    /// Its containers reach each other through published ports only.
+    pub closed: bool,
+    /// Interfaces of the host behind which everybody may reach its containers directly.
+    pub trusted: Vec<String>,
+    /// Subnets of containers on other hosts that may reach its containers directly.
+    pub partners: Vec<Cidr>,
+}
+
+/// How packets get out of a network and into it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nat {
+    /// See [`Zone::masquerade`].
+    pub masquerade: bool,
+    /// See [`Zone::routed`].
+    pub routed: bool,
 }
 
 impl Zone {
+    fn nat(&self, family: Family) -> Nat {
+        let v4 = Nat { masquerade: self.masquerade, routed: self.routed };
+        if family == Family::V6 { self.v6.unwrap_or(v4) } else { v4 }
+    }
+
     /// Takes in what another attachment says of the same bridge.
     pub fn merge(&mut self, other: &Self) {
         for subnet in &other.subnets {
@@ -96,20 +126,36 @@ pub fn protocol_number(name: &str) -> Option<u8> {
     }
 }
 
-/// The tables of one name in the current network namespace.
+/// The rules of one name in the current network namespace.
 #[derive(Debug)]
 pub struct Filter {
     socket: Socket,
     table: &'static str,
+    programs: Option<Programs>,
+    off: bool,
 }
 
 impl Filter {
-    /// Opens them; they may not exist yet.
+    /// Opens the tables that this host's rules are in; they may not exist yet.
     ///
     /// # Errors
-    /// The kernel has no nfnetlink.
-    pub fn open(table: &'static str) -> Result<Self> {
-        Ok(Self { socket: Socket::netfilter()?, table })
+    /// The kernel has no nfnetlink; a wrong or contradicting choice.
+    pub fn open(state: &State) -> Result<Self> {
+        let socket = Socket::netfilter()?;
+        let choice = choice::current(state, &socket)?;
+        Self::with(state, socket, choice)
+    }
+
+    /// As [`Self::open`], for a choice that has been made.
+    ///
+    /// # Errors
+    /// `Unsupported` where a program is missing.
+    pub fn with(state: &State, socket: Socket, choice: Choice) -> Result<Self> {
+        let programs = match choice {
+            Choice::Iptables | Choice::IptablesLegacy => Some(Programs::find(state.table, choice)?),
+            Choice::Nftables | Choice::None => None,
+        };
+        Ok(Self { socket, table: state.table, programs, off: choice == Choice::None })
     }
 
     /// See [`Socket::close_at_exit`].
@@ -122,7 +168,14 @@ impl Filter {
     /// # Errors
     /// The kernel refuses the transaction; then nothing changed.
     pub fn rebuild(&self, zones: &[Zone], ports: &[Publish]) -> Result<()> {
-        self.socket.run(&whole(self.table, zones, ports)).context("write the bulkhead tables of nftables")
+        match &self.programs {
+            _ if self.off => Ok(()),
+            Some(programs) => programs.rebuild(zones, ports),
+            None => self
+                .socket
+                .run(&whole(self.table, zones, ports))
+                .context("write the bulkhead tables of nftables"),
+        }
     }
 
     /// Writes the part of the rules that the networks decide; published ports stay.
@@ -130,6 +183,11 @@ impl Filter {
     /// # Errors
     /// As [`Self::rebuild`].
     pub fn set_zones(&self, zones: &[Zone]) -> Result<()> {
+        match &self.programs {
+            _ if self.off => return Ok(()),
+            Some(programs) => return programs.set_zones(zones),
+            None => {}
+        }
         let mut transaction = Transaction::new(self.table);
         for family in Family::BOTH {
             if family.is_used_by(zones) {
@@ -149,6 +207,9 @@ impl Filter {
     /// # Errors
     /// As [`Self::rebuild`].
     pub fn remove_ports_and_set_zones(&self, ports: &[Publish], zones: &[Zone]) -> Result<bool> {
+        if self.off || self.programs.is_some() {
+            return Ok(self.remove_ports(ports)? && self.set_zones(zones).map(|()| true)?);
+        }
         let mut transaction = Transaction::new(self.table);
         for family in Family::BOTH {
             if family.is_used_by(zones) {
@@ -180,11 +241,17 @@ impl Filter {
     /// # Errors
     /// As [`Self::rebuild`].
     pub fn add_ports(&self, ports: &[Publish]) -> Result<bool> {
-        let mut transaction = Transaction::new(self.table);
-        for family in Family::BOTH {
-            table::publish(&mut transaction, family, ports);
-        }
-        let added = present(self.socket.run(&transaction.finish())).context("publish ports in nftables")?;
+        let added = match &self.programs {
+            _ if self.off => return Ok(true),
+            Some(programs) => programs.add_ports(ports)?,
+            None => {
+                let mut transaction = Transaction::new(self.table);
+                for family in Family::BOTH {
+                    table::publish(&mut transaction, family, ports);
+                }
+                present(self.socket.run(&transaction.finish())).context("publish ports in nftables")?
+            }
+        };
         tracking::forget_earlier(&self.socket, ports)?;
         Ok(added)
     }
@@ -194,12 +261,17 @@ impl Filter {
     /// # Errors
     /// As [`Self::rebuild`].
     pub fn remove_ports(&self, ports: &[Publish]) -> Result<bool> {
-        let mut transaction = Transaction::new(self.table);
-        for family in Family::BOTH {
-            table::withdraw(&mut transaction, family, ports);
-        }
-        let removed =
-            present(self.socket.run(&transaction.finish())).context("withdraw ports from nftables")?;
+        let removed = match &self.programs {
+            _ if self.off => return Ok(true),
+            Some(programs) => programs.remove_ports(ports)?,
+            None => {
+                let mut transaction = Transaction::new(self.table);
+                for family in Family::BOTH {
+                    table::withdraw(&mut transaction, family, ports);
+                }
+                present(self.socket.run(&transaction.finish())).context("withdraw ports from nftables")?
+            }
+        };
         // After the rules, or the next datagram would make its entry anew.
         tracking::forget(&self.socket, ports)?;
         Ok(removed)

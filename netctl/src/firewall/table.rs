@@ -1,6 +1,6 @@
 //! What our table says, rule by rule.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::batch::{Family, Hook, Map, Transaction};
 use super::expression::{IIFNAME, OIFNAME, REGISTER, Rule, Verdict};
@@ -14,6 +14,7 @@ const DESTINATION_WAS_CHANGED: u32 = 1 << 5;
 /// Port 53.
 const DNS: [u8; 2] = [0, 53];
 const LOOPBACK: Cidr = Cidr { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 };
+const LOOPBACK_V6: Cidr = Cidr { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128 };
 const MULTICAST: Cidr = Cidr { address: IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), prefix: 4 };
 
 /// nft's numbers for its types, six bits each in a concatenation.
@@ -101,12 +102,19 @@ pub fn zones(transaction: &mut Transaction, family: Family, zones: &[Zone]) {
         }
     }
     add("prerouting", jump_to_publish());
+    for zone in zones.iter().filter(|zone| zone.internal) {
+        // First of all, so that no published port of another network is a way out either.
+        for (own, other) in [(IIFNAME, OIFNAME), (OIFNAME, IIFNAME)] {
+            let crossing =
+                Rule::new().interface(own, true, &zone.bridge).interface(other, false, &zone.bridge);
+            add("forward", crossing.verdict(Verdict::Drop));
+        }
+    }
     add("forward", Rule::new().connection(STATE, ESTABLISHED_OR_RELATED).verdict(Verdict::Accept));
     add("forward", published().verdict(Verdict::Accept));
-    if family == Family::V4 {
-        // The host's own connection to 127.0.0.1:PORT must leave with an address that the container can answer.
-        add("postrouting", published().address(true, true, LOOPBACK).masquerade());
-    }
+    // The host's own connection to its loopback must leave with an address that the container can answer.
+    let loopback = if family == Family::V4 { LOOPBACK } else { LOOPBACK_V6 };
+    add("postrouting", published().address(true, true, loopback).masquerade());
     for zone in zones {
         let from = || Rule::new().interface(IIFNAME, true, &zone.bridge);
         let into = || Rule::new().interface(OIFNAME, true, &zone.bridge);
@@ -115,14 +123,19 @@ pub fn zones(transaction: &mut Transaction, family: Family, zones: &[Zone]) {
             // the containers (CVE-2020-8558).
             add("guard", from().address(false, true, LOOPBACK).verdict(Verdict::Drop));
         }
-        add("forward", from().interface(OIFNAME, true, &zone.bridge).verdict(Verdict::Accept));
-        if zone.internal {
-            add("forward", from().verdict(Verdict::Drop));
-        }
+        let among = if zone.closed { Verdict::Drop } else { Verdict::Accept };
+        add("forward", from().interface(OIFNAME, true, &zone.bridge).verdict(among));
         for other in zones.iter().filter(|other| other.bridge != zone.bridge && are_apart(zone, other)) {
             add("forward", into().interface(IIFNAME, true, &other.bridge).verdict(Verdict::Drop));
         }
-        if !zone.routed || zone.internal {
+        for interface in &zone.trusted {
+            add("forward", into().interface(IIFNAME, true, interface).verdict(Verdict::Accept));
+        }
+        for partner in zone.partners.iter().copied().filter(|partner| family.has(partner.address)) {
+            add("forward", into().address(true, true, partner).verdict(Verdict::Accept));
+        }
+        let nat = zone.nat(family);
+        if !nat.routed && !zone.internal {
             add("forward", into().verdict(Verdict::Drop));
         }
         for subnet in zone.subnets.iter().copied().filter(|subnet| family.has(subnet.address)) {
@@ -132,7 +145,7 @@ pub fn zones(transaction: &mut Transaction, family: Family, zones: &[Zone]) {
                 "postrouting",
                 published().address(true, true, subnet).address(false, true, subnet).masquerade(),
             );
-            if zone.masquerade && !zone.internal {
+            if nat.masquerade && !zone.internal {
                 let out = Rule::new().address(true, true, subnet).address(false, false, subnet);
                 let out = if family == Family::V4 { out.address(false, false, MULTICAST) } else { out };
                 add("postrouting", out.interface(OIFNAME, false, &zone.bridge).masquerade());
@@ -141,7 +154,8 @@ pub fn zones(transaction: &mut Transaction, family: Family, zones: &[Zone]) {
     }
 }
 
-fn are_apart(one: &Zone, other: &Zone) -> bool {
+/// Whether the two keep away from each other, even where they are routed.
+pub(super) fn are_apart(one: &Zone, other: &Zone) -> bool {
     match (one.isolation, other.isolation) {
         (Isolation::No, Isolation::No | Isolation::Some) | (Isolation::Some, Isolation::No) => false,
         (Isolation::Strict, _) | (_, Isolation::Strict) | (Isolation::Some, Isolation::Some) => true,

@@ -165,6 +165,7 @@ fn zone(task: &Task<'_>) -> Result<Option<Zone>> {
         routed: true,
         names: if info.dns_enabled { gateways(task) } else { Vec::new() },
         isolation: isolation(task)?,
+        ..Zone::default()
     }))
 }
 

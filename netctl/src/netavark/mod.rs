@@ -64,7 +64,7 @@ fn command(cli: Cli) -> Result<Option<Value>> {
         }))),
         Command::FirewallReload => {
             let state = place(&cli)?.state;
-            crate::attach::up::reload(&state, &Filter::open(state.table)?, None).map(|()| None)
+            crate::attach::up::reload(&state, &Filter::open(&state)?, None).map(|()| None)
         }
         Command::Setup { netns } => {
             let input = read(&cli)?;

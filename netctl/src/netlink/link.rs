@@ -72,7 +72,8 @@ pub struct Veth<'a> {
     pub bridge: u32,
 }
 
-fn ifinfo(index: u32, up: bool) -> [u8; 16] {
+/// The fixed part of a message about a link, `ifinfomsg`.
+pub(super) fn ifinfo(index: u32, up: bool) -> [u8; 16] {
     let mut header = [0; 16];
     header[4..8].copy_from_slice(&index.to_ne_bytes());
     if up {
@@ -82,16 +83,54 @@ fn ifinfo(index: u32, up: bool) -> [u8; 16] {
     header
 }
 
+/// A bridge to make.
+#[derive(Debug, Clone, Copy)]
+pub struct NewBridge {
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// Its MTU; `None` for the kernel's choice.
+    pub mtu: Option<u32>,
+    /// Whether it tells VLANs apart; then no port is in any until it is put there.
+    pub filters_vlans: bool,
+}
+
 /// Adds a bridge, still down. It has a fixed MAC so that it does not change with every port (and with it the
 /// neighbours' caches).
-pub fn add_bridge(batch: &mut Batch, name: &str, mac: [u8; 6], mtu: Option<u32>) {
+pub fn add_bridge(batch: &mut Batch, name: &str, new: NewBridge) {
+    const VLAN_FILTERING: u16 = 7;
+    const VLAN_DEFAULT_PVID: u16 = 39;
     batch.message(NEWLINK, REQUEST | CREATE | EXCL, &ifinfo(0, false), format!("add bridge {name}"));
-    batch.text(IFLA_IFNAME, name).attribute(IFLA_ADDRESS, &mac);
-    if let Some(mtu) = mtu {
+    batch.text(IFLA_IFNAME, name).attribute(IFLA_ADDRESS, &new.mac);
+    if let Some(mtu) = new.mtu {
         batch.number(IFLA_MTU, mtu);
     }
     batch.nest(IFLA_LINKINFO, |info| {
         info.text(IFLA_INFO_KIND, "bridge");
+        if new.filters_vlans {
+            info.nest(IFLA_INFO_DATA, |data| {
+                data.attribute(VLAN_DEFAULT_PVID, &0u16.to_ne_bytes()).attribute(VLAN_FILTERING, &[1]);
+            });
+        }
+    });
+}
+
+/// Puts a bridge port (or the bridge's own side) into a VLAN, without tags on its side.
+pub fn set_vlan(batch: &mut Batch, index: u32, vlan: u32, own_side: bool) {
+    const SETLINK: u16 = 19;
+    const AF_BRIDGE: u8 = 7;
+    const IFLA_AF_SPEC: u16 = 26;
+    const FLAGS: u16 = 0;
+    const VLAN_INFO: u16 = 2;
+    const PVID_UNTAGGED: u16 = 2 | 4;
+    let mut header = ifinfo(index, false);
+    header[0] = AF_BRIDGE;
+    batch.message(SETLINK, REQUEST, &header, format!("put a port into VLAN {vlan}"));
+    batch.nest(IFLA_AF_SPEC, |spec| {
+        if own_side {
+            spec.attribute(FLAGS, &2u16.to_ne_bytes());
+        }
+        let vlan = u16::try_from(vlan).unwrap_or(0);
+        spec.attribute(VLAN_INFO, &[PVID_UNTAGGED.to_ne_bytes(), vlan.to_ne_bytes()].concat());
     });
 }
 
@@ -314,6 +353,26 @@ pub fn has_other_ports(socket: &Socket, bridge: u32, port: u32) -> Result<bool> 
         let is_it = body.get(4..8) == Some(&port.to_ne_bytes());
         let mut all = attributes(body.get(16..).unwrap_or(&[]));
         found |= !is_it && all.any(|(kind, value)| kind == IFLA_MASTER && value == bridge.to_ne_bytes());
+    })?;
+    Ok(found)
+}
+
+/// The names of a bridge's ports.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn ports(socket: &Socket, bridge: u32) -> Result<Vec<String>> {
+    let mut batch = Batch::new();
+    batch.message(GETLINK, 1 | DUMP, &ifinfo(0, false), "list links");
+    let mut found = Vec::new();
+    socket.query(&batch, |_, body| {
+        let all: Vec<(u16, &[u8])> = attributes(body.get(16..).unwrap_or(&[])).collect();
+        let get = |wanted: u16| all.iter().find(|(kind, _)| *kind == wanted).map(|(_, value)| *value);
+        if let (Some(master), Some(name)) = (get(IFLA_MASTER), get(IFLA_IFNAME))
+            && master == bridge.to_ne_bytes()
+        {
+            found.push(String::from_utf8_lossy(name).trim_end_matches('\0').to_owned());
+        }
     })?;
     Ok(found)
 }

@@ -7,3 +7,4 @@ pub mod link;
 pub mod message;
 pub mod route;
 pub mod socket;
+pub mod tunnel;

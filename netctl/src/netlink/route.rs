@@ -87,6 +87,54 @@ fn add_with(batch: &mut Batch, route: &Route, flags: u16) {
     }
 }
 
+/// Adds a route that is marked as `protocol`'s (`RTPROT_…`).
+pub fn add_by(batch: &mut Batch, destination: Cidr, gateway: IpAddr, protocol: u8) {
+    let (family, bytes) = family_bytes(destination.first());
+    let header = [family, destination.prefix, 0, 0, 254, protocol, 0, 1, 0, 0, 0, 0];
+    batch.message(
+        NEWROUTE,
+        REQUEST | CREATE | EXCL,
+        &header,
+        format!("add route to {destination} by {gateway}"),
+    );
+    batch.attribute(1, &bytes).attribute(5, &family_bytes(gateway).1);
+}
+
+/// Lets answers that come in by this interface reach `::1`, whose connections were sent on to a container: IPv6 knows no
+/// `route_localnet`. Nobody else gets in by it, because the kernel drops what arrives for `::1` before it looks here.
+pub fn accept_loopback_v6(batch: &mut Batch, index: u32) {
+    const LOCAL_TABLE: u8 = 255;
+    const LOCAL: u8 = 2;
+    // Behind the loopback interface's own route.
+    const METRIC: u32 = 900;
+    let header = [10, 128, 0, 0, LOCAL_TABLE, 4, 0, LOCAL, 0, 0, 0, 0];
+    batch.message(NEWROUTE, REQUEST | CREATE | APPEND, &header, "add route to ::1");
+    batch.attribute(1, &std::net::Ipv6Addr::LOCALHOST.octets()).number(4, index).number(6, METRIC);
+}
+
+/// The routes of the main table that are marked as `protocol`'s.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn by_protocol(socket: &Socket, protocol: u8) -> Result<Vec<(Cidr, IpAddr)>> {
+    let mut batch = Batch::new();
+    batch.message(GETROUTE, 1 | DUMP, &[0; 12], "list routes");
+    let mut found = Vec::new();
+    socket.query(&batch, |_, body| {
+        let (Some(&family), Some(&prefix), Some(&by)) = (body.first(), body.get(1), body.get(5)) else {
+            return;
+        };
+        let all: Vec<(u16, &[u8])> = attributes(body.get(12..).unwrap_or(&[])).collect();
+        let get = |wanted: u16| {
+            all.iter().find(|(kind, _)| *kind == wanted).and_then(|(_, value)| address(family, value))
+        };
+        if let (true, Some(destination), Some(gateway)) = (by == protocol, get(1), get(5)) {
+            found.push((Cidr { address: destination, prefix }, gateway));
+        }
+    })?;
+    Ok(found)
+}
+
 /// Removes the route to a destination by a gateway.
 pub fn remove(batch: &mut Batch, destination: Cidr, gateway: IpAddr) {
     const DELROUTE: u16 = 25;
@@ -116,19 +164,25 @@ pub fn delete_address(batch: &mut Batch, index: u32, address: Cidr) {
 /// # Errors
 /// The kernel's refusal.
 pub fn addresses(socket: &Socket, index: u32) -> Result<Vec<Cidr>> {
+    Ok(own(socket)?.into_iter().filter(|(at, _)| *at == index).map(|(_, address)| address).collect())
+}
+
+/// All addresses of the namespace, each with its interface's index.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn own(socket: &Socket) -> Result<Vec<(u32, Cidr)>> {
     let mut batch = Batch::new();
     batch.message(GETADDR, 1 | DUMP, &[0; 8], "list addresses");
     let mut found = Vec::new();
     socket.query(&batch, |_, body| {
         let (Some(&family), Some(&prefix)) = (body.first(), body.get(1)) else { return };
-        if number(body.get(4..8)) != index {
-            return;
-        }
+        let index = number(body.get(4..8));
         let all: Vec<(u16, &[u8])> = attributes(body.get(8..).unwrap_or(&[])).collect();
         // IFA_LOCAL where there is one: IFA_ADDRESS is the other end of a point-to-point link.
         let local = all.iter().find(|(kind, _)| *kind == 2).or(all.iter().find(|(kind, _)| *kind == 1));
         if let Some(address) = local.and_then(|(_, value)| address(family, value)) {
-            found.push(Cidr { address, prefix });
+            found.push((index, Cidr { address, prefix }));
         }
     })?;
     Ok(found)

@@ -6,37 +6,54 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use contracts::fault;
+use nix::errno::Errno;
 
-use super::{Network, definition::random};
+use super::{Network, definition::random, overlay};
 use crate::firewall::{Filter, Zone};
 use crate::guest;
-use crate::netlink::link::{self, Link};
+use crate::netlink::link::{self, Link, NewBridge};
 use crate::netlink::message::Batch;
 use crate::netlink::route;
-use crate::netlink::socket::Socket;
+use crate::netlink::socket::{Socket, errno};
 use crate::state::State;
 
-/// The bridge of `network` with its gateway addresses, made if it is missing (macvlan: the parent).
+/// The bridge of `network` with its gateway addresses, made if it is missing (macvlan, ipvlan: the parent).
 ///
 /// # Errors
 /// The kernel's refusal; a link of that name that is no bridge of ours shows as an address that cannot be added.
 pub fn ensure(host: &Socket, network: &Network) -> Result<Link> {
-    if let Some(link) = link::find(host, &network.interface)? {
-        return Ok(link);
+    let link = match link::find(host, &network.interface)? {
+        Some(link) => link,
+        None if network.is_bridge() => make(host, network)?,
+        None => fault!(NotFound, "network {}: no interface {}", network.name, network.interface),
+    };
+    if network.driver == "overlay" {
+        // Always: a crash may have come between, and the list of hosts may have changed.
+        overlay::ensure(host, network, &link)?;
     }
-    if network.driver != "bridge" {
-        fault!(NotFound, "network {}: no interface {}", network.name, network.interface);
-    }
+    Ok(link)
+}
+
+fn make(host: &Socket, network: &Network) -> Result<Link> {
+    let mtu = match (network.mtu()?, network.driver.as_str()) {
+        (None, "overlay") => Some(overlay::mtu(host, network)?),
+        (asked, _) => asked,
+    };
     let mut batch = Batch::new();
-    link::add_bridge(&mut batch, &network.interface, local_mac(&random()?), network.mtu()?);
-    host.run(&batch).with_context(|| format!("network {}", network.name))?;
+    let new = NewBridge { mac: local_mac(&random()?), mtu, filters_vlans: network.vlan()?.is_some() };
+    link::add_bridge(&mut batch, &network.interface, new);
+    if let Err(err) = host.run(&batch) {
+        if network.vlan()?.is_some() && errno(&err) == Some(Errno::EOPNOTSUPP) {
+            fault!(Unsupported, "network {}: this kernel's bridges have no VLAN filtering", network.name);
+        }
+        return Err(err).with_context(|| format!("network {}", network.name));
+    }
     let made = link::find(host, &network.interface)?;
     let link = made.with_context(|| format!("network {}: bridge is gone", network.name))?;
-    if let Err(err) = dress(host, network, &link) {
+    if let Err(err) = dress(host, network, &link).and_then(|()| forward(network)) {
         let _ = link::remove(host, &network.interface);
         return Err(err).with_context(|| format!("network {}", network.name));
     }
-    forward(network)?;
     Ok(link)
 }
 
@@ -48,11 +65,27 @@ fn dress(host: &Socket, network: &Network, link: &Link) -> Result<()> {
         switch(&format!("net/ipv6/conf/{}/accept_dad", network.interface), "0")?;
     }
     let mut batch = Batch::new();
-    link::set_up(&mut batch, link.index, &network.interface);
-    for subnet in &network.subnets {
-        if let Some(gateway) = subnet.gateway {
-            link::add_address(&mut batch, link.index, subnet.subnet.with(gateway));
+    if let Some(vrf) = network.option("vrf") {
+        match link::find(host, vrf)? {
+            Some(master) if master.kind == "vrf" => {
+                // Before the addresses: the change of tables would take IPv6's away.
+                link::set_master(&mut batch, &network.interface, master.index);
+            }
+            _ => fault!(NotFound, "no vrf {vrf}"),
         }
+    }
+    if let Some(vlan) = network.vlan()? {
+        link::set_vlan(&mut batch, link.index, vlan, true);
+    }
+    link::set_up(&mut batch, link.index, &network.interface);
+    let addressed = network.gateways();
+    for subnet in &network.subnets {
+        if let Some(gateway) = subnet.gateway.filter(|gateway| addressed.contains(gateway)) {
+            link::add_address(&mut batch, link.index, network.on_wire(subnet).with(gateway));
+        }
+    }
+    if addressed.iter().any(IpAddr::is_ipv6) {
+        route::accept_loopback_v6(&mut batch, link.index);
     }
     host.run(&batch)
 }
@@ -120,12 +153,27 @@ fn switch(name: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether packets that only cross a bridge go through the packet filter, too (br_netfilter), for all of the network's
+/// families. Then the filter sends them on inside the bridge, past the host.
+pub fn is_filtered(network: &Network) -> bool {
+    let on = |name: &str| {
+        fs::read_to_string(Path::new("/proc/sys/net/bridge").join(name)).is_ok_and(|text| text.trim() == "1")
+    };
+    network.subnets.iter().all(|subnet| match subnet.subnet.address {
+        IpAddr::V4(_) => on("bridge-nf-call-iptables"),
+        IpAddr::V6(_) => on("bridge-nf-call-ip6tables"),
+    })
+}
+
 /// Removes the bridge of a network that has no members any more. A parent of macvlans is the administrator's and stays.
 ///
 /// # Errors
 /// The kernel's refusal.
 pub fn remove(host: &Socket, network: &Network) -> Result<()> {
-    if network.driver == "bridge" {
+    if network.driver == "overlay" {
+        overlay::remove(host, network)?;
+    }
+    if network.is_bridge() {
         link::remove(host, &network.interface).with_context(|| format!("network {}", network.name))?;
     }
     Ok(())
@@ -139,7 +187,7 @@ pub fn zones(state: &State) -> Result<Vec<Zone>> {
     let mut zones = Vec::new();
     for name in state.live()? {
         let network = super::find(state, &name)?;
-        if network.driver == "bridge" {
+        if network.is_bridge() {
             zones.push(network.zone()?);
         }
     }

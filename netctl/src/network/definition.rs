@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
-use contracts::fault;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::peers::Backend;
 use crate::cidr::Cidr;
-use crate::firewall::{Isolation, Zone};
+use crate::firewall::Zone;
 
 /// One network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,9 +23,9 @@ pub struct Network {
     pub id: String,
     /// When it was made, RFC 3339.
     pub created: String,
-    /// `bridge` or `macvlan`.
+    /// `bridge`, `overlay`, `macvlan` or `ipvlan`.
     pub driver: String,
-    /// The bridge's interface name (macvlan: the parent's).
+    /// The bridge's interface name (macvlan and ipvlan: the parent's).
     pub interface: String,
     /// At most one per address family.
     pub subnets: Vec<Subnet>,
@@ -62,16 +62,6 @@ impl Subnet {
     }
 }
 
-/// Options we know, each under the names that users write.
-const OPTIONS: [(&str, &[&str]); 6] = [
-    ("mtu", &["mtu", "com.docker.network.driver.mtu"]),
-    ("icc", &["icc", "com.docker.network.bridge.enable_icc"]),
-    ("masquerade", &["masquerade", "com.docker.network.bridge.enable_ip_masquerade"]),
-    ("name", &["com.docker.network.bridge.name"]),
-    ("mode", &["gateway_mode", "com.docker.network.bridge.gateway_mode_ipv4"]),
-    ("parent", &["parent"]),
-];
-
 impl Network {
     /// A network with a new id.
     ///
@@ -100,101 +90,50 @@ impl Network {
         Ok(Self { interface, subnets: vec![Subnet::plain(subnet)], ..Self::new(super::DEFAULT)? })
     }
 
-    fn option(&self, name: &str) -> Option<&str> {
-        let (_, spellings) = OPTIONS.iter().find(|(known, _)| *known == name)?;
-        spellings.iter().find_map(|spelling| self.options.get(*spelling)).map(String::as_str)
-    }
-
-    fn switch(&self, name: &str) -> Result<bool> {
-        match self.option(name) {
-            None | Some("true" | "1") => Ok(true),
-            Some("false" | "0") => Ok(false),
-            Some(other) => fault!(Usage, "network option {name}={other}: not true or false"),
-        }
-    }
-
-    /// Reads every option once, so that a wrong or unknown one is refused when the network is made.
-    ///
-    /// # Errors
-    /// `Usage`, naming the option.
-    pub fn check_options(&mut self) -> Result<()> {
-        for key in self.options.keys() {
-            if !OPTIONS.iter().any(|(_, spellings)| spellings.contains(&key.as_str())) {
-                fault!(Usage, "unknown option {key} for a {} network", self.driver);
-            }
-        }
-        self.mtu()?;
-        self.icc()?;
-        self.zone()?;
-        if let Some(name) = self.option("name") {
-            let plain = name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':');
-            if name.is_empty() || name.len() > 15 || !plain || name == "." || name == ".." {
-                fault!(Usage, "invalid bridge name {name:?}: 1 to 15 characters without / : or spaces");
-            }
-            self.interface = name.into();
-        }
-        if self.driver == "macvlan" {
-            let Some(parent) = self.option("parent") else {
-                fault!(Usage, "a macvlan network needs --opt parent=INTERFACE");
-            };
-            if parent == "lo" {
-                fault!(Usage, "loopback interface is not a valid macvlan parent link");
-            }
-            self.interface = parent.into();
-        }
-        Ok(())
-    }
-
-    /// The MTU asked for.
-    ///
-    /// # Errors
-    /// `Usage` where it is no number a link can have.
-    pub fn mtu(&self) -> Result<Option<u32>> {
-        let Some(text) = self.option("mtu") else { return Ok(None) };
-        match text.parse() {
-            Ok(mtu @ 68..=65535) => Ok(Some(mtu)),
-            _ => fault!(Usage, "network option mtu={text}: not a number from 68 to 65535"),
-        }
-    }
-
-    /// Whether containers on it reach each other directly.
-    ///
-    /// # Errors
-    /// `Usage` where the option is neither true nor false.
-    pub fn icc(&self) -> Result<bool> {
-        self.switch("icc")
-    }
-
     /// What the firewall needs to know.
     ///
     /// # Errors
     /// `Usage` for a wrong option.
     pub fn zone(&self) -> Result<Zone> {
-        let (nat, routed) = match self.option("mode") {
-            None | Some("nat") => (true, false),
-            Some("nat-unprotected") => (true, true),
-            Some("routed") => (false, true),
-            Some(other) => {
-                fault!(Usage, "network option gateway_mode={other}: nat, nat-unprotected or routed")
-            }
-        };
+        let (v4, v6) = (self.nat(true)?, self.nat(false)?);
         Ok(Zone {
             bridge: self.interface.clone(),
             subnets: self.subnets.iter().map(|subnet| subnet.subnet).collect(),
             internal: self.internal,
-            masquerade: nat && self.switch("masquerade")?,
-            routed,
+            masquerade: v4.masquerade,
+            routed: v4.routed,
+            v6: Some(v6).filter(|v6| *v6 != v4),
             names: if self.dns { self.gateways() } else { Vec::new() },
-            isolation: Isolation::No,
+            isolation: self.isolation()?,
+            closed: !self.icc()?,
+            trusted: self.trusted(),
+            // Other hosts send on what is for our range; what is theirs of the subnet comes by routing.
+            partners: match self.is_routed_between_hosts() {
+                true => self.subnets.iter().map(|subnet| subnet.subnet).collect(),
+                false => Vec::new(),
+            },
         })
     }
 
-    /// The addresses that the DNS server listens on.
+    fn is_routed_between_hosts(&self) -> bool {
+        self.driver == "overlay" && matches!(self.backend(), Ok(Backend::Routes))
+    }
+
+    /// The addresses that are on one wire with the containers of `subnet`: all of it, but where hosts route to each
+    /// other, this host's range.
+    pub fn on_wire(&self, subnet: &Subnet) -> Cidr {
+        subnet.range.filter(|_| self.is_routed_between_hosts()).unwrap_or(subnet.subnet)
+    }
+
+    /// The bridge's own addresses, which the DNS server listens on.
     pub fn gateways(&self) -> Vec<IpAddr> {
-        if self.driver != "bridge" {
-            return Vec::new();
-        }
-        self.subnets.iter().filter_map(|subnet| subnet.gateway).collect()
+        let own = |subnet: &&Subnet| self.is_addressed(subnet.subnet.address.is_ipv4()).unwrap_or(false);
+        self.subnets.iter().filter(own).filter_map(|subnet| subnet.gateway).collect()
+    }
+
+    /// Who gives out addresses.
+    pub fn ipam(&self) -> &'static str {
+        if self.subnets.is_empty() { "none" } else { "default" }
     }
 
     /// As `docker network inspect` shows it, `containers` filled in by the caller.
@@ -204,7 +143,7 @@ impl Network {
         json!({
             "Name": self.name, "Id": self.id, "Created": self.created, "Scope": "local", "Driver": self.driver,
             "EnableIPv4": has(true), "EnableIPv6": has(false),
-            "IPAM": {"Driver": "default", "Options": {}, "Config": config},
+            "IPAM": {"Driver": self.ipam(), "Options": {}, "Config": config},
             "Internal": self.internal, "Attachable": false, "Ingress": false,
             "ConfigFrom": {"Network": ""}, "ConfigOnly": false, "Interface": self.interface,
             "Containers": containers, "Options": self.options, "Labels": self.labels,
@@ -237,24 +176,4 @@ pub fn random<const N: usize>() -> Result<[u8; N]> {
         .and_then(|mut file| file.read_exact(&mut bytes))
         .context("read /dev/urandom")?;
     Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_are_checked_when_the_network_is_made() {
-        for (key, value) in
-            [("mtu", "1"), ("mtu", "x"), ("icc", "maybe"), ("gateway_mode", "x"), ("nosuch", "")]
-        {
-            let mut network = Network::new("n").unwrap();
-            network.options.insert(key.into(), value.into());
-            assert!(network.check_options().is_err(), "{key}={value}");
-        }
-        let mut network = Network::new("n").unwrap();
-        network.options.insert("com.docker.network.bridge.name".into(), "br9".into());
-        network.check_options().unwrap();
-        assert_eq!(network.interface, "br9");
-    }
 }

@@ -2,6 +2,9 @@
 
 pub mod bridge;
 pub mod definition;
+pub mod options;
+pub mod overlay;
+pub mod peers;
 pub mod pool;
 
 use std::fs;
@@ -10,6 +13,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use contracts::{atomic, fault, name};
 
+use crate::netlink::socket::Socket;
 use crate::state::{self, State};
 pub use definition::{Network, Subnet};
 
@@ -78,6 +82,9 @@ pub fn remove(state: &State, network: &Network) -> Result<()> {
     let members = state.members(&network.name)?;
     if !members.is_empty() {
         fault!(Busy, "network {} has active endpoints ({})", network.name, members.join(", "));
+    }
+    if network.driver == "overlay" {
+        peers::forget(network, &Socket::route()?)?;
     }
     atomic::sweep(&state.networks);
     state::remove(&file(state, &network.name))

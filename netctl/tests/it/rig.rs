@@ -11,6 +11,8 @@ use serde_json::Value;
 pub struct Rig {
     dir: tempfile::TempDir,
     children: Vec<Child>,
+    /// What `NETCTL_FIREWALL` says.
+    pub firewall: &'static str,
 }
 
 impl Rig {
@@ -19,7 +21,7 @@ impl Rig {
         let none = None::<&str>;
         let private = nix::mount::MsFlags::MS_PRIVATE | nix::mount::MsFlags::MS_REC;
         nix::mount::mount(none, "/", none, private, none).unwrap();
-        let rig = Self { dir: tempfile::tempdir().unwrap(), children: Vec::new() };
+        let rig = Self { dir: tempfile::tempdir().unwrap(), children: Vec::new(), firewall: "" };
         rig.run("ip", &["link", "set", "lo", "up"]);
         rig
     }
@@ -28,6 +30,7 @@ impl Rig {
         let mut command = Command::new(env!("CARGO_BIN_EXE_netctl"));
         command.env("BULKHEAD_STATE", self.dir.path().join("state"));
         command.env("BULKHEAD_STORE", self.dir.path().join("store"));
+        command.env("NETCTL_FIREWALL", self.firewall);
         command.args(args).stdin(Stdio::null());
         command
     }
@@ -77,7 +80,7 @@ impl Rig {
     /// Serves `text` on the container's port 80.
     pub fn serve(&mut self, id: &str, text: &str) {
         let root = self.dir.path().join(format!("www-{id}"));
-        std::fs::create_dir(&root).unwrap();
+        std::fs::create_dir_all(&root).unwrap();
         std::fs::write(root.join("index.html"), text).unwrap();
         let namespace = format!("--net={}", self.net("ns").join(id).display());
         let mut command = Command::new("nsenter");
@@ -89,6 +92,23 @@ impl Rig {
     /// What `curl` gets on the host.
     pub fn get(&self, url: &str) -> String {
         String::from_utf8(self.output("curl", &["-sm2", url]).stdout).unwrap()
+    }
+
+    /// The rules of ours that are left, in whichever tables; programs of iptables leave empty tables behind.
+    pub fn left_of_rules(&self) -> String {
+        self.ok(&["ls", "-q"]);
+        let mut text = String::new();
+        for program in ["iptables-save", "ip6tables-save", "iptables-legacy-save", "ip6tables-legacy-save"] {
+            let output = Command::new(program).stdin(Stdio::null()).output();
+            text += &output
+                .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+                .unwrap_or_default();
+        }
+        text += &self.run("nft", &["list", "tables"]);
+        text.lines()
+            .filter(|line| line.to_ascii_lowercase().contains("bulkhead"))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// All that netctl could have left on this host.
