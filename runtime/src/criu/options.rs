@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 
 use super::message::Message;
+use super::service::Service;
 use crate::cli::checkpoint::{CgroupMode, Images, NetworkLock, Shared};
 use crate::container::state::State;
 
@@ -71,6 +72,7 @@ pub struct Options {
     /// Where CRIU writes its log.
     pub log: PathBuf,
     held: Vec<OwnedFd>,
+    directories: Vec<(PathBuf, i32)>,
 }
 
 impl Options {
@@ -80,13 +82,22 @@ impl Options {
     /// A directory that cannot be made, a value that makes no sense.
     pub fn new(images: &Images, shared: &Shared, log: &str, state: &State) -> Result<Self> {
         let directory = match &images.image_path {
-            Some(path) => path.clone(),
-            None => std::env::current_dir().context("find the current directory")?.join("checkpoint"),
+            Some(path) => path.as_path(),
+            None => Path::new("checkpoint"),
         };
-        let work = images.work_path.as_ref();
+        let absolute =
+            |path: &Path| std::path::absolute(path).with_context(|| format!("find {}", path.display()));
+        let directory = absolute(directory)?;
+        let work = images.work_path.as_deref().map(absolute).transpose()?;
+        let work = work.as_ref();
         let log_path = work.unwrap_or(&directory).join(log);
-        let mut options =
-            Self { message: Message::default(), images: directory, log: log_path, held: Vec::new() };
+        let mut options = Self {
+            message: Message::default(),
+            images: directory,
+            log: log_path,
+            held: Vec::new(),
+            directories: Vec::new(),
+        };
         let images_fd = options.directory(&options.images.clone())?;
         options.message.number(field::IMAGES_DIR_FD, images_fd.into());
         if let Some(work) = work {
@@ -143,7 +154,23 @@ impl Options {
             _ => {}
         }
         let directory = File::open(path).with_context(|| format!("open {}", path.display()))?;
-        self.hold(directory.into())
+        let number = self.hold(directory.into())?;
+        self.directories.push((path.to_owned(), number));
+        Ok(number)
+    }
+
+    /// Opens the directories again as a CRIU in another mount namespace sees them: it reaches them through our
+    /// descriptors, mounts in them, and may do so only in its own namespace.
+    ///
+    /// # Errors
+    /// One is gone.
+    pub fn reopen(&self, service: &Service) -> Result<()> {
+        for (path, number) in &self.directories {
+            let path = service.path(path);
+            let directory = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+            sys::clone::place_fd(directory.as_fd(), *number).context("hand a directory to criu")?;
+        }
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -162,6 +162,13 @@ impl Service {
             fault!(Unsupported, "{flag}: CRIU or this kernel lacks {feature:?}");
         }
         Ok(())
+    }
+
+    /// Where CRIU's process has `path`, an absolute one.
+    #[must_use]
+    pub fn path(&self, path: &Path) -> PathBuf {
+        let below = path.strip_prefix("/").unwrap_or(path);
+        Path::new("/proc").join(self.pid.to_string()).join("root").join(below)
     }
 
     /// A file of CRIU's process below `/proc`.

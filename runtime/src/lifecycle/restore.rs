@@ -123,7 +123,7 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<Sta
     let (document, flags) = (input.document, input.request.flags);
     let mut state = first_state(input)?;
     let mounts = mount::plan(&document.mounts, input.bundle)?;
-    let options = fill(input, &state)?;
+    let mut options = fill(input, &state)?;
     let cgroup = make_cgroup(input, directory, &mut state)?;
     made.cgroup.clone_from(&state.cgroup);
     if let Some(profile) = &document.linux.seccomp {
@@ -137,7 +137,7 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<Sta
         cgroup::join(&tasks).context("join the container's cgroup")?;
         mount_root(input.rootfs, &place)
     })?;
-    let mut options = options;
+    options.reopen(&service)?;
     options.message.text(field::ROOT, place.as_os_str().as_encoded_bytes());
     let own_cgroups = input.namespaces.has(libc::CLONE_NEWCGROUP);
     let cgroups = state.cgroup.clone().filter(|_| !own_cgroups);

@@ -24,5 +24,8 @@ fn a_document_of_the_specification() {
     assert!(list(&linux["seccomp"]["actions"]).contains(&"SCMP_ACT_NOTIFY".into()));
     assert!(list(&linux["seccomp"]["archs"]).contains(&"SCMP_ARCH_X32".into()));
     assert_eq!(linux["cgroup"]["v2"], true);
-    assert_eq!(list(&features["potentiallyUnsafeConfigAnnotations"]), ["org.systemd.property."]);
+    let unsafe_ones = list(&features["potentiallyUnsafeConfigAnnotations"]);
+    assert_eq!(unsafe_ones, ["org.systemd.property.", "org.criu.config", "run.oci."]);
+    assert_eq!(linux["netDevices"]["enabled"], true);
+    assert_eq!(features["annotations"]["org.opencontainers.runc.checkpoint.enabled"], "true");
 }
