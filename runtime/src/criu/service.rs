@@ -215,6 +215,8 @@ impl Service {
         buffer.truncate(length);
         if field(&buffer, RESP_SUCCESS).map_or(0, Value::int) != 1 {
             let text = field(&buffer, RESP_ERRMSG).map(Value::text).filter(|text| !text.is_empty());
+            // The same line is in the log, which `explain` quotes.
+            let text = text.filter(|text| !text.starts_with("Error ("));
             let errno = field(&buffer, RESP_ERRNO).map_or(0, Value::int);
             match (text, errno) {
                 (Some(text), _) => bail!("criu failed: {text}"),
@@ -250,7 +252,9 @@ fn execute(socket: &OwnedFd) -> Result<()> {
 #[must_use]
 pub fn explain(err: anyhow::Error, log: &Path) -> anyhow::Error {
     let Ok(file) = File::open(log) else { return err };
-    let first = BufReader::new(file).lines().map_while(Result::ok).find(|line| line.contains("Error ("));
+    // CRIU would like more open files than it may have, and goes on without.
+    let counts = |line: &String| line.contains("Error (") && !line.contains("rlimit: ");
+    let first = BufReader::new(file).lines().map_while(Result::ok).find(counts);
     match first {
         // `(00.012345)      7: Error (criu/x.c:12): what`
         Some(line) => {
