@@ -28,7 +28,7 @@ DESTDIR        ?=
 PROGRAM_PREFIX ?=
 RUNTIME        ?= $(BIN)/runtime
 
-.PHONY: help setup setup-demo build demo test check conformance bench size test-vm bless man completions install clean
+.PHONY: help setup setup-demo build demo test check conformance bench size test-vm fuzz bless man completions install clean
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -59,6 +59,7 @@ test: setup ## Every test, from a clean checkout
 check: ## Formatting, lints, licences, docs, file sizes
 	cargo fmt --all --check
 	cargo clippy --target $(TARGET) --workspace --all-targets -- -D warnings
+	cargo check --locked --manifest-path fuzz/Cargo.toml --lib --no-default-features
 	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; \
 	 else echo "check: cargo-deny is not installed: licences and bans not checked (cargo install cargo-deny)"; fi
 	RUSTDOCFLAGS="-D warnings" cargo doc --target $(TARGET) -p sys -p contracts --no-deps --quiet
@@ -77,6 +78,9 @@ bench: build ## Side by side with the peers that are installed: ratios from one 
 size: ## Sizes of the binaries, and source files over the soft limit
 	@ls -l $(TOOLS:%=$(BIN)/%) 2>/dev/null | awk '{n=split($$9,p,"/"); printf "%-10s %8.2f MB\n", p[n], $$5/1e6}'
 	@tests/check-sizes --list
+
+fuzz: ## Each reader of outside bytes for SECONDS_EACH=60 seconds (TARGETS=…)
+	fuzz/run $(TARGETS)
 
 bless: ## Rewrite the golden files from what the code gives now; read the diff
 	BLESS=1 cargo test --target $(TARGET) --workspace

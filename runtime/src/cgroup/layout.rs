@@ -142,7 +142,7 @@ fn is_mount_of(path: &Path, magic: FsType) -> bool {
 
 /// A line of `/proc/self/mountinfo` about a cgroup file system.
 #[derive(Debug)]
-struct Mount {
+pub struct Mount {
     root: PathBuf,
     at: PathBuf,
     unified: bool,
@@ -150,7 +150,8 @@ struct Mount {
 }
 
 impl Mount {
-    fn is_of(&self, controllers: &str) -> bool {
+    /// Whether it is the hierarchy of these controllers, as `/proc/self/cgroup` lists them.
+    pub fn is_of(&self, controllers: &str) -> bool {
         if controllers.is_empty() {
             return self.unified;
         }
@@ -168,7 +169,7 @@ fn read_mounts() -> Result<Vec<Mount>> {
 }
 
 /// proc_pid_mountinfo(5): `ID PARENT DEV ROOT MOUNT OPTIONS … - TYPE SOURCE SUPER-OPTIONS`.
-fn parse_mount(line: &str) -> Option<Mount> {
+pub fn parse_mount(line: &str) -> Option<Mount> {
     let (left, right) = line.split_once(" - ")?;
     let mut left = left.split(' ').skip(3);
     let mut right = right.split(' ');

@@ -13,7 +13,7 @@ mod devices;
 mod file;
 mod freezer;
 mod kill;
-mod layout;
+pub mod layout;
 mod mounts;
 mod oom;
 mod remove;

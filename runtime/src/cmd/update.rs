@@ -94,7 +94,7 @@ fn from_flags(flags: &cli::Update) -> Result<LinuxResources> {
 }
 
 /// A size as Docker takes it: `64m`, `1.5g`, `512`, `-1` for none.
-fn bytes(text: &str) -> Option<i64> {
+pub fn bytes(text: &str) -> Option<i64> {
     if text == "-1" {
         return Some(-1);
     }

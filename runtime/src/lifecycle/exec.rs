@@ -233,7 +233,7 @@ fn add_capabilities(sets: &mut Capabilities, names: &[String]) {
 }
 
 /// `UID[:GID]`. Numbers only: a name would have to be looked up in the container's files (CVE-2016-3697).
-fn parse_user(text: &str, gid: u32) -> Result<(u32, u32)> {
+pub fn parse_user(text: &str, gid: u32) -> Result<(u32, u32)> {
     let number = |part: &str| -> Result<u32> {
         // No sign, and not the number by which the kernel means "unchanged" (CVE-2026-30892 was such a parser).
         let digits = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());

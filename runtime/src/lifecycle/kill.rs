@@ -97,7 +97,8 @@ pub fn parse_signal(text: &str) -> Result<i32> {
         return Ok(signal as i32);
     }
     // As the kernel counts them, less the two that libc keeps for itself.
-    let offset = |rest: &str| if rest.is_empty() { Some(0) } else { rest[1..].parse::<i32>().ok() };
+    let offset =
+        |rest: &str| if rest.is_empty() { Some(0) } else { rest[1..].parse::<u8>().ok().map(i32::from) };
     let number = if let Some(rest) =
         name.strip_prefix("RTMIN").filter(|rest| rest.is_empty() || rest.starts_with('+'))
     {
@@ -132,7 +133,19 @@ mod tests {
         ] {
             assert_eq!(parse_signal(text).unwrap(), number, "{text}");
         }
-        for wrong in ["", "0", "65", "-9", "SIG", "FOO", "RTMIN+99", "RTMIN3", "RTMAX+1"] {
+        for wrong in [
+            "",
+            "0",
+            "65",
+            "-9",
+            "SIG",
+            "FOO",
+            "RTMIN+99",
+            "RTMIN3",
+            "RTMAX+1",
+            "RTMIN+2147483647",
+            "RTMIN+-1",
+        ] {
             assert!(parse_signal(wrong).is_err(), "{wrong}");
         }
     }

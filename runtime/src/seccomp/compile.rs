@@ -1,8 +1,9 @@
 //! From a profile to a BPF program: for each architecture a balanced tree over ranges of call numbers.
 //!
 //! The kernel walks the filter once for every number when it is loaded (to learn which calls are always allowed) and
-//! then on each call it did not learn, so the length of the path counts, not that of the program. Rules for one call
-//! apply as in libseccomp: an unconditional one wins over conditional ones, the first of several wins.
+//! then on each call it did not learn, so the length of the path counts, not that of the program. Of the rules
+//! for one call an unconditional one wins over conditional ones, and the first that holds wins (libseccomp agrees but
+//! where rules with different actions hold at once: there its tree has an order of its own).
 
 use anyhow::{Result, ensure};
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompOperator as Operator};

@@ -22,7 +22,8 @@ use profile::Profile;
 /// A filter ready to be installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
-    instructions: Vec<Instruction>,
+    /// What the kernel gets.
+    pub instructions: Vec<Instruction>,
     flags: u32,
     /// Who is to get the descriptor that [`Program::install`] returns.
     pub listener: Option<Listener>,
