@@ -9,6 +9,7 @@ mod cli;
 mod cmd;
 mod conmon;
 mod container;
+mod containerd;
 mod copy;
 mod events;
 mod init;
@@ -47,6 +48,12 @@ fn main() -> ExitCode {
     }
     if word(1) == "conmon" {
         return conmon::main(&arguments[2..]);
+    }
+    if containerd::is_name(word(0)) {
+        return containerd::main(&arguments[1..]);
+    }
+    if word(1) == "containerd-shim" {
+        return containerd::main(&arguments[2..]);
     }
     let payload =
         matches!(word(1), "run" | "exec") || (word(1) == "container" && matches!(word(2), "run" | "exec"));
