@@ -95,6 +95,7 @@ completions: ## Shell completions into dist/completions
 
 install: build ## Install into PREFIX= (DESTDIR=, PROGRAM_PREFIX= honoured)
 	@for t in $(TOOLS); do install -D -m 755 $(BIN)/$$t "$(DESTDIR)$(PREFIX)/bin/$(PROGRAM_PREFIX)$$t"; done
+	@ln -sf $(PROGRAM_PREFIX)shim "$(DESTDIR)$(PREFIX)/bin/containerd-shim-bulkhead-v2"
 
 clean: ## Remove build output
 	cargo clean
