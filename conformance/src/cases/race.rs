@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::{Value, json};
 
 use crate::case::Case;
@@ -17,6 +18,7 @@ pub const CASES: &[Case] = &[
     Case::new("race/mount-destination-is-exchanged", "config.md#mounts", mount_destination),
     Case::new("race/null-is-exchanged", "config-linux.md#masked-paths", null),
     Case::new("race/mask-is-exchanged", "config-linux.md#masked-paths", mask),
+    Case::new("race/device-is-exchanged", "config-linux.md#devices", device),
 ];
 
 /// How often a victim is started. The attacker exchanges thousands of times during each start.
@@ -125,6 +127,10 @@ fn host_file(rig: &Rig<'_>) -> Result<PathBuf> {
     Ok(file)
 }
 
+fn make_null(path: &Path) -> Result<()> {
+    Ok(mknod(path, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 3))?)
+}
+
 /// A successful run read a masked file: it must have been empty.
 fn was_masked(run: &Finished, path: &str) -> Result<()> {
     if run.code != 0 {
@@ -140,12 +146,7 @@ fn was_masked(run: &Finished, path: &str) -> Result<()> {
 /// user.
 fn null(rig: &mut Rig<'_>) -> Result<()> {
     let (volume, file) = (directory(rig, "devices")?, host_file(rig)?);
-    nix::sys::stat::mknod(
-        &volume.join("null"),
-        nix::sys::stat::SFlag::S_IFCHR,
-        nix::sys::stat::Mode::from_bits_truncate(0o666),
-        nix::sys::stat::makedev(1, 3),
-    )?;
+    make_null(&volume.join("null"))?;
     symlink(&file, volume.join("link"))?;
     fs::write(rig.inside("/secret"), "secret")?;
     let victim = |rig: &mut Rig<'_>| {
@@ -176,4 +177,19 @@ fn mask(rig: &mut Rig<'_>) -> Result<()> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     ensure!(!mounts.contains(&*file.to_string_lossy()), "the mask landed on the host");
     Ok(())
+}
+
+/// A device that is there already turns into a link out of the container: its mode and owner are not for what the link
+/// leads to.
+fn device(rig: &mut Rig<'_>) -> Result<()> {
+    let (volume, file) = (directory(rig, "volume")?, host_file(rig)?);
+    make_null(&volume.join("node"))?;
+    symlink(&file, volume.join("link"))?;
+    let node = json!({"path": "/volume/node", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666, "uid": 7, "gid": 7});
+    let victim = |rig: &mut Rig<'_>| {
+        rig.set("/mounts/-", bind(&volume, "/volume"))?.set("/linux/devices", vec![node; 16])?;
+        rig.program(&["try", "uid"]).map(drop)
+    };
+    attack(rig, (&volume, ["node", "link"]), victim, |_| Ok(()))?;
+    untouched(&file)
 }

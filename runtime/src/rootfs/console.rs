@@ -58,9 +58,8 @@ pub fn open(root: &Root, uid: u32, size: Option<ConsoleSize>) -> Result<Terminal
 pub fn bind(root: &Root, slave: BorrowedFd<'_>) -> Result<()> {
     let place = || {
         let dev = devices::open_dev(root)?;
-        let flags =
-            OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        // What is there already, also on a read-only /dev, does as well.
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        // What is there already, also on a read-only /dev, does as well; it is not opened.
         let _ = openat(&dev, "console", flags, Mode::from_bits_truncate(0o620));
         let place =
             openat(&dev, "console", OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;

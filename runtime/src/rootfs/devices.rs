@@ -145,7 +145,8 @@ fn make_node(directory: &OwnedFd, name: &Path, device: &Device, kind: SFlag) -> 
             if file_type(found.st_mode) != kind || found.st_rdev != number {
                 fault!(Exists, "something else is there already");
             }
-            fchmodat(directory, name, mode, FchmodatFlags::FollowSymlink)?;
+            // Another container that shares the directory may have put a link there by now.
+            fchmodat(directory, name, mode, FchmodatFlags::NoFollowSymlink)?;
         }
         Err(err) => return Err(err.into()),
     }
@@ -160,8 +161,11 @@ fn bind_node(directory: &OwnedFd, name: &Path, device: &Device) -> Result<()> {
     let host = open(&device.path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
         .context("open the host's node")?;
     let node = sys::mount::copy_tree(host.as_fd(), Path::new(""), false, false)?;
-    let flags = OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    drop(openat(directory, name, flags, Mode::empty())?);
+    // What is there already is never opened: that can have effects of its own.
+    match openat(directory, name, OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC, Mode::empty()) {
+        Ok(_) | Err(Errno::EEXIST) => {}
+        Err(err) => return Err(err.into()),
+    }
     let place = openat(directory, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
     Ok(sys::mount::attach(node.as_fd(), place.as_fd())?)
 }

@@ -4,6 +4,7 @@
 
 mod rig;
 
+mod console;
 mod create;
 mod delete;
 mod descriptors;

@@ -85,7 +85,8 @@ fn copy_entry(from: (&OwnedFd, &OsStr), to: (&OwnedFd, &OsStr), stat: &FileStat,
         SFlag::S_IFSOCK => return Ok(()),
         _ => {
             mknodat(to.0, to.1, kind, Mode::from_bits_truncate(stat.st_mode), stat.st_rdev)?;
-            fchmodat(to.0, to.1, mode(stat), FchmodatFlags::FollowSymlink)?;
+            // The container may have put a link there by now.
+            fchmodat(to.0, to.1, mode(stat), FchmodatFlags::NoFollowSymlink)?;
         }
     }
     if owners {
