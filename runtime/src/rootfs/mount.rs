@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use contracts::fault;
@@ -62,13 +62,40 @@ fn plan_one<'doc>(mount: &'doc Mount, bundle: &Path) -> Result<Planned<'doc>> {
         fault!(Usage, "mounts: an entry without destination");
     }
     let options = Options::parse(&mount.kind, &mount.options).with_context(context)?;
-    let below_proc = mount.destination.starts_with("/proc") && mount.destination != Path::new("/proc");
-    if below_proc && !COVERABLE.iter().any(|file| Path::new(file) == mount.destination) && !options.remount {
-        fault!(Usage, "\"{}\" cannot be mounted because it is inside /proc", mount.destination.display());
+    if !options.remount {
+        check_proc(mount, &options)?;
     }
     // As runc: a relative source of a bind mount is in the bundle.
     let source = if options.bind { bundle.join(&mount.source) } else { mount.source.clone() };
     Ok(Planned { mount, options, source, tree: None })
+}
+
+/// Only proc covers `/proc`, and only a few files in it are covered.
+fn check_proc(mount: &Mount, options: &Options) -> Result<()> {
+    let place = without_dots(&mount.destination);
+    let shown = mount.destination.display();
+    // The source of a bind mount shows its type when it is opened.
+    if place == Path::new("/proc") && !options.bind && mount.kind != "proc" {
+        fault!(Usage, "\"{shown}\" cannot be covered by something that is not proc");
+    }
+    let below = place.starts_with("/proc") && place != Path::new("/proc");
+    if below && !COVERABLE.iter().any(|file| Path::new(file) == place) {
+        fault!(Usage, "\"{shown}\" cannot be mounted because it is inside /proc");
+    }
+    Ok(())
+}
+
+/// The path that `path` names where no link is on the way.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => plain.push(name),
+            Component::ParentDir => _ = plain.pop(),
+            _ => {}
+        }
+    }
+    plain
 }
 
 /// Opens those sources that only the runtime itself may open: all bind mounts where the container has a user
@@ -270,7 +297,7 @@ impl Planned<'_> {
     /// What a bind mount goes on top of: made where it is missing, a directory or an empty file like its source.
     fn place_for(&self, root: &Root, tree: &OwnedFd) -> Result<OwnedFd> {
         let destination = &self.mount.destination;
-        if destination == Path::new("/proc")
+        if without_dots(destination) == Path::new("/proc")
             && fstatfs(tree).is_ok_and(|info| info.filesystem_type() != PROC_SUPER_MAGIC)
         {
             fault!(Usage, "\"/proc\" cannot be covered by something that is not proc");
