@@ -173,9 +173,17 @@ impl Directory {
     /// # Errors
     /// A full disk and the like; the old file stands.
     pub fn write(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let bytes = serde_json::to_vec(value).with_context(|| format!("encode {name}"))?;
+        self.write_bytes(name, &bytes)
+    }
+
+    /// Replaces a file in one step, as [`Self::write`].
+    ///
+    /// # Errors
+    /// A full disk and the like; the old file stands.
+    pub fn write_bytes(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.file_path(name);
         let temporary = self.file_path(&format!(".{name}"));
-        let bytes = serde_json::to_vec(value).with_context(|| format!("encode {}", path.display()))?;
         let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, &path));
         if written.is_err() {
             let _ = fs::remove_file(&temporary);

@@ -3,7 +3,7 @@
 //! - the directory itself, which is the lock (`flock(2)`): its making reserves the id;
 //! - `state.json`, replaced in one step, written first without a process (so that a killed `create` can be cleaned
 //!   up) and again with it;
-//! - `seccomp.json`, the system call filter for `exec`;
+//! - `seccomp.bpf`, the compiled system call filter, for `exec`;
 //! - `start` and `answer`, the two FIFOs between a created container's first process and `runtime start`.
 
 pub mod directory;

@@ -47,6 +47,9 @@ pub struct State {
     /// Its groups of Intel RDT.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intel_rdt: Option<Group>,
+    /// Whether there is a system call filter, which `exec` must not do without.
+    #[serde(default)]
+    pub filtered: bool,
     /// `process` of config.json, the model for `exec`.
     pub process: spec::process::Process,
     /// Hooks that are still to come.

@@ -8,7 +8,7 @@ use contracts::fault::{Fault, Kind};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 
 /// The longest packet, tag included.
-const LONGEST: usize = 32 << 10;
+const LONGEST: usize = 4 << 10;
 
 /// From the new process to the runtime.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl RuntimeEnd {
     /// # Errors
     /// A packet that makes no sense.
     pub fn receive(&self) -> Result<Report> {
-        let mut buffer = vec![0; LONGEST];
+        let mut buffer = [0; LONGEST];
         let (length, fd) = match sys::pass_fd::receive(&self.0, &mut buffer) {
             Err(err) if err.kind() == io::ErrorKind::ConnectionReset => return Ok(Report::Closed),
             other => other.context("read from the container's process")?,

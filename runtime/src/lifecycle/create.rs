@@ -97,7 +97,11 @@ pub fn create(request: &Request<'_>) -> Result<Created> {
 
     let directory = Directory::reserve(request.root, &flags.id)?;
     let mut made = Made::default();
-    match make(&input, &directory, &mut made) {
+    let result = make(&input, &directory, &mut made);
+    // Not given back piece by piece: every piece's page is shared with the container's process by now, and would be
+    // copied first.
+    std::mem::forget(input);
+    match result {
         Ok((state, channel)) => {
             let Some(pidfd) = made.pidfd else { bail!("no process was made") };
             Ok(Created { directory, state, pidfd, terminal: made.terminal, channel })
@@ -171,8 +175,8 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(St
         group.make(&root, wanted).context("linux.intelRdt")?;
     }
     made.cgroup.clone_from(&state.cgroup);
-    if let Some(profile) = &document.linux.seccomp {
-        directory.write("seccomp.json", profile)?;
+    if let Some(filter) = &input.filter {
+        directory.write_bytes("seccomp.bpf", &filter.encode())?;
     }
     let (channel, pid) = spawn(input, directory, &state, &cgroup, made)?;
     let proc = Procfs::open()?;
@@ -226,6 +230,7 @@ fn first_state(input: &Input<'_>) -> Result<State> {
         namespaces: input.namespaces.all(),
         shared_root: None,
         intel_rdt: None,
+        filtered: input.filter.is_some(),
         process,
         hooks: document.hooks.clone(),
     })

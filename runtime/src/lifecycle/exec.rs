@@ -5,9 +5,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use contracts::{atomic, fault};
+use contracts::fault;
 use nix::libc;
-use oci_spec::runtime::LinuxSeccomp;
 use sys::clone::{CloneOptions, Cloned};
 
 use super::descriptors::Descriptors;
@@ -54,14 +53,17 @@ pub fn exec(directory: &Directory, flags: &cli::Exec) -> Result<Running> {
     let Some(init) = state.init.context("no process")?.open().context("open the container's process")? else {
         fault!(WrongState, "cannot exec in a stopped container")
     };
-    let filter = match atomic::read_json::<LinuxSeccomp>(&directory.file_path("seccomp.json"))? {
-        Some(profile) => Some(seccomp::compile(&profile)?),
-        None => None,
-    };
+    let filter = if state.filtered { Some(filter(directory)?) } else { None };
     let location = state.cgroup.clone().unwrap_or_default().below(&flags.cgroup)?;
     let cgroup = location.cgroup().context("open the container's cgroup")?;
     let descriptors = Descriptors::read(flags.preserve_fds, false)?;
     spawn(&Input { state: &state, flags, process: &process, filter, init, cgroup, descriptors })
+}
+
+fn filter(directory: &Directory) -> Result<seccomp::Program> {
+    let path = directory.file_path("seccomp.bpf");
+    let bytes = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+    seccomp::Program::decode(&bytes).with_context(|| path.display().to_string())
 }
 
 struct Input<'a> {

@@ -6,10 +6,10 @@
 //! where rules with different actions hold at once: there its tree has an order of its own).
 
 use anyhow::{Result, ensure};
-use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompOperator as Operator};
+use oci_spec::runtime::{Arch, LinuxSeccompOperator as Operator};
 use sys::seccomp::Instruction;
 
-use super::abi::{Abi, Row, X32_BIT, family};
+use super::abi::{Abi, Site, X32_BIT, family};
 use super::assemble::{Assembler, Goto, Test};
 use super::profile::{BAD_ARCHITECTURE, Condition, ENOSYS, Profile};
 
@@ -22,11 +22,33 @@ const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
 /// A set of conditions (empty: always) and what follows from it, for one call number.
-#[derive(Debug)]
-struct Entry {
+#[derive(Debug, Clone, Copy)]
+struct Entry<'a> {
     number: u32,
     verdict: u32,
-    conditions: Vec<Condition>,
+    conditions: &'a [Condition],
+    /// What the first argument of a multiplexed call must be.
+    selector: Option<u32>,
+}
+
+impl Entry<'_> {
+    fn is_unconditional(&self) -> bool {
+        self.conditions.is_empty() && self.selector.is_none()
+    }
+
+    /// In a multiplexed call the first argument selects the sub-call, and the call's own arguments are in memory,
+    /// where no filter can look: a condition on the first gives way to the selector (as in libseccomp).
+    fn conditions(&self) -> Vec<Condition> {
+        let operator = Operator::ScmpCmpEq;
+        let selector = self.selector.map(|selector| Condition {
+            argument: 0,
+            operator,
+            value: selector.into(),
+            mask: u64::MAX,
+        });
+        let own = self.conditions.iter().copied();
+        selector.into_iter().chain(own.filter(|one| selector.is_none() || one.argument != 0)).collect()
+    }
 }
 
 /// The numbers from `start` to the next span.
@@ -40,7 +62,7 @@ struct Span<'a> {
 enum Target<'a> {
     Verdict(u32),
     /// Tried in order, on all 64 bits of the arguments if so; the default verdict where none holds.
-    Conditions(&'a [Entry], bool),
+    Conditions(&'a [Entry<'a>], bool),
 }
 
 /// Two sets of conditions are never the same: they are about different calls.
@@ -55,16 +77,11 @@ impl Eq for Target<'_> {}
 ///
 /// # Errors
 /// The program is longer than the kernel takes.
-pub(super) fn compile(
-    profile: &Profile<'_>,
-    seccomp: &LinuxSeccomp,
-    native: Arch,
-) -> Result<Vec<Instruction>> {
-    let named = seccomp.architectures().as_deref().unwrap_or_default();
+pub(super) fn compile(profile: &Profile<'_>, native: Arch) -> Result<Vec<Instruction>> {
+    let named = profile.architectures;
     let is_named = |abi: &Abi| {
         named.contains(&abi.arch) || (abi.arch == native && named.contains(&Arch::ScmpArchNative))
     };
-    let rows = find_rows(profile);
     let mut assembler = Assembler::default();
     let mut start = Goto::Return(BAD_ARCHITECTURE);
     // Last written is first tested: the native architecture, which heads its family.
@@ -72,7 +89,7 @@ pub(super) fn compile(
         if abi.is_x32() || !(is_named(abi) || index == 0) {
             continue; // x32 is part of x86_64's numbers
         }
-        let part = Part { profile, rows: &rows, abi, hides_newer: profile.hides_newer && is_named(abi) };
+        let part = Part { profile, abi, hides_newer: profile.hides_newer && is_named(abi) };
         let x32 = family(native).iter().find(|other| other.is_x32() && other.audit == abi.audit);
         let x32 = x32.map(|abi| Part { abi, hides_newer: profile.hides_newer, ..part });
         let entries = part.entries();
@@ -109,48 +126,40 @@ pub(super) fn compile(
     Ok(program)
 }
 
-/// The table rows of each rule's calls; a call that no architecture knows is left out.
-fn find_rows(profile: &Profile<'_>) -> Vec<Vec<Row>> {
-    let find = |names: &[String]| names.iter().filter_map(|name| Row::find(name)).collect();
-    profile.rules.iter().map(|rule| find(rule.names)).collect()
-}
-
 /// The rules as they apply to one way of making system calls.
 #[derive(Debug, Clone, Copy)]
 struct Part<'a> {
     profile: &'a Profile<'a>,
-    rows: &'a [Vec<Row>],
     abi: &'a Abi,
     hides_newer: bool,
 }
 
-impl Part<'_> {
+impl<'a> Part<'a> {
     /// Every rule at every number, by number, in the profile's order.
-    fn entries(&self) -> Vec<Entry> {
-        let mut entries = Vec::new();
-        for (rule, rows) in self.profile.rules.iter().zip(self.rows) {
-            if rule.verdict == self.profile.default {
-                continue;
-            }
-            for site in rows.iter().flat_map(|row| self.abi.sites(row)) {
-                let mut add = |mut conditions: Vec<Condition>| {
-                    if let Some(selector) = site.selector {
-                        select(&mut conditions, selector);
-                    }
-                    entries.push(Entry { number: site.number, verdict: rule.verdict, conditions });
+    fn entries(&self) -> Vec<Entry<'a>> {
+        let mut entries = Vec::with_capacity(512);
+        for rule in self.profile.rules.iter().filter(|rule| rule.verdict != self.profile.default) {
+            for site in rule.calls.iter().flat_map(|call| self.abi.sites(*call)) {
+                let mut add = |conditions| {
+                    let Site { number, selector } = site;
+                    entries.push(Entry { number, verdict: rule.verdict, conditions, selector });
                 };
                 match rule.alternatives.as_slice() {
-                    [] => add(Vec::new()),
-                    sets => sets.iter().cloned().for_each(add),
+                    [] => add(&[]),
+                    sets => sets.iter().for_each(|set| add(set)),
                 }
             }
         }
-        entries.sort_by_key(|entry| entry.number);
-        entries
+        // Numbers to sort, rather than entries: the place in the profile makes each one different.
+        let mut order: Vec<u64> =
+            (0..).zip(&entries).map(|(at, entry)| u64::from(entry.number) << 32 | at).collect();
+        order.sort_unstable();
+        let at = |key: u64| usize::try_from(key & u64::from(u32::MAX)).unwrap_or(0);
+        order.into_iter().map(|key| entries[at(key)]).collect()
     }
 
     /// The whole number space, in order, neighbours with the same verdict as one.
-    fn spans<'e>(&self, entries: &'e [Entry]) -> Vec<Span<'e>> {
+    fn spans<'e>(&self, entries: &'e [Entry<'e>]) -> Vec<Span<'e>> {
         let default = Target::Verdict(self.profile.default);
         let mut spans = Vec::with_capacity(entries.len() + 2);
         let private_from = self.abi.private_from().unwrap_or(u32::MAX);
@@ -175,9 +184,9 @@ impl Part<'_> {
         spans
     }
 
-    fn add_calls<'e>(&self, spans: &mut Vec<Span<'e>>, entries: &'e [Entry]) {
+    fn add_calls<'e>(&self, spans: &mut Vec<Span<'e>>, entries: &'e [Entry<'e>]) {
         for call in entries.chunk_by(|one, other| one.number == other.number) {
-            let always = call.iter().find(|entry| entry.conditions.is_empty());
+            let always = call.iter().find(|entry| entry.is_unconditional());
             let conditions = Target::Conditions(call, self.abi.wide);
             push(spans, call[0].number, always.map_or(conditions, |entry| Target::Verdict(entry.verdict)));
             push(spans, call[0].number + 1, Target::Verdict(self.profile.default));
@@ -186,18 +195,10 @@ impl Part<'_> {
 
     /// The highest number below `limit` that the profile names, whatever it says about it.
     fn newest(&self, limit: u32) -> Option<u32> {
-        let sites = self.rows.iter().flatten().flat_map(|row| self.abi.sites(row));
+        let calls = self.profile.rules.iter().flat_map(|rule| rule.calls);
+        let sites = calls.flat_map(|call| self.abi.sites(*call));
         sites.map(|site| site.number).filter(|number| *number < limit).max()
     }
-}
-
-/// In a multiplexed call the first argument selects the sub-call, and the call's own arguments are in memory, where
-/// no filter can look: a condition on the first gives way to the selector (as in libseccomp).
-fn select(conditions: &mut Vec<Condition>, selector: u32) {
-    conditions.retain(|condition| condition.argument != 0);
-    let value = u64::from(selector);
-    let selector = Condition { argument: 0, operator: Operator::ScmpCmpEq, value, mask: u64::MAX };
-    conditions.insert(0, selector);
 }
 
 /// Appends a span; one that starts where the last does replaces it, one that goes on with the same is the same.
@@ -245,8 +246,8 @@ impl Code<'_> {
         let mut otherwise = Goto::Return(self.default);
         for entry in entries.iter().rev() {
             let mut matched = Goto::Return(entry.verdict);
-            for condition in entry.conditions.iter().rev() {
-                matched = self.compare(*condition, wide, (matched, otherwise));
+            for condition in entry.conditions().into_iter().rev() {
+                matched = self.compare(condition, wide, (matched, otherwise));
             }
             otherwise = matched;
         }

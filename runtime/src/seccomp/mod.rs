@@ -1,57 +1,39 @@
 //! System call filters: the profile of a container's configuration, compiled and installed without a library.
 //!
-//! The parent compiles before the container's process exists; that process only installs. `profile` checks,
-//! `abi` knows the numbers, `compile` decides, `assemble` writes instructions, `notify` talks to the agent.
+//! The parent compiles before the container's process exists; that process only installs, and `exec` finds the program
+//! ready. `calls` and `abi` know the numbers, `profile` checks, `compile` decides, `assemble` writes instructions,
+//! `program` installs and keeps them, `notify` talks to the agent.
 
 mod abi;
 mod assemble;
+mod calls;
 mod compile;
 mod notify;
 mod profile;
-
-use std::io;
-use std::os::fd::OwnedFd;
+mod program;
 
 use anyhow::{Context as _, Result};
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag as Flag};
-use sys::seccomp::Instruction;
+use oci_spec::runtime::{LinuxSeccompAction, LinuxSeccompFilterFlag as Flag};
 
+use crate::spec::seccomp::Seccomp;
+
+pub use calls::Call;
 pub use notify::Listener;
 use profile::Profile;
-
-/// A filter ready to be installed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Program {
-    /// What the kernel gets.
-    pub instructions: Vec<Instruction>,
-    flags: u32,
-    /// Who is to get the descriptor that [`Program::install`] returns.
-    pub listener: Option<Listener>,
-}
-
-impl Program {
-    /// Installs the filter on the calling thread. Without `no_new_privs` the thread needs `CAP_SYS_ADMIN`.
-    /// Returns the notification descriptor exactly if there is a `listener`.
-    ///
-    /// # Errors
-    /// Whatever `seccomp(2)` says.
-    pub fn install(&self) -> io::Result<Option<OwnedFd>> {
-        sys::seccomp::install(&self.instructions, self.flags)
-    }
-}
+pub use program::Program;
 
 /// Compiles a profile for this kernel's architecture.
 ///
 /// # Errors
 /// What the profile asks for is contradictory or too long for the kernel.
-pub fn compile(seccomp: &LinuxSeccomp) -> Result<Program> {
+pub fn compile(seccomp: &Seccomp) -> Result<Program> {
     let profile = Profile::read(seccomp).context("linux.seccomp")?;
-    let instructions = compile::compile(&profile, seccomp, abi::NATIVE).context("linux.seccomp")?;
+    let instructions = compile::compile(&profile, abi::NATIVE).context("linux.seccomp")?;
     let listener = profile.notifies.then(|| Listener {
-        path: seccomp.listener_path().clone().unwrap_or_default(),
-        metadata: seccomp.listener_metadata().clone().unwrap_or_default(),
+        path: seccomp.listener_path.clone(),
+        metadata: seccomp.listener_metadata.clone(),
     });
-    Ok(Program { instructions, flags: flags(seccomp.flags().as_deref(), listener.is_some()), listener })
+    Ok(Program { instructions, flags: flags(seccomp.flags.as_deref(), listener.is_some()), listener })
 }
 
 /// The kernel's flags. A profile that says nothing gets `SPEC_ALLOW`, as containers did before the mitigation was

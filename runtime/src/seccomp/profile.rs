@@ -2,9 +2,11 @@
 
 use anyhow::{Result, bail, ensure};
 use oci_spec::runtime::{
-    LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompOperator as Operator,
-    LinuxSyscall,
+    Arch, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompOperator as Operator,
 };
+
+use super::calls::Call;
+use crate::spec::seccomp::{self, Seccomp};
 
 /// The verdict `errno` with `ENOSYS`.
 pub(super) const ENOSYS: u32 = RET_ERRNO | libc::ENOSYS.cast_unsigned();
@@ -43,6 +45,8 @@ pub(super) struct Profile<'a> {
     pub hides_newer: bool,
     /// Whether some rule asks the listener.
     pub notifies: bool,
+    /// The architectures it names.
+    pub architectures: &'a [Arch],
     /// The rules in the profile's order.
     pub rules: Vec<Rule<'a>>,
 }
@@ -51,7 +55,7 @@ pub(super) struct Profile<'a> {
 #[derive(Debug)]
 pub(super) struct Rule<'a> {
     /// The calls it is about.
-    pub names: &'a [String],
+    pub calls: &'a [Call],
     /// What happens on a match.
     pub verdict: u32,
     /// Sets of conditions: one whole set must hold. No set at all means always.
@@ -77,47 +81,44 @@ impl<'a> Profile<'a> {
     /// # Errors
     /// An argument index beyond 5, an errno for an action that takes none or beyond 16 bits, an empty name, and
     /// notifications where they could stall the start of the container.
-    pub fn read(seccomp: &'a LinuxSeccomp) -> Result<Self> {
-        let default = verdict("defaultErrnoRet", seccomp.default_action(), seccomp.default_errno_ret())?;
+    pub fn read(seccomp: &'a Seccomp) -> Result<Self> {
+        let default = verdict("defaultErrnoRet", seccomp.default_action, seccomp.default_errno_ret)?;
         // The agent gets its descriptor from processes that are filtered already: these calls must work.
         ensure!(
-            seccomp.default_action() != Action::ScmpActNotify,
+            seccomp.default_action != Action::ScmpActNotify,
             "SCMP_ACT_NOTIFY cannot be used as default action"
         );
         let mut rules = Vec::new();
         let mut notifies = false;
-        for call in seccomp.syscalls().iter().flatten() {
+        for call in &seccomp.syscalls {
             let rule = Rule::read(call)?;
-            notifies |= call.action() == Action::ScmpActNotify;
+            notifies |= call.action == Action::ScmpActNotify;
             rules.push(rule);
         }
         if notifies {
-            ensure!(
-                seccomp.listener_path().as_ref().is_some_and(|path| !path.as_os_str().is_empty()),
-                "SCMP_ACT_NOTIFY needs a listenerPath"
-            );
+            ensure!(!seccomp.listener_path.as_os_str().is_empty(), "SCMP_ACT_NOTIFY needs a listenerPath");
         }
         let permissive = matches!(
-            seccomp.default_action(),
+            seccomp.default_action,
             Action::ScmpActAllow | Action::ScmpActLog | Action::ScmpActTrace
         );
-        Ok(Self { default, hides_newer: !permissive && default != ENOSYS, notifies, rules })
+        let hides_newer = !permissive && default != ENOSYS;
+        Ok(Self { default, hides_newer, notifies, architectures: &seccomp.architectures, rules })
     }
 }
 
 impl<'a> Rule<'a> {
-    fn read(call: &'a LinuxSyscall) -> Result<Self> {
-        let names = call.names();
-        ensure!(!names.is_empty(), "a rule names no system call");
-        ensure!(names.iter().all(|name| !name.is_empty()), "a rule names an empty system call");
-        let first = &names[0];
-        if call.action() == Action::ScmpActNotify && names.iter().any(|name| name == "write") {
+    fn read(rule: &'a seccomp::Rule) -> Result<Self> {
+        let (calls, first) = (&rule.names.calls, &rule.names.first);
+        ensure!(!rule.names.has_empty, "a rule names an empty system call");
+        ensure!(!first.is_empty(), "a rule names no system call");
+        if rule.action == Action::ScmpActNotify && calls.iter().any(|call| call.name() == "write") {
             bail!("SCMP_ACT_NOTIFY cannot be used for the write syscall");
         }
-        let verdict = verdict(first, call.action(), call.errno_ret())?;
-        let conditions = call.args().iter().flatten().map(|arg| condition(first, arg));
+        let verdict = verdict(first, rule.action, rule.errno_ret)?;
+        let conditions = rule.args.iter().map(|arg| condition(first, arg));
         let conditions = conditions.collect::<Result<Vec<_>>>()?;
-        Ok(Self { names, verdict, alternatives: alternatives(conditions) })
+        Ok(Self { calls, verdict, alternatives: alternatives(conditions) })
     }
 }
 

@@ -3,12 +3,14 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use oci_spec::runtime::{Arch, LinuxSeccomp};
+use oci_spec::runtime::Arch;
 use serde_json::{Value, json};
 use sys::seccomp::Instruction;
 
+use super::calls::Call;
 use super::compile::compile as build;
 use super::profile::Profile;
+use crate::spec::seccomp::Seccomp;
 
 const AUDIT_X86_64: u32 = 0xc000_003e;
 const AUDIT_X86: u32 = 0x4000_0003;
@@ -17,13 +19,13 @@ const ALLOW: u32 = 0x7fff_0000;
 const EPERM: u32 = 0x0005_0001;
 const ENOSYS: u32 = 0x0005_0026;
 
-fn parse(profile: Value) -> LinuxSeccomp {
+fn parse(profile: Value) -> Seccomp {
     serde_json::from_value(profile).unwrap()
 }
 
 fn program_for(profile: &Value, native: Arch) -> Vec<Instruction> {
     let seccomp = parse(profile.clone());
-    build(&Profile::read(&seccomp).unwrap(), &seccomp, native).unwrap()
+    build(&Profile::read(&seccomp).unwrap(), native).unwrap()
 }
 
 fn program(profile: &Value) -> Vec<Instruction> {
@@ -99,14 +101,14 @@ mod oracle {
     }
 
     /// libseccomp's program for the same profile, driven as runc drives it; `None` where it refuses.
-    pub(super) fn theirs(oracle: &std::path::Path, seccomp: &LinuxSeccomp) -> Option<Vec<Instruction>> {
+    pub(super) fn theirs(oracle: &std::path::Path, seccomp: &Seccomp) -> Option<Vec<Instruction>> {
         let profile = Profile::read(seccomp).unwrap();
         let mut script = format!("default {}\n", profile.default);
-        for arch in seccomp.architectures().iter().flatten() {
+        for arch in &seccomp.architectures {
             script += &format!("arch {}\n", *arch as u32);
         }
         for rule in profile.rules.iter().filter(|rule| rule.verdict != profile.default) {
-            for name in rule.names {
+            for name in rule.calls.iter().map(|call| call.name()) {
                 let always = [Vec::new()];
                 let sets =
                     if rule.alternatives.is_empty() { &always[..] } else { rule.alternatives.as_slice() };
@@ -135,9 +137,9 @@ mod oracle {
     }
 
     /// Arguments around every value a rule mentions.
-    fn corners(seccomp: &LinuxSeccomp) -> Vec<[u64; 6]> {
+    fn corners(seccomp: &Seccomp) -> Vec<[u64; 6]> {
         let mut values = vec![0, 1, 2, 5, 16, 40, u64::from(u32::MAX), 1 << 32, u64::MAX];
-        for arg in seccomp.syscalls().iter().flatten().flat_map(|call| call.args().iter().flatten()) {
+        for arg in seccomp.syscalls.iter().flat_map(|rule| &rule.args) {
             for value in [arg.value(), arg.value_two().unwrap_or(0)] {
                 let far = [value ^ (1 << 32), value.rotate_left(32), value | 0xffff_0000_0000_0000];
                 values.extend([value, value.wrapping_add(1), value.wrapping_sub(1), !value]);
@@ -147,7 +149,7 @@ mod oracle {
         values.sort_unstable();
         values.dedup();
         let mut all: Vec<[u64; 6]> = values.iter().map(|value| [*value; 6]).collect();
-        let several = seccomp.syscalls().iter().flatten().filter_map(|call| call.args().as_ref()).count() > 1;
+        let several = seccomp.syscalls.iter().filter(|rule| !rule.args.is_empty()).count() > 1;
         let several = several || all.len() < 30;
         for one in values.iter().filter(|_| several) {
             for two in &values {
@@ -164,7 +166,7 @@ mod oracle {
         let mut profile = Profile::read(&seccomp).unwrap();
         // runc's addition to libseccomp, tested on its own below.
         profile.hides_newer = false;
-        let ours = build(&profile, &seccomp, Arch::ScmpArchX86_64).unwrap();
+        let ours = build(&profile, Arch::ScmpArchX86_64).unwrap();
         let corners = corners(&seccomp);
         let mut compared = 0;
         let ends = [0x3fff_ffff, 0x7fff_ffff, 0x8000_0000, u32::MAX - 1, u32::MAX];
@@ -190,13 +192,7 @@ mod oracle {
 
     /// The names that this libseccomp knows on some architecture.
     pub(super) fn known(oracle: &std::path::Path) -> Vec<String> {
-        let table = include_str!("syscalls.tsv");
-        let script: String = table
-            .lines()
-            .skip(1)
-            .filter_map(|line| line.split('\t').next())
-            .map(|name| format!("known {name}\n"))
-            .collect();
+        let script: String = Call::all().map(|call| format!("known {}\n", call.name())).collect();
         String::from_utf8(ask(oracle, &script).unwrap()).unwrap().lines().map(str::to_owned).collect()
     }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxResources, LinuxSeccomp};
+use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
 use super::or_default;
+use super::seccomp::Seccomp;
 
 /// `linux`.
 #[derive(Debug, Default, Deserialize)]
@@ -35,7 +36,7 @@ pub struct Linux {
     /// Limits.
     pub resources: Option<LinuxResources>,
     /// System call filter.
-    pub seccomp: Option<LinuxSeccomp>,
+    pub seccomp: Option<Seccomp>,
     /// Kernel parameters of the container's namespaces.
     #[serde(deserialize_with = "or_default")]
     pub sysctl: BTreeMap<String, String>,

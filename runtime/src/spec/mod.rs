@@ -2,7 +2,8 @@
 //!
 //! The types are our own rather than `oci_spec`'s for the document's skeleton: those reject an unknown capability,
 //! which the specification wants ignored with a warning, and bring a regular expression engine into a binary whose
-//! start is the product. `resources` and `seccomp` are `oci_spec` types.
+//! start is the product. `resources` and the words of `seccomp` are
+//! `oci_spec` types.
 
 pub mod check;
 pub mod document;
@@ -10,6 +11,7 @@ pub mod example;
 pub mod linux;
 pub mod load;
 pub mod process;
+pub mod seccomp;
 
 use serde::{Deserialize, Deserializer};
 

@@ -1,0 +1,130 @@
+//! `linux.seccomp` (config-linux.md): a profile of system calls.
+//!
+//! Types of our own, because a profile names some 400 calls and all of them would be strings: each is looked up while
+//! it is read.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use oci_spec::runtime::{
+    Arch, LinuxSeccompAction as Action, LinuxSeccompArg as Arg, LinuxSeccompFilterFlag as Flag,
+};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::or_default;
+use crate::seccomp::Call;
+
+/// `seccomp`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Seccomp {
+    /// What happens to calls that no rule matches.
+    pub default_action: Action,
+    /// Its errno.
+    #[serde(default)]
+    pub default_errno_ret: Option<u32>,
+    /// The ways of making system calls that the profile is about, besides the native one.
+    #[serde(default, deserialize_with = "or_default")]
+    pub architectures: Vec<Arch>,
+    /// Flags of `seccomp(2)`; `None` is not the same as none.
+    #[serde(default)]
+    pub flags: Option<Vec<Flag>>,
+    /// The UNIX socket of the agent that answers notifications.
+    #[serde(default, deserialize_with = "or_default")]
+    pub listener_path: PathBuf,
+    /// Passed on to the agent.
+    #[serde(default, deserialize_with = "or_default")]
+    pub listener_metadata: String,
+    /// The rules.
+    #[serde(default, deserialize_with = "or_default")]
+    pub syscalls: Vec<Rule>,
+}
+
+/// One of `syscalls`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rule {
+    /// The calls that it is about.
+    pub names: Names,
+    /// What happens to them.
+    pub action: Action,
+    /// Its errno.
+    #[serde(default)]
+    pub errno_ret: Option<u32>,
+    /// What must be true of their arguments.
+    #[serde(default, deserialize_with = "or_default")]
+    pub args: Vec<Arg>,
+}
+
+/// `names`, looked up.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// The calls that some architecture has.
+    pub calls: Vec<Call>,
+    /// The first name, for messages.
+    pub first: String,
+    /// Whether one of them was empty.
+    pub has_empty: bool,
+}
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(List)
+    }
+}
+
+struct List;
+
+impl<'de> Visitor<'de> for List {
+    type Value = Names;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a list of system calls")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Names, A::Error> {
+        let mut names = Names { calls: Vec::with_capacity(64), ..Names::default() };
+        while let Some(found) = list.next_element::<Name>()? {
+            names.calls.extend(found.call);
+            names.has_empty |= found.is_empty;
+            if let (true, Some(text)) =
+                (names.first.is_empty(), found.unknown.or_else(|| name_of(found.call)))
+            {
+                names.first = text;
+            }
+        }
+        Ok(names)
+    }
+}
+
+fn name_of(call: Option<Call>) -> Option<String> {
+    call.map(|call| call.name().to_owned())
+}
+
+/// One name; its text is kept only where it is no call, for the message that may need it.
+struct Name {
+    call: Option<Call>,
+    unknown: Option<String>,
+    is_empty: bool,
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Name;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("the name of a system call")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Name, E> {
+                let call = Call::find(text);
+                let unknown = call.is_none().then(|| text.to_owned());
+                Ok(Name { call, unknown, is_empty: text.is_empty() })
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
