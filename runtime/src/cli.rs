@@ -33,7 +33,7 @@ pub fn parse() -> Cli {
 }
 
 /// Flags that come before the verb.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Global {
     /// Directory of container state (a tmpfs) [default: /run/bulkhead/runtime]
     #[arg(long, value_name = "DIR")]
@@ -56,18 +56,20 @@ pub struct Global {
 }
 
 /// `--log-format`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// `time="…" level=error msg="…"`
+    #[default]
     Text,
     /// One JSON object per line
     Json,
 }
 
 /// `--rootless`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Rootless {
     /// Where the effective user is not root
+    #[default]
     Auto,
     /// Always
     #[value(alias = "1")]
@@ -125,7 +127,7 @@ pub struct Container {
 }
 
 /// What `create` and `run` share.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Create {
     /// The bundle; `-` reads its path from the first line of stdin
     #[arg(long, short, value_name = "DIR", default_value = ".")]
@@ -157,7 +159,7 @@ pub struct Create {
 }
 
 /// `run`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Run {
     /// The flags of `create`.
     #[command(flatten)]
@@ -174,7 +176,7 @@ pub struct Run {
 }
 
 /// `exec`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(trailing_var_arg = true)]
 pub struct Exec {
     /// Unix socket that receives the terminal's master end
@@ -257,7 +259,7 @@ pub enum ListFormat {
 }
 
 /// `kill`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Kill {
     /// Signal every process of the container
     #[arg(long, short)]
@@ -271,7 +273,7 @@ pub struct Kill {
 }
 
 /// `delete`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Delete {
     /// Kill it first; no error where it does not exist
     #[arg(long, short)]

@@ -80,7 +80,7 @@ impl Call {
         let mut slot = hash(name.as_bytes(), 0, name.len());
         while SLOTS[slot] != 0 {
             let call = Self(SLOTS[slot] - 1);
-            if call.name() == name {
+            if call.bytes() == name.as_bytes() {
                 return Some(call);
             }
             slot = (slot + 1) % SLOTS.len();
@@ -91,9 +91,12 @@ impl Call {
     /// Its name.
     #[must_use]
     pub fn name(self) -> &'static str {
+        std::str::from_utf8(self.bytes()).unwrap_or_default()
+    }
+
+    fn bytes(self) -> &'static [u8] {
         let index = usize::from(self.0);
-        let name = &NAMES[usize::from(STARTS[index])..usize::from(STARTS[index + 1])];
-        std::str::from_utf8(name).unwrap_or_default()
+        &NAMES[usize::from(STARTS[index])..usize::from(STARTS[index + 1])]
     }
 
     /// Its number in a column of the table.
