@@ -1,7 +1,7 @@
 //! A process named so that a recycled pid is never mistaken for it: pid plus start time.
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
@@ -61,8 +61,11 @@ struct Stat {
 }
 
 fn read_stat(pid: i32) -> io::Result<Stat> {
-    let text = fs::read(format!("/proc/{pid}/stat"))?;
-    parse_stat(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat")))
+    // One read: a file of /proc has no size to go by, and growing a buffer takes five.
+    let mut text = [0; 1024];
+    let length = File::open(format!("/proc/{pid}/stat"))?.read(&mut text)?;
+    parse_stat(&text[..length])
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat")))
 }
 
 /// The command name is in parentheses and may itself hold `) `, so the fields are counted from the last one.

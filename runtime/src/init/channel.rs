@@ -80,6 +80,14 @@ impl RuntimeEnd {
 }
 
 impl ProcessEnd {
+    /// Closes all other descriptors of this process from `first` on. Only for one that never returns to their owners.
+    ///
+    /// # Errors
+    /// Before Linux 5.9.
+    pub fn close_others_from(&self, first: u32) -> Result<()> {
+        sys::clone::close_all_but(first, self.0.as_fd()).context("close the runtime's descriptors")
+    }
+
     /// Reports, and waits until the runtime says to go on.
     ///
     /// # Errors

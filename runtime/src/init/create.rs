@@ -81,11 +81,12 @@ fn become_container(
     channel: &ProcessEnd,
     waiting: Option<&mut Waiting>,
 ) -> Result<Infallible> {
-    if plan.namespaces.joins(libc::CLONE_NEWUSER) || plan.namespaces.joins(libc::CLONE_NEWPID) {
+    let joins = plan.namespaces.joins(libc::CLONE_NEWUSER) || plan.namespaces.joins(libc::CLONE_NEWPID);
+    if joins {
         join_and_clone(plan.namespaces, channel)?;
     }
-    if plan.namespaces.has(libc::CLONE_NEWUSER) || !nix::unistd::geteuid().is_root() {
-        // Until the maps are written this process is nobody.
+    if joins || plan.namespaces.has(libc::CLONE_NEWUSER) || !nix::unistd::geteuid().is_root() {
+        // Until the maps are written this process is nobody, and until it is known as the new one nobody listens.
         channel.wait()?;
     } else {
         limits::apply(plan.proc, 0, plan.document.process.as_ref().context("process is missing")?)?;

@@ -6,12 +6,14 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use nix::libc;
+use sys::clone::{CloneOptions, Cloned};
 use sys::path::Root;
 
 use super::channel::{ProcessEnd, Report};
 use super::steps::{self, Last};
 use crate::cgroup;
 use crate::rootfs::shared;
+use crate::security::procfs::Procfs;
 use crate::security::{identity, limits, scheduling};
 
 /// What the runtime prepared.
@@ -21,8 +23,11 @@ pub struct Plan<'a> {
     pub last: Last<'a>,
     /// The container's first process.
     pub init: &'a OwnedFd,
-    /// `CLONE_NEW…` of the namespaces to join, without the PID namespace, which this process was born in.
+    /// `CLONE_NEW…` of the namespaces to join, without those that this process was born in.
     pub namespaces: i32,
+    /// Whether processes of the container may look into others: then only a process that has nothing of the host
+    /// open, and is in all other namespaces, enters theirs.
+    pub watched: bool,
     /// The root to enter where there is no mount namespace: its path and the id of its mount.
     pub shared_root: Option<(&'a Path, u64)>,
     /// `tasks` files of version 1 to join by.
@@ -49,10 +54,10 @@ fn become_process(plan: &Plan<'_>) -> Result<Infallible> {
     if !affinity.last.is_empty() {
         scheduling::set_affinity(&affinity.last)?;
     }
-    if plan.namespaces != 0 {
+    let now = if plan.watched { plan.namespaces & !libc::CLONE_NEWPID } else { plan.namespaces };
+    if now != 0 {
         // All at once, by the one process: they cannot be those of two containers.
-        sys::namespace::join(plan.init.as_fd(), plan.namespaces)
-            .context("join the container's namespaces")?;
+        sys::namespace::join(plan.init.as_fd(), now).context("join the container's namespaces")?;
     }
     if plan.namespaces & libc::CLONE_NEWUSER != 0 {
         identity::become_namespace_root()?;
@@ -63,7 +68,35 @@ fn become_process(plan: &Plan<'_>) -> Result<Infallible> {
     steps::new_session();
     // Best effort, as at creation: a kernel without keys has nothing to share.
     let _ = sys::keyring::join_new_session(&plan.keyring);
+    if plan.watched {
+        enter_watched(plan)?;
+        let proc = Procfs::of_own_namespace()?;
+        return finish(&Last { proc: &proc, ..plan.last });
+    }
+    finish(&plan.last)
+}
+
+/// Goes on as a new process of the container's PID namespace, in which nothing can be found that is not the
+/// container's. (One that is not watched is born there: its memory and descriptors are closed to all who lack
+/// `CAP_SYS_PTRACE`, see [`Plan::watched`].)
+fn enter_watched(plan: &Plan<'_>) -> Result<()> {
+    sys::namespace::join(plan.init.as_fd(), libc::CLONE_NEWPID)
+        .context("join the container's PID namespace")?;
+    let channel = plan.last.channel;
+    channel.close_others_from(3 + plan.last.descriptors.all)?;
+    let options = CloneOptions { sibling: true, ..CloneOptions::default() };
+    match sys::clone::clone(options).context("make the process")? {
+        // Nothing is reported before the runtime knows who is speaking.
+        Cloned::Child => channel.wait(),
+        Cloned::Parent { pid, .. } => {
+            channel.tell(&Report::Cloned(pid))?;
+            sys::clone::exit_now(0)
+        }
+    }
+}
+
+fn finish(last: &Last<'_>) -> Result<Infallible> {
     let root = Root::open(Path::new("/")).context("open the container's root")?;
-    steps::standard_streams(&plan.last, &root, false)?;
-    steps::become_program(&plan.last, &root, None, || Ok(()))
+    steps::standard_streams(last, &root, false)?;
+    steps::become_program(last, &root, None, || Ok(()))
 }

@@ -306,7 +306,7 @@ fn converse(
 ) -> Result<i32> {
     let (document, namespaces) = (&input.document, &input.namespaces);
     let joins = namespaces.joins(libc::CLONE_NEWUSER) || namespaces.joins(libc::CLONE_NEWPID);
-    let waits = namespaces.has(libc::CLONE_NEWUSER) || !nix::unistd::geteuid().is_root();
+    let waits = joins || namespaces.has(libc::CLONE_NEWUSER) || !nix::unistd::geteuid().is_root();
     let begin = |pid: i32| {
         if namespaces.new & libc::CLONE_NEWUSER != 0 {
             user::write_maps(pid, &document.linux.uid_mappings, &document.linux.gid_mappings)?;
@@ -330,10 +330,8 @@ fn converse(
     loop {
         match channel.receive()? {
             Report::Cloned(sibling) => {
-                // Ours to reap, like the one that made it, so its pid cannot have been reused.
-                let pidfd = sys::pidfd::open(sibling).context("open the container's process")?;
-                if let Some(first) = made.pidfd.replace(pidfd) {
-                    let _ = waitid(Id::PIDFd(first.as_fd()), WaitPidFlag::WEXITED);
+                if let Some(pidfd) = &mut made.pidfd {
+                    adopt(pidfd, sibling)?;
                 }
                 pid = sibling;
                 begin(pid)?;
@@ -354,6 +352,15 @@ fn converse(
             Report::Closed => bail!("the container's process was killed while it was set up"),
         }
     }
+}
+
+/// Takes a process that the one behind `pidfd` made as its sibling in its place.
+pub fn adopt(pidfd: &mut OwnedFd, sibling: i32) -> Result<()> {
+    // Ours to reap, like the one that made it, so its pid cannot have been reused.
+    let new = sys::pidfd::open(sibling).context("open the container's process")?;
+    let first = std::mem::replace(pidfd, new);
+    let _ = waitid(Id::PIDFd(first.as_fd()), WaitPidFlag::WEXITED);
+    Ok(())
 }
 
 /// Hands the seccomp listener to the agent of the profile.

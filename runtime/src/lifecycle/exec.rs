@@ -57,7 +57,35 @@ pub fn exec(directory: &Directory, flags: &cli::Exec) -> Result<Running> {
     let location = state.cgroup.clone().unwrap_or_default().below(&flags.cgroup)?;
     let cgroup = location.cgroup().context("open the container's cgroup")?;
     let descriptors = Descriptors::read(flags.preserve_fds, false)?;
-    spawn(&Input { state: &state, flags, process: &process, filter, init, cgroup, descriptors })
+    let watched = is_watched(directory, &state, &process)?;
+    let input = Input { state: &state, flags, process: &process, filter, init, cgroup, descriptors, watched };
+    let running = spawn(&input);
+    // Not given back piece by piece: every piece's page is shared with the new process, and would be copied first.
+    std::mem::forget(input);
+    std::mem::forget(process);
+    std::mem::forget(state);
+    running
+}
+
+/// Whether processes of the container can have `CAP_SYS_PTRACE` over those of the host's user namespace, by its own
+/// configuration or by an `exec`, which leaves a mark.
+fn is_watched(directory: &Directory, state: &State, process: &Process) -> Result<bool> {
+    if state.namespaces & libc::CLONE_NEWPID == 0 || state.namespaces & libc::CLONE_NEWUSER != 0 {
+        return Ok(false);
+    }
+    const MARK: &str = "tracer";
+    let traces = |process: &Process| {
+        let sets = process.capabilities.as_ref();
+        let lists = sets.map(|sets| [&sets.bounding, &sets.effective, &sets.permitted, &sets.ambient]);
+        lists.into_iter().flatten().flatten().any(|name| name.ends_with("SYS_PTRACE"))
+    };
+    if traces(&state.process) || directory.file_path(MARK).exists() {
+        return Ok(true);
+    }
+    if traces(process) {
+        directory.write_bytes(MARK, b"")?;
+    }
+    Ok(false)
 }
 
 fn filter(directory: &Directory) -> Result<seccomp::Program> {
@@ -74,6 +102,7 @@ struct Input<'a> {
     init: OwnedFd,
     cgroup: Cgroup,
     descriptors: Descriptors,
+    watched: bool,
 }
 
 fn spawn(input: &Input<'_>) -> Result<Running> {
@@ -84,7 +113,7 @@ fn spawn(input: &Input<'_>) -> Result<Running> {
     // into it (CVE-2016-9962).
     nix::sys::prctl::set_dumpable(false).context("become undumpable")?;
     let namespaces = input.state.namespaces;
-    let mut birth = namespaces & libc::CLONE_NEWPID;
+    let mut birth = if input.watched { 0 } else { namespaces & libc::CLONE_NEWPID };
     if !nix::unistd::geteuid().is_root() {
         // The rights over the PID namespace are in the container's user namespace.
         birth |= namespaces & libc::CLONE_NEWUSER;
@@ -112,6 +141,7 @@ fn spawn(input: &Input<'_>) -> Result<Running> {
                 last,
                 init: &input.init,
                 namespaces: namespaces & !birth,
+                watched: input.watched,
                 shared_root: input.state.shared_root.map(|id| (input.state.rootfs.as_path(), id)),
                 tasks: &tasks,
                 keyring: format!("_ses.{}", input.state.id),
@@ -159,7 +189,7 @@ fn cgroup_of_init(state: &State, proc: &Procfs) -> Result<PathBuf> {
     found.with_context(|| format!("cgroup {own} of the first process is not in the container"))
 }
 
-fn converse(input: &Input<'_>, channel: &RuntimeEnd, pid: i32, running: &mut Running) -> Result<()> {
+fn converse(input: &Input<'_>, channel: &RuntimeEnd, mut pid: i32, running: &mut Running) -> Result<()> {
     let flags = input.flags;
     loop {
         match channel.receive()? {
@@ -182,7 +212,12 @@ fn converse(input: &Input<'_>, channel: &RuntimeEnd, pid: i32, running: &mut Run
             }
             Report::Closed => return Ok(()),
             Report::Failed(err) => return Err(err),
-            Report::Cloned(_) | Report::Hooks => bail!("the process sent a wrong packet"),
+            Report::Cloned(sibling) => {
+                create::adopt(&mut running.pidfd, sibling)?;
+                pid = sibling;
+                channel.proceed()?;
+            }
+            Report::Hooks => bail!("the process sent a wrong packet"),
         }
     }
 }

@@ -17,6 +17,7 @@ use super::propagation;
 /// # Errors
 /// `pivot_root(2)` refuses a root that is on the initial ramdisk: see [`move_over`].
 pub fn enter(root: impl AsFd) -> Result<OwnedFd> {
+    leave_chroot();
     // Opened before: after the pivot "." is the new root, and what the container asked to share would be undone.
     let old = open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
         .context("open the old root")?;
@@ -28,6 +29,14 @@ pub fn enter(root: impl AsFd) -> Result<OwnedFd> {
     sys::mount::detach_here().context("unmount the old root")?;
     chdir("/").context("enter the new root")?;
     new_root()
+}
+
+/// Where the runtime runs in a chroot, `pivot_root` changes what is mounted there and the namespace's own root stays
+/// the host's: it is what `exec` would enter. Joining the namespace that we are in takes us to that root first.
+fn leave_chroot() {
+    // Refused without the rights over the namespace, which nobody has in a chroot of somebody else.
+    let _ = sys::pidfd::open(nix::unistd::getpid().as_raw())
+        .and_then(|own| sys::namespace::join(own.as_fd(), libc::CLONE_NEWNS));
 }
 
 /// The way of `--no-pivot`: the root is moved over `/`, the host's tree stays mounted below it.

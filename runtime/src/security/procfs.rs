@@ -1,4 +1,4 @@
-//! The one procfs that is trusted: the host's, opened before anything of the container is looked at.
+//! The procfs that is trusted: the host's, opened before anything of the container is looked at.
 //!
 //! Every write to `/proc` on a container's behalf goes through it: inside the container `/proc` may be a symbolic
 //! link, a volume or have files mounted over it, so that a label or a kernel parameter would land elsewhere
@@ -12,8 +12,9 @@ use anyhow::{Context as _, Result, ensure};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use sys::mount::{Filesystem, attr};
 
-/// The host's `/proc`.
+/// The host's `/proc`, or one that nobody else can reach.
 #[derive(Debug)]
 pub struct Procfs {
     fd: OwnedFd,
@@ -29,6 +30,19 @@ impl Procfs {
             .context("open /proc")?;
         let is_proc = fstatfs(&fd).context("look at /proc")?.filesystem_type() == PROC_SUPER_MAGIC;
         ensure!(is_proc, "/proc is not a proc file system");
+        Ok(Self { fd })
+    }
+
+    /// A procfs of this process's own PID namespace, mounted nowhere: for a process that must have nothing of the host
+    /// open, and cannot trust what the container has at `/proc`.
+    ///
+    /// # Errors
+    /// Without the right to mount one.
+    pub fn of_own_namespace() -> Result<Self> {
+        let context = "mount a proc file system of our own";
+        let fd = Filesystem::open("proc")
+            .and_then(|proc| proc.mount(attr::NODEV | attr::NOEXEC))
+            .context(context)?;
         Ok(Self { fd })
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
-use crate::rig::{Rig, can_run, runtime};
+use crate::rig::{Rig, can_run, runtime, wait_until};
 
 /// CVE-2024-21626: a descriptor of the host as working directory.
 #[test]
@@ -234,19 +234,39 @@ fn parameters_reach_the_kernel_only() {
 /// CVE-2016-9962: a process of the container looks into those that the runtime is bringing in.
 #[test]
 fn nothing_of_the_host_can_be_seen_during_exec() {
+    look_around(&[]);
+}
+
+/// The same by one that may look into every process of its PID namespace.
+#[test]
+fn nothing_of_the_host_can_be_seen_by_a_tracer() {
+    look_around(&["CAP_SYS_PTRACE"]);
+}
+
+fn look_around(capabilities: &[&str]) {
     if !can_run() {
         return;
     }
-    let script = "echo begun; while :; do for l in /proc/[0-9]*/exe /proc/[0-9]*/cwd /proc/[0-9]*/fd/*; do readlink $l; done; done";
+    let script = "echo begun; while :; do for l in /proc/[0-9]*/exe /proc/[0-9]*/cwd /proc/[0-9]*/root /proc/[0-9]*/fd/*; do readlink $l; done; done";
     let rig = Rig::script(&format!("({script}) > /tmp/seen 2>/dev/null"));
-    let rig = rig.with(|config| config["linux"]["seccomp"] = json!(null));
+    let rig = rig.with(|config| {
+        config["linux"]["seccomp"] = json!(null);
+        for set in ["bounding", "effective", "permitted"] {
+            let set = config["process"]["capabilities"][set].as_array_mut().unwrap();
+            set.extend(capabilities.iter().map(|name| json!(name)));
+        }
+    });
     rig.runtime(&["run", "-d", "@c"]).ok();
-    for _ in 0..30 {
-        rig.runtime(&["exec", "@c", "/bin/true"]).ok();
+    let seen = || fs::read_to_string(rig.rootfs().join("tmp/seen")).unwrap_or_default();
+    wait_until("it to look", || seen().contains("/bin/busybox"));
+    for round in 0..30 {
+        let said = rig.runtime(&["exec", "--pid-file", "pid", "@c", "/bin/sh", "-c", "exit 7"]);
+        assert_eq!(said.code, 7, "round {round}: {said:?}");
     }
-    let seen = fs::read_to_string(rig.rootfs().join("tmp/seen")).unwrap();
-    assert!(seen.contains("/bin/busybox"), "it looked: {seen}");
+    // Our own program shows only as a path from nowhere: the mount it runs from is in no namespace.
     let host = [rig.root().display().to_string(), runtime().to_owned(), "/sys/fs/cgroup".to_owned()];
+    let seen = seen();
     let found = seen.lines().find(|line| host.iter().any(|path| line.contains(path.as_str())));
     assert_eq!(found, None);
+    assert!(capabilities.is_empty() || !seen.lines().any(|line| line == "/proc"), "the host's /proc is open");
 }

@@ -148,3 +148,33 @@ fn in_a_cgroup_below() {
     rig.runtime(&["delete", "--force", "@c"]).ok();
     rig.is_clean();
 }
+
+/// In a chroot the root of a mount namespace is not its processes' root, and `setns` goes to the former.
+#[test]
+fn a_runtime_in_a_chroot_enters_the_container_all_the_same() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/sleep", "1000"]);
+    std::fs::create_dir(rig.path().join("jail")).unwrap();
+    let jail = rig.path().join("jail");
+    let words = |args: &[&str]| {
+        let command = rig.command(args);
+        let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
+        words.join(std::ffi::OsStr::new(" ")).into_string().unwrap()
+    };
+    let bundle = rig.bundle().display().to_string();
+    let run = words(&["run", "-d", "--bundle", &bundle, "@c"]);
+    let exec = words(&["exec", "@c", "/bin/ls", "/"]);
+    let delete = words(&["delete", "--force", "@c"]);
+    let script = format!("{run} </dev/null >/dev/null 2>&1 && {exec}; {delete}");
+    let mut chroot = std::process::Command::new("unshare");
+    let mount =
+        format!("mount --rbind / {jail} && exec chroot {jail} sh -c '{script}'", jail = jail.display());
+    chroot.args(["--mount", "sh", "-c", &mount]);
+    let listing = crate::rig::run(&mut chroot).ok();
+    let inside: std::collections::BTreeSet<_> = listing.lines().map(str::to_owned).collect();
+    let expected = std::fs::read_dir(rig.rootfs()).unwrap();
+    let expected = expected.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(inside, expected);
+}
