@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use contracts::{passwd as accounts, report};
-use oci_spec::runtime::LinuxSeccomp;
 
 use crate::cgroup::layout::{Layout, Place, parse_mount};
 use crate::container::state::State;
@@ -19,6 +18,7 @@ use crate::security::capabilities::{self, Masks};
 use crate::security::scheduling;
 use crate::spec::check;
 use crate::spec::document::Document;
+use crate::spec::seccomp::Seccomp;
 use crate::{cmd, seccomp};
 
 /// An error of ours is one line, whatever it quotes.
@@ -74,12 +74,12 @@ pub fn state(bytes: &[u8]) {
 
 /// `linux.seccomp`: the kernel takes every program that we make, and a call that no rule names gets the default.
 pub fn seccomp_profile(bytes: &[u8]) {
-    if let Ok(profile) = serde_json::from_slice::<LinuxSeccomp>(bytes) {
+    if let Ok(profile) = serde_json::from_slice::<Seccomp>(bytes) {
         compiled(&profile);
     }
 }
 
-fn compiled(profile: &LinuxSeccomp) {
+fn compiled(profile: &Seccomp) {
     let Some(program) = one_line(seccomp::compile(profile)) else { return };
     let program = program.instructions;
     machine::accepts(&program);

@@ -28,7 +28,7 @@ use crate::rootfs::options::Propagation;
 use crate::rootfs::propagation;
 use crate::spec::document::Document;
 use crate::spec::{check, load};
-use crate::{console, hooks, log};
+use crate::{console, hooks, log, seccomp};
 
 /// What is asked for.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<Sta
     let cgroup = make_cgroup(input, directory, &mut state)?;
     made.cgroup.clone_from(&state.cgroup);
     if let Some(profile) = &document.linux.seccomp {
-        directory.write("seccomp.json", profile)?;
+        directory.write_bytes("seccomp.bpf", &seccomp::compile(profile)?.encode())?;
     }
     make_mount_points(input.rootfs, &mounts)?;
     let tasks = cgroup.tasks()?;
@@ -192,6 +192,7 @@ fn first_state(input: &Input<'_>) -> Result<State> {
         namespaces: input.namespaces.all(),
         shared_root: None,
         intel_rdt: None,
+        filtered: document.linux.seccomp.is_some(),
         process: document.process.clone().context("process is missing")?,
         hooks: document.hooks.clone(),
     })

@@ -15,7 +15,8 @@ const MAGIC: [u8; 8] = *b"seccomp1";
 /// A filter ready to be installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
-    pub(super) instructions: Vec<Instruction>,
+    /// What the kernel gets.
+    pub instructions: Vec<Instruction>,
     pub(super) flags: u32,
     /// Who is to get the descriptor that [`Program::install`] returns.
     pub listener: Option<Listener>,

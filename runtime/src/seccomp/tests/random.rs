@@ -68,7 +68,7 @@ fn same(oracle: &std::path::Path, profile: &Value, arguments: &[[u64; 6]]) -> Re
     let mut read = Profile::read(&seccomp).unwrap();
     // runc's addition to libseccomp.
     read.hides_newer = false;
-    let ours = build(&read, &seccomp, Arch::ScmpArchX86_64).unwrap();
+    let ours = build(&read, Arch::ScmpArchX86_64).unwrap();
     let named = profile["syscalls"].as_array().into_iter().flatten();
     let names = named.flat_map(|rule| rule["names"].as_array().into_iter().flatten());
     let mut looked_at: Vec<u32> = names.flat_map(|name| numbers(name.as_str().unwrap())).collect();
