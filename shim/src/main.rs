@@ -5,6 +5,7 @@
 //! `docs/exit-codes.md`; `run`, `exec` and `start -a` give the payload's own, or 125, 126, 127.
 
 mod attach;
+mod cgroup;
 mod cli;
 mod cmd;
 mod conmon;
@@ -15,6 +16,7 @@ mod events;
 mod init;
 mod inspect;
 mod log;
+mod oom;
 mod request;
 mod show;
 mod spec;

@@ -109,6 +109,7 @@ Runtime
       --runtime-arg ARG         before its subcommand
       --runtime-opt ARG         after its subcommand
   -s, --systemd-cgroup  --no-pivot  --no-new-keyring
+      --replace-listen-pid      set LISTEN_PID to the runtime's pid, whoever had it
 Log
   -l, --log-path SPEC           [k8s-file:]PATH, journald, none, passthrough; repeatable
       --log-size-max BYTES      start the file anew then
@@ -286,7 +287,6 @@ impl Options {
             !self.log_rotate || self.log_max_files > 0,
             "log-max-files must be at least 1 when log-rotate is enabled, got 0"
         );
-        ensure!(!self.replace_listen_pid, "--replace-listen-pid is not supported");
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fchmod};
 use nix::sys::termios::{self, OutputFlags, SetArg};
 use nix::unistd::pipe2;
-use sys::command::with_clean_signals;
+use sys::command::{with_clean_signals, with_own_pid};
 
 use super::cli::Options;
 
@@ -37,6 +37,7 @@ pub fn launch(options: &Options) -> Result<Payload> {
     let mut command = command(options, &pidfile, console.as_ref());
     let mut payload = Payload::default();
     let words = streams(options, &mut command, &mut payload)?;
+    pass_sockets_on(options, &mut command)?;
     let mut child = command
         .spawn()
         .with_context(|| format!("Failed to execute runtime {}", options.runtime.display()))?;
@@ -93,6 +94,17 @@ fn command(options: &Options, pidfile: &Path, console: Option<&Console>) -> Comm
     }
     with_clean_signals(&mut command);
     command
+}
+
+/// Sockets that systemd opened are for the process that `LISTEN_PID` names: the runtime, in place of us.
+fn pass_sockets_on(options: &Options, command: &mut Command) -> Result<()> {
+    let Ok(text) = std::env::var("LISTEN_PID") else { return Ok(()) };
+    let pid: u32 =
+        text.parse().ok().filter(|pid| *pid > 0).with_context(|| format!("Invalid LISTEN_PID {text}"))?;
+    if options.replace_listen_pid || pid == std::process::id() {
+        with_own_pid(command, "LISTEN_PID").context("set LISTEN_PID")?;
+    }
+    Ok(())
 }
 
 /// Where control files live.

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::os::fd::RawFd;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -45,29 +44,8 @@ fn is_inherited(number: RawFd) -> bool {
     sys::inherited::flags(number).is_ok_and(|flags| flags & FdFlag::FD_CLOEXEC.bits() == 0)
 }
 
-/// Where the kernel counts the container's out-of-memory kills.
-pub fn oom_counter(pid: i32) -> Option<PathBuf> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let path = |line: &str| line.splitn(3, ':').nth(2).map(str::to_owned);
-    let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    let line = text.lines().find(|line| {
-        if unified { line.starts_with("0::") } else { line.split(':').nth(1) == Some("memory") }
-    })?;
-    let (base, file) = if unified {
-        ("/sys/fs/cgroup", "memory.events")
-    } else {
-        ("/sys/fs/cgroup/memory", "memory.oom_control")
-    };
-    Some(PathBuf::from(format!("{base}{}/{file}", path(line)?)))
-}
-
-/// The files that podman looks for after an out-of-memory kill.
-pub fn tell_oom(options: &Options, counter: Option<&Path>) {
-    let text = counter.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
-    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-    if count.is_none_or(|count| count.trim() == "0") {
-        return;
-    }
+/// The files that podman and CRI-O look for after an out-of-memory kill.
+pub fn write_oom(options: &Options) {
     for dir in options.persist_dir.iter().cloned().chain([bundle(options)]) {
         let _ = File::create(dir.join("oom"));
     }

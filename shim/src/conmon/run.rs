@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -25,7 +25,9 @@ use super::ending::{self, Ends};
 use super::log::Logs;
 use super::notify::Notify;
 use super::pipes;
+use crate::cgroup::Cgroup;
 use crate::log::Stream;
+use crate::oom::Watcher;
 
 const SIGNALS: u64 = 0;
 const LISTENER: u64 = 1;
@@ -35,6 +37,7 @@ const STDIN: u64 = 4;
 const CONTROL: u64 = 5;
 const WINDOW: u64 = 6;
 const NOTIFY: u64 = 7;
+const OOM: u64 = 8;
 /// Clients count up from here.
 pub const CLIENTS: u64 = 16;
 /// Most bytes of stdin kept for a payload that does not read.
@@ -52,7 +55,7 @@ pub struct Monitor<'a> {
     window: Option<Fifo>,
     notify: Option<Notify>,
     payload: Payload,
-    oom: Option<PathBuf>,
+    ooms: Watcher,
     queue: VecDeque<u8>,
     closing: bool,
     full: bool,
@@ -98,7 +101,7 @@ impl<'a> Monitor<'a> {
             window: None,
             notify: None,
             payload: Payload::default(),
-            oom: None,
+            ooms: Watcher::default(),
             queue: VecDeque::new(),
             closing: false,
             full: false,
@@ -146,7 +149,10 @@ impl<'a> Monitor<'a> {
         if !options.exec || options.api_version {
             pipes::tell(&mut self.ends.sync, self.ends.key, payload.pid.into(), None);
         }
-        self.oom = ending::oom_counter(payload.pid);
+        if let Some(cgroup) = Cgroup::of(payload.pid).filter(|_| !options.exec) {
+            // Without a memory controller there is nothing to hear of.
+            let _ = self.ooms.add(&self.epoll, OOM, &options.cid, &cgroup);
+        }
         if let Some(terminal) = &payload.terminal {
             self.epoll.add(terminal, input(STDOUT))?;
         }
@@ -185,7 +191,10 @@ impl<'a> Monitor<'a> {
             clients.close(&self.epoll);
         }
         let code = if self.timed_out { -1 } else { code };
-        ending::tell_oom(self.options, self.oom.as_deref());
+        // It may have been killed in the very moment in which it ended.
+        if self.ooms.on_ready(OOM).is_some() {
+            ending::write_oom(self.options);
+        }
         ending::write_exit_files(self.options, code);
         if self.options.exec {
             let why = self.timed_out.then_some("command timed out");
@@ -222,6 +231,11 @@ impl<'a> Monitor<'a> {
                 STDIN => self.write_stdin(),
                 CONTROL => self.on_control(),
                 WINDOW => self.on_window(),
+                OOM => {
+                    if self.ooms.on_ready(OOM).is_some() {
+                        ending::write_oom(self.options);
+                    }
+                }
                 NOTIFY => self.notify.iter().for_each(Notify::pass_on),
                 token => self.on_client(token, event.events()),
             }

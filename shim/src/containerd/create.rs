@@ -6,7 +6,6 @@ use anyhow::{Context as _, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::cgroup::Cgroup;
 use super::console::Console;
 use super::dispatch::{Answer, Caller, answer, done};
 use super::jobs::{Job, Work};
@@ -19,6 +18,7 @@ use super::server::{Server, complain};
 use super::status::{Code, Status};
 use super::stdio::{self, Ends, Owner, Wanted};
 use super::task::{Checkpoint, Container, Process, State, has_own_pids};
+use crate::cgroup::Cgroup;
 
 impl Server {
     pub fn create(&mut self, caller: Caller, request: CreateTaskRequest) -> Answer {

@@ -5,13 +5,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::cgroup::Cgroup;
 use super::dispatch::{Caller, answer};
 use super::proto::Timestamp;
 use super::proto::events::TaskExit;
 use super::proto::task::WaitResponse;
 use super::server::Server;
 use super::task::{Exit, State};
+use crate::cgroup::Cgroup;
 
 impl Server {
     /// Everybody who has ended.

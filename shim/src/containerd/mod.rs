@@ -5,7 +5,6 @@
 //! needs while it runs. Executes the OCI runtime; keeps nothing else: the kernel and containerd know the rest.
 
 mod boot;
-mod cgroup;
 mod cleanup;
 mod cli;
 mod console;
@@ -18,7 +17,6 @@ mod frame;
 mod info;
 mod jobs;
 mod mounts;
-mod oom;
 mod proto;
 mod pump;
 mod query;

@@ -13,6 +13,7 @@ use super::server::Server;
 use super::status::Status;
 use super::stdio::Wanted;
 use super::task::State;
+use crate::cgroup::Cgroup;
 
 /// `containerd.v1.types.Status`.
 const CREATED: i32 = 1;
@@ -55,7 +56,7 @@ impl Server {
 
     pub fn pids(&mut self, request: &TaskRequest) -> Answer {
         let container = self.container(&request.id)?;
-        let pids = container.cgroup.as_ref().map(super::cgroup::Cgroup::pids).unwrap_or_default();
+        let pids = container.cgroup.as_ref().map(Cgroup::pids).unwrap_or_default();
         let processes = pids.into_iter().map(|pid| {
             let exec = container.execs.iter().find(|(_, exec)| exec.is_alive() && exec.pid() == pid);
             let info = exec.map(|(exec_id, _)| Any {
@@ -70,9 +71,10 @@ impl Server {
 
     pub fn stats(&mut self, request: &TaskRequest) -> Answer {
         let cgroup = self.container(&request.id)?.cgroup.as_ref();
-        let stats = cgroup.and_then(super::cgroup::Cgroup::stats);
+        let stats = cgroup.and_then(Cgroup::stats);
         let stats = stats.ok_or_else(|| Status::not_found("cgroup does not exist: not found"))?;
-        answer(&StatsResponse { stats: Some(stats) })
+        let (name, value) = stats;
+        answer(&StatsResponse { stats: Some(Any { type_url: name.into(), value }) })
     }
 
     pub fn wait(&mut self, caller: Caller, request: &ProcessRequest) -> Answer {

@@ -17,11 +17,11 @@ use super::cli::Flags;
 use super::dispatch::Caller;
 use super::events::Publisher;
 use super::jobs::Job;
-use super::oom::Watcher;
 use super::pump::Pump;
 use super::sandbox::Sandbox;
 use super::task::{Container, Exit};
 use super::wire::Wire;
+use crate::oom::Watcher;
 
 const SIGNALS: u64 = 0;
 const LISTENER: u64 = 1;

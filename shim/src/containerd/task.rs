@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-use super::cgroup::Cgroup;
 use super::dispatch::Caller;
 use super::proto::{Mount, Timestamp};
 use super::runtime::Runtime;
 use super::status::Status;
 use super::stdio::Wanted;
+use crate::cgroup::Cgroup;
 
 /// What a process is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

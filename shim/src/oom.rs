@@ -10,7 +10,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use super::cgroup::Cgroup;
+use crate::cgroup::Cgroup;
 
 enum Source {
     V1 { event: EventFd, _control: File },

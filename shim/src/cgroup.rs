@@ -5,8 +5,6 @@ mod metrics;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::proto::Any;
-
 /// Where the kernel keeps count of a container.
 #[derive(Debug, Clone)]
 pub enum Cgroup {
@@ -66,21 +64,15 @@ impl Cgroup {
         pids
     }
 
-    /// Its counters, as `io.containerd.cgroups.v1.Metrics` or `…v2.Metrics`; `None` where it is gone.
-    pub fn stats(&self) -> Option<Any> {
-        let (version, value) = match self {
+    /// Its counters as one of containerd's messages: the message's name and bytes. `None` where it is gone.
+    pub fn stats(&self) -> Option<(&'static str, Vec<u8>)> {
+        match self {
             Self::V1(dirs) => {
                 dirs.iter().find(|(_, dir)| dir.is_dir())?;
-                ("v1", metrics::v1(self))
+                Some(("io.containerd.cgroups.v1.Metrics", metrics::v1(self)))
             }
-            Self::V2(dir) => {
-                if !dir.is_dir() {
-                    return None;
-                }
-                ("v2", metrics::v2(dir))
-            }
-        };
-        Some(Any { type_url: format!("io.containerd.cgroups.{version}.Metrics"), value })
+            Self::V2(dir) => dir.is_dir().then(|| ("io.containerd.cgroups.v2.Metrics", metrics::v2(dir))),
+        }
     }
 }
 
