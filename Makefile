@@ -60,7 +60,7 @@ check: ## Formatting, lints, licences, docs, file sizes
 	cargo fmt --all --check
 	cargo clippy --target $(TARGET) --workspace --all-targets -- -D warnings
 	cargo check --locked --manifest-path fuzz/Cargo.toml --lib --no-default-features
-	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; \
+	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
 	 else echo "check: cargo-deny is not installed: licences and bans not checked (cargo install cargo-deny)"; fi
 	RUSTDOCFLAGS="-D warnings" cargo doc --target $(TARGET) -p sys -p contracts --no-deps --quiet
 	@tests/check-sizes

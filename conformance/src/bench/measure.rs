@@ -141,7 +141,10 @@ impl Contender {
                 )?;
             }
             Face::Runtime(_) => {
-                for kind in [Kind::Min, Kind::Full] {
+                // In turn: the first one follows another contender's last command.
+                let kinds =
+                    if number.is_multiple_of(2) { [Kind::Min, Kind::Full] } else { [Kind::Full, Kind::Min] };
+                for kind in kinds {
                     self.lifecycle(kind, number, &mut time)?;
                 }
             }

@@ -1,4 +1,4 @@
-//! Timing runtimes side by side: each round measures every command of every contender once, in a turning order, so
+//! Timing runtimes side by side: each round measures every command of every contender once, in an order of its own, so
 //! that whatever else the machine does hits all alike. Only ratios within one run mean anything.
 
 mod config;
@@ -97,6 +97,20 @@ fn peers(flags: &Bench) -> Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
+/// Who comes when in a round: another order each time, and not merely turned, because the clean-up that one leaves to
+/// the kernel falls on whoever comes next. The same in every run (Knuth's shuffle, driven by his MMIX generator).
+fn order(round: u32, count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..count).collect();
+    let mut seed = u64::from(round);
+    for last in (1..count).rev() {
+        for _ in 0..4 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        }
+        order.swap(last, usize::try_from(seed >> 33).unwrap_or(0) % (last + 1));
+    }
+    order
+}
+
 /// Our own engine where its tools are, and podman where it is installed.
 fn engines(flags: &Bench) -> Vec<Option<&Path>> {
     let own = flags.tools.as_deref().filter(|dir| dir.join("shim").exists() && dir.join("imgtool").exists());
@@ -128,8 +142,7 @@ fn here(flags: &Bench, peers: &[(String, PathBuf)], view: View) -> Result<bool> 
     }
     let mut results = Results::new(&contenders, flags, view);
     for round in 0..flags.runs {
-        for turn in 0..contenders.len() {
-            let at = (turn + usize::try_from(round)?) % contenders.len();
+        for at in order(round, contenders.len()) {
             if results.has_failed(at) {
                 continue;
             }
@@ -151,4 +164,22 @@ fn here(flags: &Bench, peers: &[(String, PathBuf)], view: View) -> Result<bool> 
     }
     check::remove_cgroups(&machine);
     results.print()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::order;
+
+    #[test]
+    fn everybody_comes_once_and_after_everybody_else() {
+        let mut followed = std::collections::BTreeSet::new();
+        for round in 0..60 {
+            let order = order(round, 5);
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, [0, 1, 2, 3, 4]);
+            followed.extend(order.windows(2).map(|pair| (pair[0], pair[1])));
+        }
+        assert_eq!(followed.len(), 20, "each follows each of the others at times: {followed:?}");
+    }
 }
