@@ -63,7 +63,14 @@ pub enum Command {
     /// Delete images from a registry
     Delete(cmd::manifest::DeleteArgs),
     /// List what refers to an image in a registry: signatures, bills of materials
-    Referrers(cmd::manifest::ReferrersArgs),
+    #[command(visible_alias = "discover")]
+    Referrers(cmd::referrers::Args),
+    /// Keep any files in a registry: push, attach to an image, pull
+    Artifact(cmd::artifact::Args),
+    /// Put images for several platforms under one name
+    Index(cmd::index::Args),
+    /// Copy all images of a repository, a layout or the store to another place
+    Sync(cmd::sync::Args),
     /// Build an image from a Dockerfile
     Build(Box<cmd::build::Args>),
     /// Make an image of a bundle's changes

@@ -1,4 +1,4 @@
-//! `imgtool manifest`, `imgtool digest`, `imgtool delete`, `imgtool referrers`: single requests to a registry.
+//! `imgtool manifest`, `imgtool digest`, `imgtool delete`: single requests to a registry.
 
 use anyhow::Result;
 use contracts::exit::Exit;
@@ -88,32 +88,6 @@ pub fn delete(args: &DeleteArgs) -> Result<Exit> {
         repository.delete_manifest(&digest.to_string())?;
         stdout::line(format!("Deleted: {}@{digest}", name.familiar_name()))?;
     }
-    Ok(Exit::Ok)
-}
-
-/// Flags of `referrers`.
-#[derive(Debug, clap::Args)]
-pub struct ReferrersArgs {
-    /// The image in its registry
-    name: String,
-    /// Only artifacts of this type
-    #[arg(long)]
-    artifact_type: Option<String>,
-    #[command(flatten)]
-    registry: Flags,
-}
-
-/// # Errors
-/// No such image; the registry fails.
-pub fn referrers(args: &ReferrersArgs) -> Result<Exit> {
-    let client = Client::new(&Paths::from_env(), &args.registry)?;
-    let name = client.parse(args.name.trim_start_matches("docker://"))?.or_latest();
-    let repository = client.repository(&name, false)?;
-    let mut index = repository.referrers(&repository.digest(&name.manifest_name())?)?;
-    if let Some(wanted) = &args.artifact_type {
-        index.manifests.retain(|entry| entry.artifact_type.as_ref() == Some(wanted));
-    }
-    stdout::line(serde_json::to_string_pretty(&index)?)?;
     Ok(Exit::Ok)
 }
 

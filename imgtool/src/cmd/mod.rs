@@ -1,6 +1,7 @@
 //! One file per verb.
 
 pub mod append;
+pub mod artifact;
 pub mod build;
 pub mod bundle;
 pub mod catalog;
@@ -13,6 +14,7 @@ pub mod flatten;
 pub mod history;
 pub mod images;
 pub mod import;
+pub mod index;
 pub mod inspect;
 pub mod list_tags;
 pub mod load;
@@ -23,8 +25,10 @@ pub mod mount;
 pub mod prune;
 pub mod pull;
 pub mod push;
+pub mod referrers;
 pub mod rmi;
 pub mod save;
+pub mod sync;
 pub mod tag;
 pub mod umount;
 pub mod unbundle;
@@ -62,7 +66,10 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Manifest(args) => manifest::run(&args),
         Command::Digest(args) => manifest::digest(&args),
         Command::Delete(args) => manifest::delete(&args),
-        Command::Referrers(args) => manifest::referrers(&args),
+        Command::Referrers(args) => referrers::run(&args),
+        Command::Artifact(args) => artifact::run(&args),
+        Command::Index(args) => index::run(&args),
+        Command::Sync(args) => sync::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Commit(args) => commit::run(&args),
         Command::Diff(args) => diff::run(&args),

@@ -6,6 +6,7 @@ pub mod credentials;
 pub mod download;
 pub mod hosts;
 pub mod http;
+pub mod referrers;
 pub mod repository;
 pub mod tls;
 pub mod upload;

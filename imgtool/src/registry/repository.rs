@@ -14,7 +14,7 @@ use super::http::{Payload, Request, Response, expect, read};
 use super::{Client, credentials};
 use crate::store::digest::Digest;
 use crate::store::document::{
-    DOCKER_LIST, DOCKER_MANIFEST, Document, Index, Kind, MAX_DOCUMENT, OCI_INDEX, OCI_MANIFEST,
+    DOCKER_LIST, DOCKER_MANIFEST, Document, Kind, MAX_DOCUMENT, Manifest, OCI_INDEX, OCI_MANIFEST,
 };
 
 /// Lists longer than this are not waited for: a hostile registry could go on for ever.
@@ -120,7 +120,15 @@ impl<'c> Repository<'c> {
         {
             fault!(Remote, "{}: the registry stored it as {told}, not {}", self.what(name), document.digest);
         }
-        Ok(())
+        match &document.kind {
+            // A registry with the referrers API says that it has understood; for another one we keep the list.
+            Kind::Manifest(Manifest { subject: Some(subject), .. })
+                if !response.headers().contains_key("oci-subject") =>
+            {
+                self.list_referrer(subject, document)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Deletes a manifest by digest, or a tag where the registry can.
@@ -157,31 +165,7 @@ impl<'c> Repository<'c> {
         Ok(tags)
     }
 
-    /// What refers to a manifest (signatures, bills of materials), by the API or, where the registry has none, by the
-    /// tag that stands for it.
-    ///
-    /// # Errors
-    /// `Remote`.
-    pub fn referrers(&self, digest: &Digest) -> Result<Index> {
-        let what = format!("referrers of {}@{digest}", self.title());
-        let request =
-            Request::new(Method::GET, self.url(&format!("referrers/{digest}"))).header("accept", OCI_INDEX);
-        let response = self.send(request)?;
-        if response.status() == 200 {
-            let bytes = read(response, MAX_DOCUMENT)?;
-            return serde_json::from_slice(&bytes).with_context(|| what);
-        }
-        match self.manifest(&digest.to_string().replace(':', "-")) {
-            Ok(Document { kind: Kind::Index(index), .. }) => Ok(index),
-            Ok(_) => fault!(Remote, "{what}: the tag that should list them is no index"),
-            Err(err) if contracts::fault::Kind::of(&err) == Some(contracts::fault::Kind::NotFound) => {
-                Ok(Index::default())
-            }
-            Err(err) => Err(err),
-        }
-    }
-
-    fn what(&self, name: &str) -> String {
+    pub(super) fn what(&self, name: &str) -> String {
         let mut out = String::from("manifest for ");
         let mark = if name.contains(':') { '@' } else { ':' };
         // Writing to a string cannot fail.

@@ -1,6 +1,7 @@
 //! Integration tests of imgtool: the real program on the real kernel, registries on loopback.
 #![allow(clippy::unwrap_used)] // a case that cannot go on has failed
 
+mod artifact;
 mod build;
 mod bundle;
 mod copy;
@@ -8,6 +9,7 @@ mod edit;
 mod gc;
 mod hostile;
 mod import;
+mod index;
 mod load;
 mod login;
 mod names;
