@@ -68,11 +68,11 @@ pub enum Command {
     Gc,
     /// Write the firewall rules anew, as after `nft flush ruleset`
     Reload,
-    /// Answer names on one network (started by `up`)
+    /// Answer names on networks (started by `up`)
     #[command(hide = true)]
     Dns {
-        /// The network's zone file
-        file: std::path::PathBuf,
+        /// The directory of the networks' zone files
+        dir: std::path::PathBuf,
     },
 }
 

@@ -31,6 +31,9 @@ fn main() -> ExitCode {
     if cni::is_asked() {
         return cni::run();
     }
+    if dns::aardvark::is_asked() {
+        return dns::aardvark::run();
+    }
     if netavark::is_asked() {
         return netavark::run();
     }

@@ -65,6 +65,14 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 pub fn write_json_volatile(path: &Path, value: &impl Serialize, mode: u32) -> Result<()> {
     let mut bytes = serde_json::to_vec(value).with_context(|| format!("encode {}", path.display()))?;
     bytes.push(b'\n');
+    write_volatile(path, &bytes, mode)
+}
+
+/// [`write()`] without waiting for the disk; see [`write_json_volatile`].
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_volatile(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.tmp", std::process::id()));
     let temporary = Path::new(&temporary);
@@ -74,7 +82,7 @@ pub fn write_json_volatile(path: &Path, value: &impl Serialize, mode: u32) -> Re
         .truncate(true)
         .mode(mode)
         .open(temporary)
-        .and_then(|mut file| file.write_all(&bytes))
+        .and_then(|mut file| file.write_all(bytes))
         .and_then(|()| fs::rename(temporary, path));
     written.or_else(|err| {
         let _ = fs::remove_file(temporary);

@@ -9,6 +9,7 @@ use super::record::Record;
 use super::{claim, endpoint, files, member, namespace, port, up};
 use crate::attach::up::networks_of;
 use crate::behind;
+use crate::dns;
 use crate::firewall::{Filter, choice};
 use crate::netlink::link;
 use crate::netlink::socket::Socket;
@@ -99,6 +100,7 @@ fn finish(state: &State, record: &Record) -> Result<()> {
     state::remove(&state.path(&["attachments", &format!("{}.json", record.id)]))?;
     claim::forget_idle(state)?;
     namespace::forget(state);
+    dns::forget(&state.path(&["dns"]))?;
     for empty in ["attachments", "files", "members", "ports", "dns"] {
         let _ = fs::remove_dir(state.path(&[empty]));
     }

@@ -1,24 +1,19 @@
 //! Who is on a network: `STATE/net/members/<network>/<id>`, and the same for the name server, with names and
-//! addresses, in `STATE/net/dns/<network>.json`.
+//! addresses, in `STATE/net/dns/<network>` ([`crate::dns::zone`]).
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use contracts::{atomic, fault};
+use contracts::fault;
 
-use super::files::host_resolver;
 use super::record::Record;
 use crate::cidr::Cidr;
 use crate::dns;
-use crate::dns::zone::{Entry, Shared, Zone};
+use crate::dns::shared::{self, Shared};
+use crate::dns::zone::{Entry, Zone};
 use crate::netlink::socket::Socket;
 use crate::network::{self, Network, peers};
 use crate::state::{self, State};
-
-fn zone_file(state: &State, network: &str) -> PathBuf {
-    state.path(&["dns", &format!("{network}.json")])
-}
 
 /// Enters the record's container on `network`, before anything is made for it: from here on, the network is taken
 /// down with its last member. Whether it is the first one.
@@ -42,20 +37,23 @@ pub fn announce(state: &State, record: &Record, network: &Network) -> Result<()>
     if !network.dns || network.gateways().is_empty() {
         return Ok(());
     }
-    let file = zone_file(state, &network.name);
-    state::make_dir(&state.path(&["dns"]))?;
-    let mut zone = atomic::read_json::<Zone>(&file)?.unwrap_or_default();
-    zone.version = 1;
-    zone.listen = network.gateways();
-    zone.internal = network.internal;
-    zone.upstream = host_resolver().servers;
-    zone.entries.retain(|entry| entry.id != record.id);
-    zone.entries.push(entry(record, &network.name));
-    if network.driver == "overlay" {
-        share(network, &mut zone)?;
+    let dir = state.path(&["dns"]);
+    state::make_dir(&dir)?;
+    let zone = Zone {
+        network: network.name.clone(),
+        listen: network.gateways(),
+        internal: network.internal,
+        ..Zone::default()
+    };
+    let named = || format!("names of network {}", network.name);
+    if !dir.join(zone.file_name()).exists() {
+        dns::try_listen(&zone.listen).with_context(named)?;
     }
-    atomic::write_json_volatile(&file, &zone, 0o600)?;
-    dns::start(&file).with_context(|| format!("names of network {}", network.name))
+    dns::file::enter(&dir, &zone, &entry(record, &network.name))?;
+    if network.driver == "overlay" {
+        share(state, network)?;
+    }
+    dns::start(&dir).with_context(named)
 }
 
 /// Says again what is on the network, here and to other hosts, and has a killed name server started.
@@ -63,21 +61,24 @@ pub fn announce(state: &State, record: &Record, network: &Network) -> Result<()>
 /// # Errors
 /// As [`announce`].
 pub fn refresh(state: &State, network: &Network) -> Result<()> {
-    let file = zone_file(state, &network.name);
-    let Some(mut zone) = atomic::read_json::<Zone>(&file)? else { return Ok(()) };
-    if network.driver == "overlay" {
-        share(network, &mut zone)?;
+    let dir = state.path(&["dns"]);
+    if dns::file::read(&dir, &network.name)?.is_none() {
+        return Ok(());
     }
-    atomic::write_json_volatile(&file, &zone, 0o600)?;
-    dns::start(&file).with_context(|| format!("names of network {}", network.name))
+    if network.driver == "overlay" {
+        share(state, network)?;
+    }
+    dns::start(&dir).with_context(|| format!("names of network {}", network.name))
 }
 
 /// Takes in what other hosts say of the network, and tells them what is on it here.
-fn share(network: &Network, zone: &mut Zone) -> Result<()> {
-    zone.shared = peers::shared(network).map(|path| Shared {
-        path: path.to_owned(),
-        subnets: network.subnets.iter().map(|subnet| subnet.subnet).collect(),
-    });
+fn share(state: &State, network: &Network) -> Result<()> {
+    let dir = state.path(&["dns"]);
+    let zone = dns::file::read(&dir, &network.name)?.unwrap_or_default();
+    if let Some(path) = peers::shared(network).filter(|_| !zone.entries.is_empty()) {
+        let subnets = network.subnets.iter().map(|subnet| subnet.subnet).collect();
+        shared::write(&dir, &network.name, &Shared { path: path.to_owned(), subnets })?;
+    }
     let local = peers::local(network, &peers::read(network)?, &Socket::route()?)?;
     let named = |entry: &Entry| -> Vec<(IpAddr, Vec<String>)> {
         entry.addresses.iter().map(|address| (*address, entry.names.clone())).collect()
@@ -86,11 +87,17 @@ fn share(network: &Network, zone: &mut Zone) -> Result<()> {
 }
 
 /// After a container has left: its name goes from what this host tells the others.
-fn unshare(state: &State, network: &str, zone: &mut Zone) -> Result<()> {
-    if zone.shared.is_some()
-        && let Ok(network) = network::find(state, network)
-    {
-        share(&network, zone)?;
+fn unshare(state: &State, network: &str) -> Result<()> {
+    let dir = state.path(&["dns"]);
+    if shared::read(&dir, network)?.is_none() {
+        return Ok(());
+    }
+    if dns::file::read(&dir, network)?.is_none() {
+        shared::remove(&dir, network)?;
+    }
+    // That the list is out of reach must keep nobody here: the next member says it again.
+    if let Ok(network) = network::find(state, network) {
+        let _ = share(state, &network);
     }
     Ok(())
 }
@@ -118,14 +125,6 @@ fn entry(record: &Record, network: &str) -> Entry {
 /// The file system's.
 pub fn leave(state: &State, id: &str, network: &str) -> Result<()> {
     state::remove(&state.path(&["members", network, id]))?;
-    let file = zone_file(state, network);
-    let Some(mut zone) = atomic::read_json::<Zone>(&file)? else { return Ok(()) };
-    zone.entries.retain(|entry| entry.id != id);
-    // That the list is out of reach must keep nobody here: the next member says it again.
-    let _ = unshare(state, network, &mut zone);
-    if zone.entries.is_empty() {
-        // The server sees it go, and goes.
-        return state::remove(&file);
-    }
-    atomic::write_json_volatile(&file, &zone, 0o600)
+    dns::file::leave(&state.path(&["dns"]), network, id)?;
+    unshare(state, network)
 }

@@ -36,7 +36,7 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Disconnect(args) => connect::disconnect(&args),
         Command::Gc => gc::run(),
         Command::Reload => gc::reload(),
-        Command::Dns { file } => dns::run(&file).map(|()| Exit::Ok),
+        Command::Dns { dir } => dns::run(&dir).map(|()| Exit::Ok),
     }
 }
 

@@ -17,8 +17,8 @@ const MOST: usize = 4096;
 /// A client waiting for somebody else's answer.
 #[derive(Debug)]
 pub struct Question {
-    /// Which of our sockets it came by.
-    pub socket: usize,
+    /// Where it asked.
+    pub place: u64,
     /// Who asked.
     pub client: SocketAddr,
     /// The query as it came.

@@ -1,17 +1,24 @@
-//! Names on a network: a small server on the gateway's addresses, one process per network while it has containers.
+//! Names on networks: a small server on the gateways' addresses, one process for all networks of a host while they have
+//! containers. Also aardvark-dns, for netavark and podman ([`aardvark`]).
 //!
-//! It meets the rest of netctl only in files: `up` and `down` replace the zone file, the server watches it, and ends by
-//! itself once the zone is empty or gone. `<zone>.pid` names the running server, `<zone>.lock` is held by it.
+//! It meets the rest of netctl only in files: `up` and `down` change the zone files, the server watches them, and ends
+//! by itself once there are none. `DIR.pid` names the running server, `DIR.lock` is held by it.
 
+pub mod aardvark;
 mod answer;
+pub mod file;
 mod forward;
+mod host;
+mod names;
 mod serve;
+pub mod shared;
 mod stream;
 mod wire;
 pub mod zone;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -21,24 +28,26 @@ use contracts::atomic;
 use contracts::lock::Lock;
 use contracts::process::Process;
 
-use serve::Server;
+use crate::state;
+use serve::{Server, Task};
 
 /// How long a server may take to bind its addresses, or a leaving one to free them.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Where names are asked for.
+pub const PORT: u16 = 53;
 
-/// Makes sure that a server runs for this zone file, which has been written before. A running one sees the change by
-/// itself.
+/// Makes sure that a server runs for this directory of zone files. A running one sees changes by itself.
 ///
 /// # Errors
 /// It cannot be started: what it said.
-pub fn start(file: &Path) -> Result<()> {
-    if is_running(file) {
+pub fn start(dir: &Path) -> Result<()> {
+    if is_running(dir) {
         return Ok(());
     }
     let program = std::env::current_exe().context("find netctl itself")?;
     let mut child = Command::new(program)
         .arg("dns")
-        .arg(file)
+        .arg(dir)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -57,46 +66,81 @@ pub fn start(file: &Path) -> Result<()> {
     }
 }
 
-/// The server itself: `netctl dns FILE`.
+/// Whether these addresses can be served: for the first container of a network, as a running server would find out
+/// only later.
+///
+/// # Errors
+/// The first one that cannot.
+pub fn try_listen(addresses: &[IpAddr]) -> Result<()> {
+    for address in addresses {
+        bind(*address, PORT).with_context(|| format!("listen on {address} port {PORT}"))?;
+    }
+    Ok(())
+}
+
+fn bind(address: IpAddr, port: u16) -> std::io::Result<(UdpSocket, TcpListener)> {
+    Ok((UdpSocket::bind((address, port))?, TcpListener::bind((address, port))?))
+}
+
+/// Whether a file of that name is a zone.
+fn is_zone(name: &str) -> bool {
+    !name.starts_with('.') && !name.ends_with(".tmp") && name != aardvark::PID_FILE
+}
+
+/// Removes the pid file of a server that was killed.
+///
+/// # Errors
+/// The file system's.
+pub fn forget(dir: &Path) -> Result<()> {
+    if is_running(dir) { Ok(()) } else { state::remove(&pid_file(dir)) }
+}
+
+/// The server itself: `netctl dns DIR`.
 ///
 /// # Errors
 /// As [`Server::new`] and [`Server::run`]; said on stdout as well, for whoever started it.
-pub fn run(file: &Path) -> Result<()> {
+pub fn run(dir: &Path) -> Result<()> {
     // Its starter's terminal and process group are none of its business any more; already a leader is as good.
     let _ = nix::unistd::setsid();
     let mut stdout = std::io::stdout();
-    let started = start_serving(file);
+    let started = start_serving(dir);
     let said = match &started {
         Ok(_) => "ready".to_owned(),
         Err(err) => contracts::report::one_line(err),
     };
     let _ = writeln!(stdout, "{said}").and_then(|()| stdout.flush());
-    let Some((mut server, _lock)) = started? else { return Ok(()) };
+    let Some((server, _lock)) = started? else { return Ok(()) };
     nix::unistd::dup2_stdout(fs::File::open("/dev/null").context("open /dev/null")?)
         .context("close stdout")?;
+    serve_until_unused(server, &pid_file(dir), || {
+        atomic::write_json_volatile(&pid_file(dir), &Process::current()?, 0o600)
+    })
+}
+
+fn serve_until_unused(mut server: Server, pid_file: &Path, enter: impl Fn() -> Result<()>) -> Result<()> {
     loop {
         server.run()?;
-        // Whoever writes the zone looks at the pid file afterwards. So: first take that away, then look at the zone
+        // Whoever writes a zone looks at the pid file afterwards. So: first take that away, then look at the zones
         // once more. Either they miss us and start another, or we see what they wrote.
-        remove(&pid_file(file))?;
+        state::remove(pid_file)?;
         server.reload();
         if server.is_unused() {
             return Ok(());
         }
-        atomic::write_json(&pid_file(file), &Process::current()?, 0o600)?;
+        enter()?;
     }
 }
 
-/// The server, bound and entered in the pid file; `None` where another one serves this zone already.
-fn start_serving(file: &Path) -> Result<Option<(Server, Lock)>> {
-    let lock_file = with_ending(file, "lock");
+/// The server, bound and entered in the pid file; `None` where another one serves this directory already.
+fn start_serving(dir: &Path) -> Result<Option<(Server, Lock)>> {
+    let lock_file = with_ending(dir, "lock");
     let patience = Instant::now() + PATIENCE;
     let lock = loop {
         if let Some(lock) = Lock::try_exclusive(&lock_file)? {
             break lock;
         }
         // A leaving server either changes its mind (its pid file is back) or frees the lock in a moment.
-        if is_running(file) {
+        if is_running(dir) {
             return Ok(None);
         }
         if Instant::now() > patience {
@@ -104,33 +148,24 @@ fn start_serving(file: &Path) -> Result<Option<(Server, Lock)>> {
         }
         std::thread::sleep(Duration::from_millis(2));
     };
-    let server = Server::new(file)?;
-    atomic::write_json(&pid_file(file), &Process::current()?, 0o600)?;
+    let server = Server::new(Task { dir: dir.to_owned(), port: PORT, domain: "" })?;
+    atomic::write_json_volatile(&pid_file(dir), &Process::current()?, 0o600)?;
     Ok(Some((server, lock)))
 }
 
-fn is_running(file: &Path) -> bool {
+fn is_running(dir: &Path) -> bool {
     // An unreadable pid file is as good as none: the lock decides.
-    let process: Option<Process> = atomic::read_json(&pid_file(file)).ok().flatten();
+    let process: Option<Process> = atomic::read_json(&pid_file(dir)).ok().flatten();
     process.is_some_and(|process| process.is_running())
 }
 
-fn pid_file(file: &Path) -> PathBuf {
-    with_ending(file, "pid")
+fn pid_file(dir: &Path) -> PathBuf {
+    with_ending(dir, "pid")
 }
 
-fn with_ending(file: &Path, ending: &str) -> PathBuf {
-    let mut path = file.as_os_str().to_owned();
+fn with_ending(dir: &Path, ending: &str) -> PathBuf {
+    let mut path = dir.as_os_str().to_owned();
     path.push(".");
     path.push(ending);
     path.into()
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
-            Err(err).with_context(|| format!("remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
 }

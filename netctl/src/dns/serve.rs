@@ -1,100 +1,179 @@
-//! The name server of one network: one thread, one poll set, no wake-up while nobody asks.
+//! The name server: one thread, one poll set for all networks, no wake-up while nobody asks.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
-use contracts::atomic;
+use anyhow::{Context as _, Result, bail};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::answer::{Action, answer};
 use super::forward::{Forwarder, Question};
+use super::host;
+use super::names::Names;
+use super::shared;
 use super::stream::{Peer, Stream};
 use super::wire::{Code, Query};
-use super::zone::{Index, Zone};
+use super::zone::{Entry, Zone};
+use crate::state;
 
 /// Connections at once; a further one is closed at once.
 const MOST_STREAMS: usize = 256;
 /// Datagrams answered before other sockets get their turn.
 const BATCH: usize = 64;
+/// Before an address that could not be had is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
-/// What an event in the poll set is about; the numbers of streams start where the others end.
-const FILE: u64 = 0;
+/// What an event in the poll set is about; places and streams are numbered from where the others end.
+const FILES: u64 = 0;
 const UPSTREAM: u64 = 1;
-const DATAGRAM: u64 = 1 << 8;
-const LISTENER: u64 = 1 << 16;
-const FIRST_STREAM: u64 = 1 << 32;
+const DATAGRAM: u64 = 1 << 32;
+const LISTENER: u64 = 1 << 33;
+const FIRST_STREAM: u64 = 1 << 34;
+
+/// What to serve, and how.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// The directory of the zone files.
+    pub dir: PathBuf,
+    /// The port.
+    pub port: u16,
+    /// The domain that names may end in; empty for none.
+    pub domain: &'static str,
+}
+
+/// An address that is served.
+#[derive(Debug)]
+struct Place {
+    address: IpAddr,
+    zone: usize,
+    datagrams: UdpSocket,
+    listener: TcpListener,
+}
 
 /// The server and everything it waits for.
 #[derive(Debug)]
 pub struct Server {
-    file: PathBuf,
-    index: Index,
+    task: Task,
+    names: Names,
     poll: Epoll,
     changes: Inotify,
-    datagrams: Vec<UdpSocket>,
-    listeners: Vec<TcpListener>,
+    places: HashMap<u64, Place>,
+    next_place: u64,
+    /// When addresses that could not be had are tried again.
+    missing: Option<Instant>,
     streams: HashMap<u64, Stream>,
     next_stream: u64,
     forwarder: Forwarder,
+    host: host::Servers,
+    /// Containers of our networks on other hosts, as last read.
+    elsewhere: HashMap<String, Vec<Entry>>,
     turn: usize,
 }
 
 impl Server {
-    /// Binds the zone's addresses and watches its file.
+    /// Binds the zones' addresses and watches their files.
     ///
     /// # Errors
-    /// The file cannot be read, or an address cannot be bound.
-    pub fn new(file: &Path) -> Result<Self> {
-        let changes = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).context("inotify")?;
-        let folder = file.parent().unwrap_or(Path::new("."));
-        // Watched before it is read, so that no change falls between. The folder, because the file is replaced whole.
-        let events = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE;
-        changes.add_watch(folder, events).with_context(|| format!("watch {}", folder.display()))?;
-        let mut zone: Zone = atomic::read_json(file)?.unwrap_or_default();
-        if let Some(shared) = &zone.shared {
-            // Best effort: a list on another machine's disk tells nothing, and is read with the next change here.
-            let folder =
-                if shared.path.is_dir() { &shared.path } else { shared.path.parent().unwrap_or(folder) };
-            let _ = changes.add_watch(folder, events | AddWatchFlags::IN_CLOSE_WRITE);
-        }
-        zone.look_elsewhere();
-        let bind = |address: &IpAddr| -> io::Result<(UdpSocket, TcpListener)> {
-            Ok((UdpSocket::bind((*address, 53))?, TcpListener::bind((*address, 53))?))
-        };
+    /// The directory cannot be read, or none of the addresses can be bound.
+    pub fn new(task: Task) -> Result<Self> {
         let mut server = Self {
-            file: file.to_owned(),
+            task,
+            names: Names::default(),
             poll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
-            changes,
-            datagrams: Vec::new(),
-            listeners: Vec::new(),
+            changes: Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).context("inotify")?,
+            places: HashMap::new(),
+            next_place: 0,
+            missing: None,
             streams: HashMap::new(),
             next_stream: FIRST_STREAM,
             forwarder: Forwarder::new().context("open sockets")?,
+            host: host::Servers::default(),
+            elsewhere: HashMap::new(),
             turn: 0,
-            index: Index::default(),
         };
-        for address in &zone.listen {
-            let (datagram, listener) =
-                bind(address).with_context(|| format!("listen on {address} port 53"))?;
-            datagram.set_nonblocking(true)?;
-            listener.set_nonblocking(true)?;
-            server.watch(&datagram, DATAGRAM + server.datagrams.len() as u64)?;
-            server.watch(&listener, LISTENER + server.listeners.len() as u64)?;
-            server.datagrams.push(datagram);
-            server.listeners.push(listener);
-        }
-        server.watch(&server.changes, FILE)?;
+        server.watch(&server.changes, FILES)?;
         for socket in server.forwarder.sockets() {
             server.watch(socket, UPSTREAM)?;
         }
-        server.index = zone.into();
-        Ok(server)
+        let refused = server.read()?;
+        match refused.into_iter().next() {
+            Some(err) if server.places.is_empty() => Err(err),
+            _ => Ok(server),
+        }
+    }
+
+    /// Reads all zones and listens where they say; what could not be had.
+    fn read(&mut self) -> Result<Vec<anyhow::Error>> {
+        let dir = &self.task.dir;
+        // Watched before it is read, so that no change falls between; each time, as it may be another directory of that
+        // name. The directory, because files are replaced whole.
+        let events = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_CLOSE_WRITE;
+        if let Err(err) = self.changes.add_watch(dir, events)
+            && err != nix::errno::Errno::ENOENT
+        {
+            bail!("watch {}: {}", dir.display(), err.desc());
+        }
+        let mut zones = Vec::new();
+        let mut files = state::list(dir)?;
+        files.sort();
+        for name in files.iter().filter(|name| super::is_zone(name)) {
+            let Some(text) = state::read(&dir.join(name))? else { continue };
+            let mut zone = Zone::parse(name, &text);
+            let others = self.elsewhere.entry(zone.network.clone()).or_default();
+            if let Some(shared) = shared::read(dir, &zone.network)? {
+                // Best effort: a list on another machine's disk tells nothing, and is read with the next change here.
+                let _ = self.changes.add_watch(shared.directory(), events);
+                // A list that cannot be read now leaves what was known.
+                if let Ok(names) = shared.names(&zone) {
+                    *others = names;
+                }
+                zone.entries.extend(others.iter().cloned());
+            }
+            zones.push(zone);
+        }
+        self.names = Names::new(zones, self.task.domain, self.host.get().to_vec());
+        Ok(self.listen())
+    }
+
+    fn listen(&mut self) -> Vec<anyhow::Error> {
+        let mut wanted: HashMap<IpAddr, usize> = HashMap::new();
+        for (address, zone) in self.names.listen() {
+            wanted.entry(address).or_insert(zone);
+        }
+        // First free what is not ours any more.
+        self.places.retain(|_, place| match wanted.remove(&place.address) {
+            Some(zone) => {
+                place.zone = zone;
+                true
+            }
+            None => false,
+        });
+        let mut refused = Vec::new();
+        for (address, zone) in wanted {
+            if let Err(err) = self.bind(address, zone) {
+                let port = self.task.port;
+                refused.push(anyhow::Error::from(err).context(format!("listen on {address} port {port}")));
+            }
+        }
+        self.missing = (!refused.is_empty()).then(|| Instant::now() + AGAIN);
+        refused
+    }
+
+    fn bind(&mut self, address: IpAddr, zone: usize) -> io::Result<()> {
+        let (datagrams, listener) = super::bind(address, self.task.port)?;
+        datagrams.set_nonblocking(true)?;
+        listener.set_nonblocking(true)?;
+        let number = self.next_place;
+        self.next_place += 1;
+        self.poll.add(&datagrams, EpollEvent::new(EpollFlags::EPOLLIN, DATAGRAM + number))?;
+        self.poll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER + number))?;
+        self.places.insert(number, Place { address, zone, datagrams, listener });
+        Ok(())
     }
 
     /// Serves until no container is left on the network.
@@ -103,7 +182,7 @@ impl Server {
     /// The poll set itself fails.
     pub fn run(&mut self) -> Result<()> {
         let mut events = [EpollEvent::empty(); 64];
-        while !self.index.is_empty() {
+        while !self.names.is_empty() {
             let timeout = self.next_deadline().map_or(EpollTimeout::NONE, |deadline| {
                 let left = deadline.saturating_duration_since(Instant::now()).as_millis() + 1;
                 EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
@@ -120,22 +199,18 @@ impl Server {
         Ok(())
     }
 
-    /// Reads the zone again: somebody came or left.
+    /// Reads the zones again: somebody came or left.
     pub fn reload(&mut self) {
-        // A file that cannot be read now is about to be replaced: the old zone is better than none.
-        match atomic::read_json::<Zone>(&self.file) {
-            Ok(zone) => {
-                let mut zone = zone.unwrap_or_default();
-                zone.look_elsewhere();
-                self.index = zone.into();
-            }
-            Err(err) => contracts::report::print_error("netctl dns", &err),
+        // Files that cannot be read now are about to be replaced: the old zones are better than none.
+        let refused = self.read().unwrap_or_else(|err| vec![err]);
+        for err in refused {
+            contracts::report::print_error("netctl dns", &err);
         }
     }
 
-    /// Whether the zone has nobody left.
+    /// Whether nobody is left to serve.
     pub fn is_unused(&self) -> bool {
-        self.index.is_empty()
+        self.names.is_empty()
     }
 
     fn watch(&self, fd: impl AsFd, token: u64) -> Result<()> {
@@ -143,45 +218,60 @@ impl Server {
     }
 
     fn serve(&mut self, token: u64) {
-        let position = usize::try_from(token & 0xff).unwrap_or_default();
         match token {
-            FILE => {
+            FILES => {
                 while self.changes.read_events().is_ok() {}
                 self.reload();
             }
             UPSTREAM => self.receive_answers(),
-            DATAGRAM..LISTENER => self.receive_queries(position),
-            LISTENER..FIRST_STREAM => self.accept(position),
+            DATAGRAM..LISTENER => self.receive_queries(token - DATAGRAM),
+            LISTENER..FIRST_STREAM => self.accept(token - LISTENER),
             stream => self.serve_stream(stream),
         }
     }
 
-    fn receive_queries(&mut self, socket: usize) {
+    fn follow_host(&mut self) {
+        let servers = self.host.get();
+        if servers != self.names.host {
+            self.names.host = servers.to_vec();
+        }
+    }
+
+    fn receive_queries(&mut self, number: u64) {
         let mut buffer = [0; 4096];
+        let mut asked = Vec::new();
+        self.follow_host();
+        let Some(place) = self.places.get(&number) else { return };
         for _ in 0..BATCH {
-            let Ok((length, client)) = self.datagrams[socket].recv_from(&mut buffer) else { return };
+            let Ok((length, client)) = place.datagrams.recv_from(&mut buffer) else { break };
             self.turn = self.turn.wrapping_add(1);
-            match answer(&self.index, &buffer[..length], client.ip(), self.turn, false) {
-                Action::Reply(reply) => self.reply(socket, client, &reply),
+            let view = self.names.view(place.zone, client.ip());
+            match answer(view, &buffer[..length], self.turn, false) {
+                // A client that cannot be reached any more is no trouble of ours.
+                Action::Reply(reply) => drop(place.datagrams.send_to(&reply, client)),
                 Action::Forward => {
-                    let servers = self.index.upstream_for(client.ip()).to_vec();
-                    self.ask(Question { socket, client, message: buffer[..length].to_vec(), servers });
+                    let servers = view.upstream().to_vec();
+                    let message = buffer[..length].to_vec();
+                    asked.push(Question { place: number, client, message, servers });
                 }
                 Action::Ignore => {}
             }
         }
+        asked.into_iter().for_each(|question| self.ask(question));
     }
 
     /// A client that cannot be reached any more is no trouble of ours.
-    fn reply(&self, socket: usize, client: SocketAddr, reply: &[u8]) {
-        let _ = self.datagrams[socket].send_to(reply, client);
+    fn reply(&self, place: u64, client: SocketAddr, reply: &[u8]) {
+        if let Some(place) = self.places.get(&place) {
+            let _ = place.datagrams.send_to(reply, client);
+        }
     }
 
     fn ask(&mut self, question: Question) {
         if let Some(question) = self.forwarder.ask(question, Instant::now())
             && let Some(reply) = failure(&question.message)
         {
-            self.reply(question.socket, question.client, &reply);
+            self.reply(question.place, question.client, &reply);
         }
     }
 
@@ -192,16 +282,19 @@ impl Server {
                 let Ok((length, from)) = self.forwarder.sockets()[side].recv_from(&mut buffer) else { break };
                 let message = &mut buffer[..length];
                 if let Some(question) = self.forwarder.take(message, from) {
-                    self.reply(question.socket, question.client, message);
+                    self.reply(question.place, question.client, message);
                 }
             }
         }
     }
 
-    fn accept(&mut self, listener: usize) {
-        while let Ok((socket, client)) = self.listeners[listener].accept() {
+    fn accept(&mut self, number: u64) {
+        while let Some(place) = self.places.get(&number)
+            && let Ok((socket, client)) = place.listener.accept()
+        {
+            let peer = Peer::Client { place: number, address: client.ip() };
             if self.streams.len() < MOST_STREAMS
-                && let Ok(stream) = Stream::new(socket, Peer::Client(client.ip()), Instant::now())
+                && let Ok(stream) = Stream::new(socket, peer, Instant::now())
             {
                 self.add_stream(stream);
             }
@@ -220,17 +313,19 @@ impl Server {
 
     fn serve_stream(&mut self, id: u64) {
         let Some(mut stream) = self.streams.remove(&id) else { return };
+        self.follow_host();
         let open = stream.receive(Instant::now());
         let mut keep = matches!(open, Ok(true));
         let mut asked = Vec::new();
         while let Some(message) = stream.next_message() {
             match &stream.peer {
-                Peer::Client(client) => {
-                    let client = *client;
+                Peer::Client { place, address } => {
                     self.turn = self.turn.wrapping_add(1);
-                    match answer(&self.index, &message, client, self.turn, true) {
+                    let Some(place) = self.places.get(place) else { return };
+                    let view = self.names.view(place.zone, *address);
+                    match answer(view, &message, self.turn, true) {
                         Action::Reply(reply) => stream.send(&reply),
-                        Action::Forward => asked.push((message, self.index.upstream_for(client).to_vec())),
+                        Action::Forward => asked.push((message, view.upstream().to_vec())),
                         Action::Ignore => keep = false,
                     }
                 }
@@ -285,10 +380,13 @@ impl Server {
 
     fn next_deadline(&mut self) -> Option<Instant> {
         let streams = self.streams.values().map(|stream| stream.deadline).min();
-        self.forwarder.next_deadline().into_iter().chain(streams).min()
+        self.forwarder.next_deadline().into_iter().chain(streams).chain(self.missing).min()
     }
 
     fn give_up(&mut self, now: Instant) {
+        if self.missing.is_some_and(|time| time <= now) {
+            self.listen();
+        }
         while let Some(question) = self.forwarder.take_expired(now) {
             self.ask(question);
         }

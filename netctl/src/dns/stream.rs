@@ -15,7 +15,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub enum Peer {
     /// A container that asks.
-    Client(IpAddr),
+    Client {
+        /// Where it asks.
+        place: u64,
+        /// Who it is.
+        address: IpAddr,
+    },
     /// A server that we ask for a client's connection, and the servers still to try.
     Upstream { client: u64, message: Vec<u8>, servers: Vec<IpAddr> },
 }

@@ -161,6 +161,23 @@ impl Rule {
         })
     }
 
+    /// Goes on for that protocol.
+    pub fn protocol(self, number: u8) -> Self {
+        self.meta(L4PROTO, REGISTER).compare(true, &[number])
+    }
+
+    /// Sends the connection to another port of the same address.
+    pub fn port_nat(self, family: u8, port: u16) -> Self {
+        let rule = self.expression("immediate", |data| {
+            data.number_be(1, REGISTER).nest(2, |value| {
+                value.attribute(1, &port.to_be_bytes());
+            });
+        });
+        rule.expression("nat", |data| {
+            data.number_be(1, 1).number_be(2, family.into()).number_be(5, REGISTER).number_be(6, REGISTER);
+        })
+    }
+
     /// Hides the source behind the address of the outgoing interface.
     pub fn masquerade(self) -> Self {
         self.expression("masq", |_| ())

@@ -46,6 +46,9 @@ pub struct Zone {
     pub routed: bool,
     /// Where our name server answers the containers of this network: port 53 there cannot be published to them.
     pub names: Vec<IpAddr>,
+    /// The port it listens on, where that is not 53: 0 for 53.
+    #[serde(skip_serializing_if = "is_usual")]
+    pub names_port: u16,
     /// Which other networks it keeps away from, where it is `routed`.
     pub isolation: Isolation,
     /// Where IPv6 differs from `masquerade` and `routed`.
@@ -65,6 +68,11 @@ pub struct Nat {
     pub masquerade: bool,
     /// See [`Zone::routed`].
     pub routed: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_usual(port: &u16) -> bool {
+    [0, 53].contains(port)
 }
 
 impl Zone {

@@ -94,6 +94,12 @@ pub fn zones(transaction: &mut Transaction, family: Family, zones: &[Zone]) {
     let published = || Rule::new().connection(STATUS, DESTINATION_WAS_CHANGED);
     let mut add = |chain, rule: Rule| transaction.add_rule(family, chain, &rule);
     for zone in zones {
+        if ![0, 53].contains(&zone.names_port) {
+            for (chain, rule) in elsewhere(family, zone) {
+                add(chain, rule);
+            }
+            continue;
+        }
         for name_server in zone.names.iter().copied().filter(|address| family.has(*address)) {
             // A container that has published port 53 on all addresses must not get its neighbours' questions.
             let single = Cidr { address: name_server, prefix: bits(name_server) };
@@ -152,6 +158,22 @@ pub fn zones(transaction: &mut Transaction, family: Family, zones: &[Zone]) {
             }
         }
     }
+}
+
+/// Questions on port 53 go to the port where names are answered.
+fn elsewhere(family: Family, zone: &Zone) -> Vec<(&'static str, Rule)> {
+    let mut rules = Vec::new();
+    for name_server in zone.names.iter().copied().filter(|address| family.has(*address)) {
+        let single = Cidr { address: name_server, prefix: bits(name_server) };
+        for protocol in [6, 17] {
+            for chain in ["prerouting", "output"] {
+                let asked = Rule::new().address(false, true, single).protocol(protocol);
+                let asked = asked.payload(2, 2, 2, REGISTER).compare(true, &DNS);
+                rules.push((chain, asked.port_nat(family.number(), zone.names_port)));
+            }
+        }
+    }
+    rules
 }
 
 /// Whether the two keep away from each other, even where they are routed.

@@ -1,19 +1,17 @@
 //! The bridge driver: a veth pair on a bridge, with rules, ports and names.
 
-use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result, bail};
-use contracts::{atomic, fault};
+use contracts::fault;
 use nix::errno::Errno;
 
 use super::inside;
+use super::names;
 use super::setup::Task;
-use crate::attach::files::host_resolver;
+use super::sysctl;
 use crate::attach::request::mac_address;
 use crate::behind;
-use crate::dns;
-use crate::dns::zone::{Entry, Zone as Names};
 use crate::firewall::{Isolation, Publish, Zone};
 use crate::guest::{self, Guest};
 use crate::netlink::link::{self, Link, PortMode, Veth};
@@ -21,10 +19,7 @@ use crate::netlink::message::Batch;
 use crate::netlink::route;
 use crate::netlink::socket::{Socket, errno};
 use crate::network::{Network, Subnet, bridge, definition::random};
-use crate::state::{self, State};
-
-/// The domain of podman's names.
-const DOMAIN: &str = "dns.podman";
+use crate::state::State;
 
 /// Options that are refused by name, because they would change who reaches whom.
 const UNSUPPORTED: [&str; 1] = ["vlan"];
@@ -41,9 +36,14 @@ pub fn check(task: &Task<'_>) -> Result<()> {
         }
     }
     task.bridge()?;
+    if is_managed(task) && info.ipam_driver() == Some("dhcp") {
+        // The peer's own words: podman's users search for them.
+        bail!("cannot use dhcp ipam driver without using the option mode=unmanaged");
+    }
     if !is_managed(task) {
         make_bridge(&Socket::route()?, task)?;
     }
+    names::listen(task)?;
     info.addresses(&task.wanted)?;
     info.number("mtu")?;
     info.number("metric")?;
@@ -78,7 +78,7 @@ pub fn add(state: &State, host: &Socket, task: &Task<'_>, ports: Vec<Publish>) -
     guest::enter(state, &Guest { version: 1, key: task.key(), zone: zone(task)?, ports })?;
     plug(host, task, &link)?;
     inside::configure(task)?;
-    let (servers, domains) = announce(state, task)?;
+    let (servers, domains) = names::announce(task.names, task)?;
     inside::status(task, &servers, &domains)
 }
 
@@ -126,14 +126,33 @@ fn make_bridge(host: &Socket, task: &Task<'_>) -> Result<Link> {
     if let Some(mtu) = mtu(host, task)?.filter(|_| is_new) {
         network.options.insert("mtu".into(), mtu.to_string());
     }
-    let link = bridge::ensure_addressed(host, &network)?;
+    let link = bridge::ensure_addressed(host, &network)
+        .and_then(|link| sysctl::settle(&network).map(|()| link))
+        .map_err(|err| reworded(err, &network))?;
     if let Some(vrf) = info.option("vrf").filter(|_| is_new) {
-        let master = link::find(host, vrf)?.with_context(|| format!("vrf {vrf} does not exist"))?;
+        let master = link::find(host, vrf)?
+            .context("get vrf to set up bridge interface: Netlink error: No such device (os error 19)")?;
         let mut batch = Batch::new();
         link::set_master(&mut batch, name, master.index);
         host.run(&batch)?;
     }
     Ok(link)
+}
+
+/// In the peer's own words, for which podman's users search.
+fn reworded(err: anyhow::Error, network: &Network) -> anyhow::Error {
+    let has_v6 = network.subnets.iter().any(|subnet| subnet.subnet.address.is_ipv6());
+    if has_v6 && errno(&err) == Some(Errno::EACCES) {
+        return anyhow::anyhow!(
+            "add ip addr to bridge: failed to add ipv6 address, is ipv6 enabled in the kernel?: Netlink error: \
+             Permission denied (os error 13)"
+        );
+    }
+    let said = err.to_string();
+    match (said.strip_prefix("set /proc/sys/"), err.downcast_ref::<std::io::Error>()) {
+        (Some(switch), Some(cause)) => anyhow::anyhow!("set sysctl {switch}: IO error: {cause}"),
+        _ => err,
+    }
 }
 
 /// The MTU asked for, or that of the way out.
@@ -163,66 +182,11 @@ fn zone(task: &Task<'_>) -> Result<Option<Zone>> {
         internal: info.internal,
         masquerade: !info.internal,
         routed: true,
-        names: if info.dns_enabled { gateways(task) } else { Vec::new() },
+        names: names::listen(task)?,
+        names_port: task.names.port,
         isolation: isolation(task)?,
         ..Zone::default()
     }))
-}
-
-fn gateways(task: &Task<'_>) -> Vec<IpAddr> {
-    task.info.subnets.iter().flatten().filter_map(|subnet| subnet.gateway).collect()
-}
-
-fn names_file(state: &State, network: &str) -> std::path::PathBuf {
-    state.path(&["dns", &format!("{network}.json")])
-}
-
-/// Has the container's names answered no more.
-fn silence(state: &State, task: &Task<'_>) -> Result<()> {
-    let file = names_file(state, &task.info.name);
-    let Some(mut zone) = atomic::read_json::<Names>(&file)? else { return Ok(()) };
-    zone.entries.retain(|entry| entry.id != task.input.container_id);
-    if zone.entries.is_empty() {
-        return state::remove(&file);
-    }
-    atomic::write_json_volatile(&file, &zone, 0o600)
-}
-
-/// Has the container's names answered; the servers and the search domains to tell podman.
-fn announce(state: &State, task: &Task<'_>) -> Result<(Vec<IpAddr>, Vec<&'static str>)> {
-    let (info, servers) = (&task.info, gateways(task));
-    if !info.dns_enabled || servers.is_empty() || !is_managed(task) {
-        return Ok((Vec::new(), Vec::new()));
-    }
-    let mut names: Vec<String> = Vec::new();
-    let given = [task.input.container_name.as_str()].into_iter();
-    for name in given.chain(task.wanted.aliases.iter().flatten().map(String::as_str)) {
-        let name = name.to_ascii_lowercase();
-        if !name.is_empty() && !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    let qualified: Vec<String> = names.iter().map(|name| format!("{name}.{DOMAIN}")).collect();
-    names.extend(qualified);
-    let entry = Entry {
-        id: task.input.container_id.clone(),
-        names,
-        addresses: task.wanted.static_ips.clone().unwrap_or_default(),
-        upstream: task.input.dns_servers.clone().unwrap_or_default(),
-    };
-    let file = names_file(state, &info.name);
-    state::make_dir(&state.path(&["dns"]))?;
-    let mut zone = atomic::read_json::<Names>(&file)?.unwrap_or_default();
-    let own = info.network_dns_servers.clone().unwrap_or_default();
-    zone.version = 1;
-    zone.listen.clone_from(&servers);
-    zone.internal = info.internal;
-    zone.upstream = if own.is_empty() { host_resolver().servers } else { own };
-    zone.entries.retain(|other| other.id != entry.id);
-    zone.entries.push(entry);
-    atomic::write_json_volatile(&file, &zone, 0o600)?;
-    dns::start(&file).with_context(|| format!("names of network {}", info.name))?;
-    Ok((servers, vec![DOMAIN]))
 }
 
 /// Undoes [`add`], from any point.
@@ -230,7 +194,7 @@ fn announce(state: &State, task: &Task<'_>) -> Result<(Vec<IpAddr>, Vec<&'static
 /// # Errors
 /// The kernel's refusal.
 pub fn remove(state: &State, host: &Socket, task: &Task<'_>) -> Result<()> {
-    silence(state, task)?;
+    names::silence(task.names, task)?;
     guest::leave(state, &task.key())?;
     inside::remove_routes(task);
     let bridge = link::find(host, task.bridge()?)?;
@@ -256,6 +220,9 @@ pub fn remove(state: &State, host: &Socket, task: &Task<'_>) -> Result<()> {
     if links.is_empty() {
         return Ok(());
     }
+    if links.iter().any(|link| link.kind == "bridge") {
+        sysctl::forget(task.bridge()?);
+    }
     let mut batch = Batch::new();
     let indices: Vec<u32> = links.iter().map(|link| link.index).collect();
     link::delete_together(&mut batch, &indices, u32::from_ne_bytes(random()?) | 1);
@@ -263,15 +230,4 @@ pub fn remove(state: &State, host: &Socket, task: &Task<'_>) -> Result<()> {
     let is_seen = || Ok(links.iter().any(|link| nix::net::if_::if_nametoindex(link.name.as_str()).is_ok()));
     behind::vanish(|| Socket::route()?.run(&batch), is_seen)
         .with_context(|| format!("network {}", task.info.name))
-}
-
-/// `netavark update`: the servers that a network's containers use from now on.
-///
-/// # Errors
-/// The file system's.
-pub fn set_servers(state: &State, network: &str, servers: Vec<IpAddr>) -> Result<()> {
-    let file = names_file(state, network);
-    let Some(mut zone) = atomic::read_json::<Names>(&file)? else { return Ok(()) };
-    zone.upstream = if servers.is_empty() { host_resolver().servers } else { servers };
-    atomic::write_json_volatile(&file, &zone, 0o600)
 }

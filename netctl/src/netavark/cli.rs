@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 /// The version of netavark whose contract this is, as podman shows and compares it.
 pub const CONTRACT: &str = "1.17.2";
 
-/// Networks for podman, by netavark's contract. Our own name server stands in for aardvark-dns.
+/// Networks for podman, by netavark's contract. Where no aardvark-dns is given, our own name server answers names.
 #[derive(Debug, Parser)]
 #[command(name = "netavark", version = CONTRACT, max_term_width = 100)]
 pub struct Cli {
@@ -18,7 +18,7 @@ pub struct Cli {
     /// Whether podman is rootless; it makes no difference here
     #[arg(short, long, global = true)]
     pub rootless: Option<bool>,
-    /// Not executed: names are answered by netctl itself
+    /// The program that answers names; without it, netctl itself does
     #[arg(short, long, global = true)]
     pub aardvark_binary: Option<PathBuf>,
     /// Directory with driver plugins

@@ -144,12 +144,17 @@ impl Info {
         }
     }
 
+    /// Who chooses addresses.
+    pub fn ipam_driver(&self) -> Option<&str> {
+        self.ipam_options.as_ref()?.get("driver").map(String::as_str)
+    }
+
     /// Whether the addresses come from podman, as opposed to none at all.
     ///
     /// # Errors
     /// `Unsupported` for dhcp.
     pub fn has_addresses(&self) -> Result<bool> {
-        match self.ipam_options.as_ref().and_then(|options| options.get("driver")).map(String::as_str) {
+        match self.ipam_driver() {
             None | Some("host-local" | "") => Ok(true),
             Some("none") => Ok(false),
             Some(other) => {

@@ -1,15 +1,18 @@
 //! netctl as podman's netavark: under that name, or as `netctl netavark …`.
 //!
-//! Keeps `CONFIG/bulkhead/`, laid out as [`crate::state`] says, and the nftables tables `bulkhead_podman`. Exit code 0,
-//! or 1 with `{"error": …}` on stdout.
+//! Keeps `CONFIG/bulkhead/`, laid out as [`crate::state`] says, aardvark-dns' files in `CONFIG/aardvark-dns/`, and the
+//! nftables tables `bulkhead_podman`. Exit code 0, or 1 with `{"error": …}` on stdout.
 
 mod bridge;
 mod cli;
 mod input;
 mod inside;
+mod log;
+mod names;
 mod plugin;
 mod setup;
 mod slice;
+mod sysctl;
 
 use std::env;
 use std::ffi::OsString;
@@ -26,6 +29,8 @@ use crate::firewall::Filter;
 use crate::state::State;
 use cli::{CONTRACT, Cli, Command};
 use input::Input;
+use log::Level;
+use names::Server;
 use setup::Place;
 
 /// Podman reads one document, and only this key of it, from a netavark that failed.
@@ -64,7 +69,9 @@ fn command(cli: Cli) -> Result<Option<Value>> {
         }))),
         Command::FirewallReload => {
             let state = place(&cli)?.state;
-            crate::attach::up::reload(&state, &Filter::open(&state)?, None).map(|()| None)
+            crate::attach::up::reload(&state, &Filter::open(&state)?, None)?;
+            log::say(Level::Info, "commands::firewall_reload", "Successfully reloaded firewall rules");
+            Ok(None)
         }
         Command::Setup { netns } => {
             let input = read(&cli)?;
@@ -77,7 +84,7 @@ fn command(cli: Cli) -> Result<Option<Value>> {
         Command::Update { network, network_dns_servers } => {
             contracts::name::check("network", network)?;
             let servers = cli::servers(network_dns_servers)?;
-            bridge::set_servers(&place(&cli)?.state, network, servers).map(|()| None)
+            names::update(&place(&cli)?.names, network, &servers).map(|()| None)
         }
     }
 }
@@ -89,17 +96,23 @@ fn place(cli: &Cli) -> Result<Place> {
         Some("none") => true,
         Some(other) => bail!("firewall driver {other:?} is not supported: nftables or none"),
     };
-    if let Ok(port) = env::var("NETAVARK_DNS_PORT")
-        && port != "53"
-    {
-        bail!("NETAVARK_DNS_PORT={port} is not supported: names are answered on port 53");
-    }
-    let dir = match &cli.config {
-        Some(dir) => dir.join("bulkhead"),
-        None => Paths::from_env().state.join("netavark"),
+    log::say(
+        Level::Info,
+        "firewall",
+        if without_rules { "Not using firewall" } else { "Using nftables firewall driver" },
+    );
+    let port = match env::var("NETAVARK_DNS_PORT") {
+        Ok(text) => match text.parse() {
+            Ok(port) if port > 0 => port,
+            _ => bail!("Invalid NETAVARK_DNS_PORT {text:?}: not a port number"),
+        },
+        Err(_) => crate::dns::PORT,
     };
+    let config = cli.config.clone().unwrap_or_else(|| Paths::from_env().state.join("netavark"));
+    let dir = config.join("bulkhead");
+    let names = Server { dir: config.join("aardvark-dns"), program: cli.aardvark_binary.clone(), port };
     let state = State::open_at(dir.clone(), dir.join("networks"), "bulkhead_podman")?;
-    Ok(Place { state, plugins: cli.plugin_directory.clone(), without_rules })
+    Ok(Place { state, plugins: cli.plugin_directory.clone(), without_rules, names })
 }
 
 fn read(cli: &Cli) -> Result<Input> {

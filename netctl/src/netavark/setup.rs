@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value};
 
 use super::input::{self, Info, Input, Wanted};
+use super::names::Server;
 use super::{bridge, inside, plugin, slice};
 use crate::attach::namespace::{self, Namespace};
 use crate::firewall::Publish;
@@ -29,6 +30,8 @@ pub struct Task<'a> {
     pub namespace: &'a Namespace,
     /// `--firewall-driver none`.
     pub without_rules: bool,
+    /// Who answers names.
+    pub names: &'a Server,
 }
 
 impl Task<'_> {
@@ -75,6 +78,8 @@ pub struct Place {
     pub plugins: Vec<PathBuf>,
     /// `--firewall-driver none`.
     pub without_rules: bool,
+    /// Who answers names.
+    pub names: Server,
 }
 
 /// Joins a container to all its networks; on failure to none.
@@ -159,7 +164,7 @@ pub fn teardown(place: &Place, input: &Input, netns: &Path) -> Result<()> {
 }
 
 /// In order of the interfaces' names: the first has the published ports.
-fn tasks<'a>(place: &Place, input: &'a Input, namespace: &'a Namespace) -> Result<Vec<Task<'a>>> {
+fn tasks<'a>(place: &'a Place, input: &'a Input, namespace: &'a Namespace) -> Result<Vec<Task<'a>>> {
     contracts::name::check("container id", &input.container_id)?;
     let mut tasks = Vec::new();
     for (name, wanted) in &input.networks {
@@ -167,7 +172,14 @@ fn tasks<'a>(place: &Place, input: &'a Input, namespace: &'a Namespace) -> Resul
         let info: Info = serde_json::from_value(info.clone()).with_context(|| format!("network {name}"))?;
         contracts::name::check("network", &info.name)?;
         let wanted = serde_json::from_value(wanted.clone()).with_context(|| format!("network {name}"))?;
-        tasks.push(Task { input, info, wanted, namespace, without_rules: place.without_rules });
+        tasks.push(Task {
+            input,
+            info,
+            wanted,
+            namespace,
+            without_rules: place.without_rules,
+            names: &place.names,
+        });
     }
     tasks.sort_by(|one: &Task<'_>, other| one.wanted.interface_name.cmp(&other.wanted.interface_name));
     Ok(tasks)

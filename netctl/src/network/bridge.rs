@@ -144,7 +144,10 @@ pub fn route_loopback(interface: &str) -> Result<()> {
 }
 
 /// Writes a sysctl of the current network namespace unless it has that value already.
-fn switch(name: &str, value: &str) -> Result<()> {
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn switch(name: &str, value: &str) -> Result<()> {
     let path = Path::new("/proc/sys").join(name);
     let shown = || format!("set {}", path.display());
     if fs::read_to_string(&path).with_context(shown)?.trim() != value {

@@ -104,6 +104,7 @@ impl Network {
             routed: v4.routed,
             v6: Some(v6).filter(|v6| *v6 != v4),
             names: if self.dns { self.gateways() } else { Vec::new() },
+            names_port: 0,
             isolation: self.isolation()?,
             closed: !self.icc()?,
             trusted: self.trusted(),

@@ -9,11 +9,17 @@ use super::rig::Rig;
 
 /// What it said, and whether it succeeded.
 fn call(rig: &Rig, args: &[&str], input: &Value) -> (bool, Value) {
+    call_with(rig, ("", ""), args, input)
+}
+
+/// As [`call`], with a variable of the environment.
+fn call_with(rig: &Rig, (name, value): (&str, &str), args: &[&str], input: &Value) -> (bool, Value) {
     let config = rig.net("podman");
     let mut child = rig
-        .command(&["netavark", "--rootless=false", "--aardvark-binary=/nosuch", "--config"])
+        .command(&["netavark", "--rootless=false", "--config"])
         .arg(config)
         .args(args)
+        .env(if name.is_empty() { "UNUSED" } else { name }, value)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -96,4 +102,46 @@ fn refusals_are_one_key_on_stdout() {
     refused(&["setup", &a], &odd, "unknown network driver");
     assert_eq!(rig.run("nft", &["list", "ruleset"]), "");
     assert_eq!(rig.inside("a", &["ip", "-br", "link"]).lines().count(), 1);
+}
+
+#[test]
+fn names_on_another_port_are_asked_for_on_the_usual_one() {
+    let rig = Rig::new();
+    rig.up(&["a", "--network", "none"]);
+    let netns = rig.net("ns").join("a").to_str().unwrap().to_owned();
+    let port = ("NETAVARK_DNS_PORT", "5353");
+    let input = input("a", "10.88.0.2", json!(null));
+    let (done, status) = call_with(&rig, port, &["setup", &netns], &input);
+    assert!(done, "{status}");
+    // Somebody else has the usual one.
+    let _taken = std::net::UdpSocket::bind("10.88.0.1:53").unwrap();
+    for name in ["a.dns.podman", "other"] {
+        let answer = rig.inside("a", &["busybox", "nslookup", name, "10.88.0.1"]);
+        assert!(answer.contains("10.88.0.2"), "{answer}");
+    }
+    let file = std::fs::read_to_string(rig.net("podman/aardvark-dns/n1")).unwrap();
+    assert_eq!(file, "10.88.0.1\na 10.88.0.2  a,other\n");
+    assert!(call_with(&rig, port, &["update", "n1", "--network-dns-servers", "9.9.9.9"], &json!(null)).0);
+    let file = std::fs::read_to_string(rig.net("podman/aardvark-dns/n1")).unwrap();
+    assert!(file.starts_with("10.88.0.1 9.9.9.9\n"), "{file}");
+    assert!(call_with(&rig, port, &["teardown", &netns], &input).0);
+    assert!(!rig.net("podman/aardvark-dns/n1").exists());
+    rig.ok(&["down", "--wait", "a"]);
+    assert_eq!(rig.run("nft", &["list", "ruleset"]), "");
+}
+
+#[test]
+fn a_name_server_that_does_not_start_leaves_nothing() {
+    let rig = Rig::new();
+    rig.up(&["a", "--network", "none"]);
+    let netns = rig.net("ns").join("a").to_str().unwrap().to_owned();
+    let input = input("a", "10.88.0.2", json!(null));
+    for (program, why) in [("/nosuch", "Failed to find executable"), ("/bin/false", "exited unexpectedly")] {
+        let (done, error) = call(&rig, &["--aardvark-binary", program, "setup", &netns], &input);
+        assert!(!done && error["error"].as_str().unwrap().contains(why), "{error}");
+        assert!(!rig.net("podman/aardvark-dns/n1").exists());
+        assert_eq!(rig.run("nft", &["list", "ruleset"]), "");
+        assert!(!rig.run("ip", &["-br", "link"]).contains("podman7"));
+    }
+    rig.ok(&["down", "--wait", "a"]);
 }

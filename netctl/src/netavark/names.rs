@@ -1,0 +1,201 @@
+//! Names for podman's containers: aardvark-dns' files in `CONFIG/aardvark-dns`, answered by the program that podman
+//! names, or by ourselves.
+
+use std::ffi::OsString;
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::log::{self, Level};
+use super::setup::Task;
+use crate::dns::aardvark::{DOMAIN, PID_FILE};
+use crate::dns::file;
+use crate::dns::zone::{Entry, Zone, file_name, is_writable};
+use crate::netlink::link;
+use crate::netlink::route;
+use crate::netlink::socket::Socket;
+use crate::state;
+
+/// Where and by whom names are answered.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// The zone files.
+    pub dir: PathBuf,
+    /// aardvark-dns; `None` for ourselves.
+    pub program: Option<PathBuf>,
+    /// The port it listens on; the firewall sends questions there.
+    pub port: u16,
+}
+
+/// The addresses that a network's names are answered on.
+///
+/// # Errors
+/// An unmanaged bridge without an address.
+pub fn listen(task: &Task<'_>) -> Result<Vec<IpAddr>> {
+    if !task.info.dns_enabled {
+        return Ok(Vec::new());
+    }
+    if task.info.option("mode") != Some("unmanaged") {
+        return Ok(task.info.subnets.iter().flatten().filter_map(|subnet| subnet.gateway).collect());
+    }
+    let (host, name) = (Socket::route()?, task.bridge()?);
+    let Some(bridge) = link::find(&host, name)? else { return Ok(Vec::new()) };
+    let found: Vec<IpAddr> = route::addresses(&host, bridge.index)?
+        .iter()
+        .map(|address| address.address)
+        .filter(|address| !matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()))
+        .collect();
+    if found.is_empty() {
+        // The peer's own words: podman's users search for them.
+        bail!(
+            "bridge '{name}' in unmanaged mode has no usable IP addresses. Aardvark-dns requires at least one address \
+             (should not be an IPv6 link-local address) to bind to. Please add an IP address or disable DNS for this \
+             network (--disable-dns)."
+        );
+    }
+    Ok(found)
+}
+
+/// Has the container's names answered; the servers and the search domains to tell podman.
+///
+/// # Errors
+/// The file system's; the server cannot be started.
+pub fn announce(server: &Server, task: &Task<'_>) -> Result<(Vec<IpAddr>, Vec<&'static str>)> {
+    let (info, input) = (&task.info, task.input);
+    let listen = listen(task)?;
+    if listen.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let mut names: Vec<String> = Vec::new();
+    for name in std::iter::once(&input.container_name).chain(task.wanted.aliases.iter().flatten()) {
+        if !is_writable(name) {
+            let reason = if name.is_empty() { "name is empty" } else { "name contains invalid chars" };
+            log::say(
+                Level::Warn,
+                "network::bridge",
+                &format!("invalid network alias {name:?}: {reason}, ignoring it"),
+            );
+        } else if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    let zone = Zone {
+        network: info.name.clone(),
+        listen: listen.clone(),
+        upstream: info.network_dns_servers.clone().unwrap_or_default(),
+        internal: info.internal,
+        entries: Vec::new(),
+    };
+    let entry = Entry {
+        id: input.container_id.clone(),
+        names,
+        addresses: task.wanted.static_ips.clone().unwrap_or_default(),
+        upstream: input.dns_servers.clone().unwrap_or_default(),
+    };
+    state::make_dir(&server.dir)?;
+    file::enter(&server.dir, &zone, &entry)?;
+    if let Err(err) = server.notify() {
+        silence(server, task)?;
+        return Err(err).context("error while applying dns entries");
+    }
+    Ok((listen, vec![DOMAIN]))
+}
+
+/// Has the container's names answered no more.
+///
+/// # Errors
+/// The file system's.
+pub fn silence(server: &Server, task: &Task<'_>) -> Result<()> {
+    file::leave(&server.dir, &task.info.name, &task.input.container_id)?;
+    if let Some(pid) = server.running() {
+        let _ = kill(pid, Signal::SIGHUP);
+    }
+    Ok(())
+}
+
+/// `netavark update`: the servers that a network's containers use from now on.
+///
+/// # Errors
+/// The file system's; a server that was killed cannot be started.
+pub fn update(server: &Server, network: &str, servers: &[IpAddr]) -> Result<()> {
+    if ![false, true].iter().any(|internal| server.dir.join(file_name(network, *internal)).exists()) {
+        // Nobody is on it: podman tells us again when somebody is.
+        return Ok(());
+    }
+    file::set_upstream(&server.dir, network, servers)?;
+    server.notify()
+}
+
+impl Server {
+    /// Tells the server that files have changed, or starts one.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn notify(&self) -> Result<()> {
+        if let Some(pid) = self.running()
+            && kill(pid, Signal::SIGHUP).is_ok()
+        {
+            return Ok(());
+        }
+        self.start()
+    }
+
+    /// The running server, by the pid that it has written; a stranger who got that pid later is none.
+    fn running(&self) -> Option<Pid> {
+        let pid: i32 = fs::read_to_string(self.dir.join(PID_FILE)).ok()?.trim().parse().ok()?;
+        let words = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let marks = |word: &[u8]| word.ends_with(b"aardvark-dns");
+        words.split(|byte| *byte == 0).any(marks).then(|| Pid::from_raw(pid))
+    }
+
+    fn start(&self) -> Result<()> {
+        let (program, own) = match &self.program {
+            Some(program) => (program.clone(), None),
+            None => (std::env::current_exe().context("find ourselves")?, Some("aardvark-dns")),
+        };
+        let mut words: Vec<OsString> = scope().into_iter().map(OsString::from).collect();
+        words.push(program.clone().into());
+        words.extend(own.map(OsString::from));
+        words.extend(["--config".into(), self.dir.clone().into(), "-p".into(), self.port.to_string().into()]);
+        words.push("run".into());
+        let output = Command::new(&words[0])
+            .args(&words[1..])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .output();
+        let output = match output {
+            Ok(output) => output,
+            // The peer's own words: podman's users search for them.
+            Err(err) => {
+                bail!("aardvark-dns failed to start: Failed to find executable {}: {err}", program.display())
+            }
+        };
+        match String::from_utf8_lossy(&output.stderr).trim() {
+            _ if output.status.success() => Ok(()),
+            "" => bail!("aardvark-dns exited unexpectedly without error message"),
+            why => bail!("aardvark-dns failed to start: {why}"),
+        }
+    }
+}
+
+/// Under systemd the server must outlive the unit that starts the container.
+fn scope() -> Vec<&'static str> {
+    let is_found = || {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|dir| dir.join("systemd-run").is_file())
+    };
+    if !Path::new("/run/systemd/system").is_dir() || !is_found() {
+        return Vec::new();
+    }
+    let mut words = vec!["systemd-run", "-q", "--scope"];
+    if !nix::unistd::geteuid().is_root() {
+        words.push("--user");
+    }
+    words
+}
