@@ -165,7 +165,8 @@ fn a_dead_upstream_is_skipped_or_reported() {
     assert_eq!(server.ask("example.org", A).last_address(), IpAddr::from([192, 0, 2, 7]));
     assert_eq!(server.ask_by_stream("example.org", A).last_address(), IpAddr::from([192, 0, 2, 7]));
     server.replace(&zone("127.3.0.1", "127.3.0.9", "web", "10.0.0.2"));
-    assert_eq!(server.ask("example.com", A).code(), 2);
+    // Until the change is seen, the second one asks this machine's own servers.
+    until("nobody is left to ask", || server.ask("example.com", A).code() == 2);
 }
 
 #[test]
