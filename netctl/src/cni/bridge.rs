@@ -150,6 +150,11 @@ fn complete(config: &Config, answer: &mut Answer) -> Result<()> {
     if config.dns != super::config::Dns::default() {
         answer.dns = config.dns.clone();
     }
+    if let Some(dns) = &config.runtime_config.dns {
+        answer.dns.nameservers.clone_from(&dns.servers);
+        answer.dns.search.clone_from(&dns.searches);
+        answer.dns.options.clone_from(&dns.options);
+    }
     Ok(())
 }
 

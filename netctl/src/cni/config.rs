@@ -61,6 +61,10 @@ pub struct Config {
     pub conditions_v6: Vec<Value>,
     /// portmap: `iptables` or `nftables`.
     pub backend: String,
+    /// portmap: the bit of the mark that has packets masqueraded. Not supported: no mark is used.
+    pub mark_masq_bit: Option<Value>,
+    /// portmap: a chain of somebody else's that sets that mark. Not supported.
+    pub external_set_mark_chain: Option<Value>,
     /// Addresses.
     pub ipam: Ipam,
     /// Names.
@@ -165,6 +169,23 @@ pub struct RuntimeConfig {
     pub mac: String,
     /// Ranges that come before the configured ones.
     pub ip_ranges: Vec<Vec<Range>>,
+    /// Resolver settings that the result shows instead of the network's.
+    pub dns: Option<RuntimeDns>,
+    /// What other plugins do. Declared as our capability it would be lost.
+    #[serde(flatten)]
+    pub others: BTreeMap<String, Value>,
+}
+
+/// `runtimeConfig.dns`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct RuntimeDns {
+    /// Servers.
+    pub servers: Vec<String>,
+    /// Search domains.
+    pub searches: Vec<String>,
+    /// Options.
+    pub options: Vec<String>,
 }
 
 /// One published port.

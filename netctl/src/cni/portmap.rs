@@ -48,6 +48,14 @@ pub fn check_config(config: &Config) -> Result<()> {
     if !config.conditions_v4.is_empty() || !config.conditions_v6.is_empty() {
         fail!(UNSUPPORTED_FIELD, "conditionsV4 and conditionsV6 are not supported");
     }
+    let marks =
+        [("markMasqBit", &config.mark_masq_bit), ("externalSetMarkChain", &config.external_set_mark_chain)];
+    if let Some((key, _)) = marks.iter().find(|(_, value)| value.is_some()) {
+        fail!(UNSUPPORTED_FIELD, "{key} is not supported: packets are masqueraded without a mark");
+    }
+    if let Some(key) = config.runtime_config.others.keys().next() {
+        fail!(UNSUPPORTED_FIELD, "capability {key} is not supported by this plugin");
+    }
     if config.snat == Some(false) {
         fail!(UNSUPPORTED_FIELD, "snat: false is not supported");
     }

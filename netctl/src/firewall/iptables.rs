@@ -133,9 +133,13 @@ fn nat(text: &mut String, prefix: &str, family: Family, zones: &[Zone], ports: &
     for zone in zones {
         for name_server in zone.names.iter().filter(|address| family.has(**address)) {
             for protocol in ["udp", "tcp"] {
+                let answer = match zone.names_port {
+                    0 | 53 => "ACCEPT".to_owned(),
+                    port => format!("DNAT --to-destination :{port}"),
+                };
                 let _ = writeln!(
                     text,
-                    "-A {prefix}-ARRIVING -i {} -d {name_server} -p {protocol} --dport 53 -j ACCEPT",
+                    "-A {prefix}-ARRIVING -i {} -d {name_server} -p {protocol} --dport 53 -j {answer}",
                     zone.bridge
                 );
             }

@@ -114,6 +114,20 @@ fn errors_have_the_numbers_of_the_specification() {
     assert_eq!(code(&rig, "ADD", "a", &with(json!({"cniVersion": "9.9.9"}))), 1);
     assert_eq!(code(&rig, "GC", "", &with(json!({"cniVersion": "1.0.0"}))), 1);
     assert_eq!(code(&rig, "ADD", "a", &with(json!({"vlan": 7}))), 2);
+    for odd in [
+        json!({"markMasqBit": 3}),
+        json!({"externalSetMarkChain": "KUBE-MARK-MASQ"}),
+        json!({"conditionsV4": ["-s", "10.0.0.1"]}),
+        json!({"snat": false}),
+        json!({"backend": "iptables"}),
+        json!({"ipMasqBackend": "iptables"}),
+        json!({"macspoofchk": true}),
+        json!({"vlanTrunk": [{"id": 3}]}),
+        json!({"runtimeConfig": {"bandwidth": {"ingressRate": 1}}}),
+    ] {
+        assert_eq!(code(&rig, "ADD", "a", &with(odd.clone())), 2, "{odd}");
+        assert_eq!(code(&rig, "STATUS", "", &with(odd.clone())), 2, "{odd}");
+    }
     assert_eq!(code(&rig, "ADD", "nosuch", &with(json!({}))), 3);
     assert_eq!(code(&rig, "ADD", "../a", &with(json!({}))), 4);
     assert_eq!(code(&rig, "MOVE", "a", &with(json!({}))), 4);
