@@ -47,7 +47,7 @@ pub fn announce(state: &State, record: &Record, network: &Network) -> Result<()>
     };
     let named = || format!("names of network {}", network.name);
     if !dir.join(zone.file_name()).exists() {
-        dns::try_listen(&zone.listen).with_context(named)?;
+        dns::try_listen(&dir, &zone.listen).with_context(named)?;
     }
     dns::file::enter(&dir, &zone, &entry(record, &network.name))?;
     if network.driver == "overlay" {

@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
@@ -15,7 +16,7 @@ use nix::sys::signal::{SigSet, Signal};
 use sys::clone::{CloneOptions, Cloned, clone, exit_now};
 
 use super::serve::{Server, Task};
-use super::{PORT, serve_until_unused};
+use super::{PATIENCE, PORT, serve_until_unused};
 
 /// Holds the pid of the server.
 pub const PID_FILE: &str = "aardvark.pid";
@@ -118,7 +119,21 @@ fn serve(task: Task, ready: impl FnOnce()) -> Result<()> {
     hangup.add(Signal::SIGHUP);
     hangup.thread_block().context("block SIGHUP")?;
     let pid_file = task.dir.join(PID_FILE);
-    let _lock = Lock::try_exclusive(&task.dir.join(".lock"))?.context("another server runs already")?;
+    let patience = Instant::now() + PATIENCE;
+    let _lock = loop {
+        if let Some(lock) = Lock::try_exclusive(&task.dir.join(".lock"))? {
+            break lock;
+        }
+        if pid_file.exists() {
+            // Somebody serves: one that was about to leave, perhaps, and has changed its mind.
+            ready();
+            return Ok(());
+        }
+        if Instant::now() > patience {
+            bail!("{}: another server neither serves nor leaves", task.dir.display());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
     let server = Server::new(task)?;
     let enter = || {
         std::fs::write(&pid_file, std::process::id().to_string())

@@ -67,13 +67,21 @@ pub fn start(dir: &Path) -> Result<()> {
 }
 
 /// Whether these addresses can be served: for the first container of a network, as a running server would find out
-/// only later.
+/// only later. One that still has them, because it has not seen yet that the network was left, is waited for.
 ///
 /// # Errors
 /// The first one that cannot.
-pub fn try_listen(addresses: &[IpAddr]) -> Result<()> {
+pub fn try_listen(dir: &Path, addresses: &[IpAddr]) -> Result<()> {
+    let patience = Instant::now() + PATIENCE;
     for address in addresses {
-        bind(*address, PORT).with_context(|| format!("listen on {address} port {PORT}"))?;
+        while let Err(err) = bind(*address, PORT) {
+            let is_ours = err.kind() == std::io::ErrorKind::AddrInUse
+                && Lock::try_exclusive(&with_ending(dir, "lock"))?.is_none();
+            if !is_ours || Instant::now() > patience {
+                return Err(err).with_context(|| format!("listen on {address} port {PORT}"));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
     Ok(())
 }
