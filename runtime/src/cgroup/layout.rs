@@ -81,8 +81,14 @@ impl Layout {
             let name = if name.is_empty() { "unified" } else { name };
             let usual = Path::new(BASE).join(name);
             let magic = if controllers.is_empty() { CGROUP2_SUPER_MAGIC } else { CGROUP_SUPER_MAGIC };
-            if is_mount_of(&usual, magic) && usual.join(path.trim_start_matches('/')).exists() {
+            let mounted = is_mount_of(&usual, magic);
+            if mounted && usual.join(path.trim_start_matches('/')).exists() {
                 hierarchies.push(found(controllers, usual, path));
+                continue;
+            }
+            // Beside version 1 the unified hierarchy is there or nowhere, as runc sees it: a machine without it would
+            // have all its mounts read for nothing, and with thousands of them that is most of the time.
+            if controllers.is_empty() && !mounted {
                 continue;
             }
             let mounts = match &mounts {
