@@ -45,3 +45,28 @@ pub fn tell(pipe: &mut Option<File>, key: &str, number: i64, message: Option<&st
         *pipe = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Seek as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_is_said_is_one_line_of_json(number in any::<i64>(), message in prop::option::of(any::<String>())) {
+            let mut pipe = Some(tempfile::tempfile().unwrap());
+            tell(&mut pipe, "data", number, message.as_deref());
+            let mut file = pipe.unwrap();
+            file.rewind().unwrap();
+            let mut line = String::new();
+            file.read_to_string(&mut line).unwrap();
+            prop_assert_eq!(line.matches('\n').count(), 1);
+            let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!(value["data"].as_i64(), Some(number));
+            prop_assert_eq!(value["message"].as_str(), message.as_deref());
+        }
+    }
+}

@@ -29,7 +29,7 @@ impl Wire {
 
     /// Reads what is there; false once the other side has gone.
     pub fn fill(&mut self) -> bool {
-        let mut buffer = [0; 16 << 10];
+        let mut buffer = [0; 4 << 10];
         loop {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return false,
