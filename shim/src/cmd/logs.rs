@@ -14,12 +14,12 @@ use crate::log::read::{Line, Reader, Watch, time};
 pub fn run(store: &Store, flags: &LogsFlags) -> Result<Exit> {
     let id = store.resolve(&flags.container)?;
     let record = store.load(&id)?;
-    if matches!(record.host_config.log_config.driver.as_str(), "none" | "syslog") {
+    if !crate::log::is_readable(&record)? {
         fault!(Unsupported, "configured logging driver does not support reading");
     }
     let since = flags.since.as_deref().map(time).transpose()?;
     let until = flags.until.as_deref().map(time).transpose()?;
-    let path = store.log(&id);
+    let path = crate::log::path(store, &record);
     // Before the first look at the file: nothing that comes later can be missed.
     let owner = status::read(store, &id)?.owner;
     let watch = if flags.follow { Some(Watch::new(&path, owner)?) } else { None };

@@ -47,7 +47,7 @@ pub fn one(store: &Store, id: &str, name: &str, flags: &RmFlags) -> Result<()> {
             }
         }
         if let Some(owner) = status.owner {
-            start::wait_for(owner)?;
+            start::wait_for(store, id, owner)?;
         }
         if store.load(id).is_err() {
             return Ok(());

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use contracts::atomic;
 use contracts::container::{Container, Status};
+use contracts::fault::Kind;
 use contracts::lock::Lock;
 
 use super::{Store, names};
@@ -47,8 +48,13 @@ pub fn clear(store: &Store, record: &Container, volumes: bool) -> Result<()> {
 /// The bundle and the directories.
 pub fn files(store: &Store, id: &str) -> Result<()> {
     let bundle = store.bundle(id);
-    if bundle.exists() {
-        tools::run(tools::imgtool("unbundle").arg(&bundle))?;
+    if bundle.exists()
+        && let Err(err) = tools::run(tools::imgtool("unbundle").arg(&bundle))
+    {
+        // Killed before it was anything: an empty directory that imgtool knows nothing of.
+        if Kind::of(&err) != Some(Kind::WrongState) || tools::is_mounted(&bundle) {
+            return Err(err);
+        }
     }
     gone(&store.live(id))?;
     gone(&store.dir(id))

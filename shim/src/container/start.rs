@@ -138,7 +138,7 @@ pub fn again(store: &Store, id: &str, client: Option<OwnedFd>) -> Result<bool> {
             // Its last supervisor is still clearing away; it may need the lock for that.
             Some(owner) => {
                 drop(lock);
-                wait_for(owner)?;
+                wait_for(store, id, owner)?;
                 lock = store.lock(id)?;
             }
             None => break record,
@@ -148,15 +148,16 @@ pub fn again(store: &Store, id: &str, client: Option<OwnedFd>) -> Result<bool> {
     Ok(true)
 }
 
-/// Waits for a process's end.
-pub fn wait_for(process: Process) -> Result<()> {
+/// Waits until the container's last owner has cleared away: it has ended, or only still sends its last log lines.
+pub fn wait_for(store: &Store, id: &str, owner: Process) -> Result<()> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd as _;
-    let Some(pidfd) = process.open().context("open the supervisor")? else { return Ok(()) };
-    loop {
-        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
-            Err(nix::errno::Errno::EINTR) => {}
+    let Some(pidfd) = owner.open().context("open the supervisor")? else { return Ok(()) };
+    while store.live_status(id).exists() {
+        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::from(20_u8)) {
+            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
             other => return other.map(drop).context("wait for the supervisor"),
         }
     }
+    Ok(())
 }

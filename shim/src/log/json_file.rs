@@ -1,4 +1,5 @@
-//! Docker's json-file: `{"log":"text\n","stream":"stdout","time":"…"}` per line, with rotation.
+//! Docker's json-file: `{"log":"text\n","stream":"stdout","time":"…"}` per line, with rotation; or the same in CRI's
+//! lines, `TIME STREAM F TEXT`.
 //!
 //! A batch of lines goes out in one write. A write that the disk refuses is taken back to the last whole line, so
 //! that a full disk neither tears a line nor loses one: the caller keeps the bytes and offers them again.
@@ -12,7 +13,10 @@ use anyhow::{Context as _, Result};
 use contracts::container::now;
 
 use super::lines::Splitter;
-use super::{Limits, Stream};
+use super::{Limits, Stream, compress};
+
+/// What is kept for the next batch at most.
+const KEPT: usize = 256 << 10;
 
 /// The log being written.
 #[derive(Debug)]
@@ -28,12 +32,27 @@ pub struct Writer {
     stderr: Splitter,
     /// Encoded lines, kept to spare allocations.
     batch: Vec<u8>,
+    /// Where each line ends in it.
+    ends: Vec<usize>,
+    cri: bool,
+    /// Who compresses a rotated file, and the number that the file has by now.
+    packing: Option<(i32, u32)>,
 }
 
 impl Writer {
     /// Opens or continues the log at `path`.
     pub fn open(path: &Path, limits: Limits, attributes: &[(String, String)]) -> Result<Self> {
         let file = append(path)?;
+        // What a supervisor that was killed left of a compression.
+        if limits.compress {
+            let _ = fs::remove_file(compress::unfinished(path));
+            for number in 1..limits.files {
+                let plain = numbered(path, number);
+                if plain.exists() {
+                    let _ = fs::remove_file(compress::packed(&plain));
+                }
+            }
+        }
         let size = file.metadata().with_context(|| format!("stat {}", path.display()))?.len();
         let attributes = if attributes.is_empty() {
             String::new()
@@ -42,26 +61,37 @@ impl Writer {
             format!(",\"attrs\":{}", serde_json::to_string(&map)?)
         };
         let (stdout, stderr) = Default::default();
-        Ok(Self { path: path.into(), file, size, limits, attributes, stdout, stderr, batch: Vec::new() })
+        let (batch, ends) = Default::default();
+        let (cri, packing) = (false, None);
+        let path = path.into();
+        Ok(Self { path, file, size, limits, attributes, stdout, stderr, batch, ends, cri, packing })
+    }
+
+    /// Writes CRI's lines from now on.
+    pub fn as_cri(&mut self) {
+        self.cri = true;
     }
 
     /// Adds what was read from `stream`.
     pub fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<()> {
         let before = self.splitter(stream).clone();
         let mut splitter = std::mem::take(self.splitter(stream));
-        let mut ends = Vec::new();
-        self.encode(stream, &mut ends, |each| splitter.feed(bytes, each));
+        self.encode(stream, |each| splitter.feed(bytes, each));
         *self.splitter(stream) = splitter;
-        self.write_out(&ends).inspect_err(|_| *self.splitter(stream) = before)
+        let written = self.write_out();
+        if self.batch.capacity() > KEPT {
+            self.batch = Vec::new();
+            self.ends = Vec::new();
+        }
+        written.inspect_err(|_| *self.splitter(stream) = before)
     }
 
     /// Writes the unfinished lines.
     pub fn flush(&mut self) -> Result<()> {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let mut splitter = std::mem::take(self.splitter(stream));
-            let mut ends = Vec::new();
-            self.encode(stream, &mut ends, |each| splitter.finish(each));
-            self.write_out(&ends)?;
+            self.encode(stream, |each| splitter.finish(each));
+            self.write_out()?;
         }
         Ok(())
     }
@@ -73,13 +103,25 @@ impl Writer {
         }
     }
 
-    /// Encodes lines into `self.batch`; `ends` gets where each ends in it.
-    fn encode(&mut self, stream: Stream, ends: &mut Vec<usize>, feed: impl FnOnce(&mut dyn FnMut(&[u8]))) {
+    /// Encodes lines into `self.batch`, with one time for what was read together.
+    fn encode(&mut self, stream: Stream, feed: impl FnOnce(&mut dyn FnMut(&[u8]))) {
         let word = if stream == Stream::Stdout { "stdout" } else { "stderr" };
-        // One time for what was read together.
-        let tail = format!("\",\"stream\":\"{word}\"{},\"time\":\"{}\"}}\n", self.attributes, now());
-        self.batch.clear();
-        let batch = &mut self.batch;
+        let now = now();
+        let Self { batch, ends, .. } = self;
+        batch.clear();
+        ends.clear();
+        if self.cri {
+            let head = format!("{now} {word} ");
+            feed(&mut |line: &[u8]| {
+                batch.extend_from_slice(head.as_bytes());
+                batch.extend_from_slice(if line.ends_with(b"\n") { b"F " } else { b"P " });
+                batch.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
+                batch.push(b'\n');
+                ends.push(batch.len());
+            });
+            return;
+        }
+        let tail = format!("\",\"stream\":\"{word}\"{},\"time\":\"{now}\"}}\n", self.attributes);
         feed(&mut |line: &[u8]| {
             batch.extend_from_slice(b"{\"log\":\"");
             escape(line, batch);
@@ -88,18 +130,22 @@ impl Writer {
         });
     }
 
-    fn write_out(&mut self, ends: &[usize]) -> Result<()> {
+    fn write_out(&mut self) -> Result<()> {
+        let whole = self.batch.len();
+        if self.limits.size == 0 || self.size + (whole as u64) < self.limits.size {
+            return self.append(0, whole);
+        }
         let mut start = 0;
         let mut at = 0;
-        for &end in ends {
+        for index in 0..self.ends.len() {
             // Docker's rule: a file that has reached the limit is closed before the next line.
             let reached = self.size + (at - start) as u64;
-            if self.limits.size > 0 && reached >= self.limits.size {
+            if reached >= self.limits.size {
                 self.append(start, at)?;
                 start = at;
                 self.rotate()?;
             }
-            at = end;
+            at = self.ends[index];
         }
         self.append(start, at)
     }
@@ -119,24 +165,73 @@ impl Writer {
 
     /// `log.json` becomes `log.json.1`, and so on; the oldest goes. A reader keeps the file that it has open.
     fn rotate(&mut self) -> Result<()> {
-        let name = |number: u32| {
-            let mut path = self.path.clone().into_os_string();
-            if number > 0 {
-                path.push(format!(".{number}"));
+        let last = self.limits.files - 1;
+        if last > 0 {
+            let oldest = numbered(&self.path, last);
+            if self.limits.compress {
+                let _ = fs::remove_file(compress::packed(&oldest));
+                let _ = fs::remove_file(&oldest);
             }
-            PathBuf::from(path)
-        };
-        if self.limits.files > 1 {
-            for number in (0..self.limits.files - 1).rev() {
-                let _ = fs::rename(name(number), name(number + 1));
+            for number in (0..last).rev() {
+                let (from, to) = (numbered(&self.path, number), numbered(&self.path, number + 1));
+                let _ = fs::rename(&from, &to);
+                if self.limits.compress && number > 0 {
+                    let _ = fs::rename(compress::packed(&from), compress::packed(&to));
+                }
             }
         } else {
             let _ = fs::remove_file(&self.path);
         }
         self.file = append(&self.path)?;
         self.size = 0;
+        if let Some((_, number)) = &mut self.packing {
+            *number += 1;
+        }
+        self.compress_next();
         Ok(())
     }
+
+    /// Starts the compression of the oldest file that is not compressed, one at a time.
+    fn compress_next(&mut self) {
+        if !self.limits.compress || self.packing.is_some() {
+            return;
+        }
+        let plain = (1..self.limits.files).rev().find(|&number| numbered(&self.path, number).exists());
+        let Some(number) = plain else { return };
+        let target = compress::unfinished(&self.path);
+        // Where it cannot be started the file stays as it is; the next rotation tries again.
+        self.packing = compress::start(&numbered(&self.path, number), &target).ok().map(|pid| (pid, number));
+    }
+
+    /// Whether a file is being compressed.
+    pub fn is_compressing(&self) -> bool {
+        self.packing.is_some()
+    }
+
+    /// A child of ours ended: where it has compressed a file, that takes the plain one's place.
+    pub fn child_ended(&mut self, pid: i32, code: i32) {
+        let Some((packer, number)) = self.packing.filter(|(packer, _)| *packer == pid) else { return };
+        debug_assert_eq!(packer, pid);
+        self.packing = None;
+        let (made, plain) = (compress::unfinished(&self.path), numbered(&self.path, number));
+        if code != 0 || number >= self.limits.files {
+            let _ = fs::remove_file(made);
+        } else if fs::rename(made, compress::packed(&plain)).is_ok() {
+            let _ = fs::remove_file(plain);
+        }
+        if code == 0 {
+            self.compress_next();
+        }
+    }
+}
+
+/// The name of the file that was rotated `number` times.
+pub fn numbered(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    if number > 0 {
+        name.push(format!(".{number}"));
+    }
+    name.into()
 }
 
 fn append(path: &Path) -> Result<File> {
@@ -149,33 +244,57 @@ fn append(path: &Path) -> Result<File> {
 }
 
 /// The inside of a JSON string. Bytes that are no UTF-8 become U+FFFD, as docker's do.
-fn escape(line: &[u8], out: &mut Vec<u8>) {
-    for chunk in line.utf8_chunks() {
-        let text = chunk.valid().as_bytes();
-        let mut plain = 0;
-        for (at, &byte) in text.iter().enumerate() {
-            if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-                continue;
-            }
-            out.extend_from_slice(&text[plain..at]);
-            plain = at + 1;
-            match byte {
-                b'\n' => out.extend_from_slice(b"\\n"),
-                b'\r' => out.extend_from_slice(b"\\r"),
-                b'\t' => out.extend_from_slice(b"\\t"),
-                b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-                _ => {
-                    const HEX: &[u8; 16] = b"0123456789abcdef";
-                    out.extend_from_slice(b"\\u00");
-                    out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+fn escape(mut line: &[u8], out: &mut Vec<u8>) {
+    loop {
+        let (plain, rest) = line.split_at(plain_length(line));
+        out.extend_from_slice(plain);
+        let Some((&byte, after)) = rest.split_first() else { return };
+        if byte >= 0x80 {
+            // An ASCII byte ends every sequence, whole or not.
+            let length = rest.iter().position(u8::is_ascii).unwrap_or(rest.len());
+            for chunk in rest[..length].utf8_chunks() {
+                out.extend_from_slice(chunk.valid().as_bytes());
+                if !chunk.invalid().is_empty() {
+                    out.extend_from_slice("\u{fffd}".as_bytes());
                 }
             }
+            line = &rest[length..];
+            continue;
         }
-        out.extend_from_slice(&text[plain..]);
-        if !chunk.invalid().is_empty() {
-            out.extend_from_slice("\u{fffd}".as_bytes());
+        match byte {
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            _ => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            }
         }
+        line = after;
     }
+}
+
+/// How many bytes at the beginning stand for themselves in JSON; eight are looked at together.
+fn plain_length(line: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    let zeroes = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let (words, _) = line.as_chunks::<8>();
+    let mut at = 0;
+    for bytes in words {
+        let word = u64::from_ne_bytes(*bytes);
+        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+        let quote = zeroes(word ^ (ONES * u64::from(b'"')));
+        let backslash = zeroes(word ^ (ONES * u64::from(b'\\')));
+        if (word & HIGH) | control | quote | backslash != 0 {
+            break;
+        }
+        at += 8;
+    }
+    let special = |&byte: &u8| !(0x20..0x80).contains(&byte) || byte == b'"' || byte == b'\\';
+    at + line[at..].iter().position(special).unwrap_or(line.len() - at)
 }
 
 #[cfg(test)]
@@ -184,7 +303,7 @@ mod tests {
     use serde_json::Value;
 
     fn writer(dir: &Path, size: u64, files: u32) -> Writer {
-        Writer::open(&dir.join("log.json"), Limits { size, files }, &[]).unwrap()
+        Writer::open(&dir.join("log.json"), Limits { size, files, compress: false }, &[]).unwrap()
     }
 
     fn read(path: &Path) -> Vec<Value> {
@@ -220,6 +339,32 @@ mod tests {
         assert!(lines.len() > 10 && lines.len() < 40 && !dir.path().join("log.json.2").exists());
         let first: usize = lines[0]["log"].as_str().unwrap().trim()[5..].parse().unwrap();
         assert_eq!(lines.len(), 101 - first, "no line is missing in between");
+    }
+
+    #[test]
+    fn what_needs_no_escape_is_found_at_every_place() {
+        for special in [0_u8, 0x1f, b'"', b'\\', 0x80, 0xff, b'\n'] {
+            for at in 0..40 {
+                let mut line = vec![b'a'; 40];
+                line[at] = special;
+                assert_eq!(plain_length(&line), at, "{special} at {at}");
+            }
+        }
+        assert_eq!(plain_length(b" !#[]~\x7f plain text that is longer"), 33);
+    }
+
+    #[test]
+    fn cri_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = writer(dir.path(), 0, 1);
+        log.as_cri();
+        log.write(Stream::Stderr, b"one\n").unwrap();
+        log.write(Stream::Stdout, &[b'x'; super::super::lines::LONGEST + 1]).unwrap();
+        log.flush().unwrap();
+        let text = fs::read_to_string(dir.path().join("log.json")).unwrap();
+        let marks: Vec<String> =
+            text.lines().map(|line| line.split(' ').skip(1).take(2).collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(marks, ["stderr F", "stdout P", "stdout P"]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ impl Splitter {
         while !bytes.is_empty() {
             let room = LONGEST - self.rest.len();
             let look = &bytes[..bytes.len().min(room)];
-            let end = look.iter().position(|&byte| byte == b'\n').map(|at| at + 1);
+            let end = memchr::memchr(b'\n', look).map(|at| at + 1);
             let Some(end) = end.or((look.len() == room).then_some(room)) else {
                 self.rest.extend_from_slice(bytes);
                 return;

@@ -1,18 +1,21 @@
-//! Reading a json-file log back: the last lines of many files without reading the rest, and following.
+//! Reading a log's files back: the last lines of many files without reading the rest, and following.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::{BufRead, BufReader, Read as _, Seek as _, SeekFrom};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use contracts::fault;
+use flate2::bufread::GzDecoder;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use serde::Deserialize;
 
-use super::Stream;
+use super::json_file::numbered;
+use super::{Stream, compress};
 
 /// One line, or a part of a long one.
 #[derive(Debug, Deserialize)]
@@ -28,6 +31,23 @@ pub struct Line {
 }
 
 impl Line {
+    /// Reads JSON, or CRI's `TIME STREAM F TEXT`.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        if bytes.first() == Some(&b'{') {
+            return serde_json::from_slice(bytes).ok();
+        }
+        let text = String::from_utf8_lossy(bytes.strip_suffix(b"\n")?);
+        let mut parts = text.splitn(4, ' ');
+        let (time, stream, tag, text) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let end = if tag.starts_with('F') { "\n" } else { "" };
+        Some(Self {
+            log: format!("{text}{end}"),
+            stream: stream.into(),
+            time: time.into(),
+            attrs: std::collections::BTreeMap::new(),
+        })
+    }
+
     /// Where it was written to.
     pub fn stream(&self) -> Stream {
         if self.stream == "stderr" { Stream::Stderr } else { Stream::Stdout }
@@ -60,13 +80,125 @@ pub fn time(text: &str) -> Result<String> {
     }
 }
 
+/// What a file is known by, also after it was compressed.
+#[derive(Debug, Clone, Copy)]
+struct Identity {
+    inode: u64,
+    /// Of its first line: inodes are used again, times are not.
+    first: u64,
+    plain: bool,
+}
+
+impl Identity {
+    /// Two plain files are both open here, where their inodes are their own.
+    fn is(self, other: Self) -> bool {
+        self.inode == other.inode && (self.plain && other.plain || self.first == other.first)
+    }
+}
+
+/// A file of the log, as it is or compressed.
+enum Source {
+    Plain(BufReader<File>),
+    Packed { reader: Box<BufReader<GzDecoder<BufReader<File>>>>, identity: Identity },
+}
+
+impl Source {
+    /// `None` where there is no such file. The plain one first: while both are there, the other is not finished.
+    fn open(path: &Path) -> Result<Option<Self>> {
+        let open = |path: &Path| match File::open(path) {
+            Ok(file) => Ok(Some(file)),
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(err) => Err(err).with_context(|| format!("open {}", path.display())),
+        };
+        if let Some(file) = open(path)? {
+            return Ok(Some(Self::Plain(BufReader::new(file))));
+        }
+        let Some(file) = open(&compress::packed(path))? else { return Ok(None) };
+        Self::packed(file).with_context(|| format!("read {}", compress::packed(path).display())).map(Some)
+    }
+
+    fn packed(mut file: File) -> Result<Self> {
+        let mut decoder = GzDecoder::new(BufReader::new(file.try_clone()?));
+        let mut start = [0; BEGINNING];
+        let length = fill(&mut decoder, &mut start)?;
+        let comment = decoder.header().and_then(|header| header.comment()).unwrap_or_default();
+        let inode = String::from_utf8_lossy(comment).parse().unwrap_or(0);
+        file.seek(SeekFrom::Start(0))?;
+        let reader = Box::new(BufReader::new(GzDecoder::new(BufReader::new(file))));
+        Ok(Self::Packed {
+            reader,
+            identity: Identity { inode, first: digest(&start[..length]), plain: false },
+        })
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        match self {
+            Self::Packed { identity, .. } => Some(*identity),
+            Self::Plain(reader) => {
+                let mut start = [0; BEGINNING];
+                let length = reader.get_ref().read_at(&mut start, 0).ok()?;
+                let inode = reader.get_ref().metadata().ok()?.ino();
+                Some(Identity { inode, first: digest(&start[..length]), plain: true })
+            }
+        }
+    }
+
+    fn read_line(&mut self, line: &mut Vec<u8>) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(reader) => reader.read_until(b'\n', line),
+            Self::Packed { reader, .. } => reader.read_until(b'\n', line),
+        }
+    }
+
+    /// Goes to the last `count` lines; how many there are of them.
+    fn seek_back(&mut self, count: usize) -> Result<usize> {
+        let reader = match self {
+            Self::Plain(reader) => return seek_back(reader.get_mut(), count),
+            Self::Packed { reader, .. } => reader,
+        };
+        let (mut lines, mut line) = (0_usize, Vec::new());
+        while reader.read_until(b'\n', &mut line).context("read the log")? > 0 {
+            lines += 1;
+            line.clear();
+        }
+        let mut file = reader.get_ref().get_ref().get_ref().try_clone()?;
+        file.seek(SeekFrom::Start(0))?;
+        **reader = BufReader::new(GzDecoder::new(BufReader::new(file)));
+        for _ in 0..lines.saturating_sub(count) {
+            reader.read_until(b'\n', &mut line).context("read the log")?;
+            line.clear();
+        }
+        Ok(lines.min(count))
+    }
+}
+
+/// Bytes by which a beginning is known: its first time is among them.
+const BEGINNING: usize = 256;
+
+fn fill(from: &mut impl std::io::Read, buffer: &mut [u8]) -> Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match from.read(&mut buffer[length..])? {
+            0 => break,
+            more => length += more,
+        }
+    }
+    Ok(length)
+}
+
+fn digest(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.split(|&byte| byte == b'\n').next().unwrap_or_default().hash(&mut hasher);
+    hasher.finish()
+}
+
 /// The log's files, newest first, each once, also while the supervisor rotates: a file only ever moves to the next
 /// higher number, so counting upwards may meet one again but never misses an older one.
 struct Files<'a> {
     path: &'a Path,
     number: u32,
     missing: u32,
-    seen: Vec<u64>,
+    seen: Vec<Identity>,
 }
 
 impl<'a> Files<'a> {
@@ -76,27 +208,24 @@ impl<'a> Files<'a> {
 }
 
 impl Iterator for Files<'_> {
-    type Item = Result<(File, u64)>;
+    type Item = Result<(Source, Identity)>;
 
     fn next(&mut self) -> Option<Self::Item> {
         // In the middle of a rotation one number is empty; the log ends where two are.
         while self.missing < 2 {
-            let mut name = self.path.as_os_str().to_owned();
-            if self.number > 0 {
-                name.push(format!(".{}", self.number));
-            }
+            let name = numbered(self.path, self.number);
             self.number += 1;
-            let name = PathBuf::from(name);
-            let opened = File::open(&name).and_then(|file| file.metadata().map(|meta| (file, meta.ino())));
-            match opened {
-                Ok((_, inode)) if self.seen.contains(&inode) => self.missing = 0,
-                Ok((file, inode)) => {
+            match Source::open(&name) {
+                Ok(Some(source)) => {
                     self.missing = 0;
-                    self.seen.push(inode);
-                    return Some(Ok((file, inode)));
+                    let Some(identity) = source.identity() else { continue };
+                    if !self.seen.iter().any(|seen| seen.is(identity)) {
+                        self.seen.push(identity);
+                        return Some(Ok((source, identity)));
+                    }
                 }
-                Err(err) if err.kind() == std::io::ErrorKind::NotFound => self.missing += 1,
-                Err(err) => return Some(Err(err).with_context(|| format!("open {}", name.display()))),
+                Ok(None) => self.missing += 1,
+                Err(err) => return Some(Err(err)),
             }
         }
         None
@@ -105,9 +234,9 @@ impl Iterator for Files<'_> {
 
 /// A log open for reading from some line on.
 pub struct Reader {
-    path: PathBuf,
+    path: std::path::PathBuf,
     /// Files still to read; the first is being read.
-    open: std::collections::VecDeque<BufReader<File>>,
+    open: std::collections::VecDeque<Source>,
     rest: Vec<u8>,
 }
 
@@ -117,11 +246,11 @@ impl Reader {
         let mut open = std::collections::VecDeque::new();
         let mut missing = tail;
         for found in Files::of(path) {
-            let (mut file, _) = found?;
+            let (mut source, _) = found?;
             if let Some(count) = missing {
-                missing = Some(count - seek_back(&mut file, count)?);
+                missing = Some(count - source.seek_back(count)?);
             }
-            open.push_front(BufReader::new(file));
+            open.push_front(source);
             if missing == Some(0) {
                 break;
             }
@@ -132,14 +261,14 @@ impl Reader {
     /// The next line that is there.
     pub fn next(&mut self) -> Result<Option<Line>> {
         loop {
-            let Some(file) = self.open.front_mut() else { return Ok(None) };
-            let length = file.read_until(b'\n', &mut self.rest).context("read the log")?;
+            let Some(source) = self.open.front_mut() else { return Ok(None) };
+            let length = source.read_line(&mut self.rest).context("read the log")?;
             if self.rest.last() == Some(&b'\n') {
-                let line = serde_json::from_slice(&self.rest);
+                let line = Line::parse(&self.rest);
                 self.rest.clear();
                 // A line that a power cut tore is skipped.
-                if let Ok(line) = line {
-                    return Ok(Some(line));
+                if line.is_some() {
+                    return Ok(line);
                 }
                 continue;
             }
@@ -156,17 +285,16 @@ impl Reader {
 
     /// After a rotation: the files written since, behind the one being read. Whether there are any.
     pub fn refresh(&mut self) -> bool {
-        let inode = |file: &File| file.metadata().map(|meta| meta.ino()).ok();
-        let current = self.open.back().and_then(|file| inode(file.get_ref()));
+        let current = self.open.back().and_then(Source::identity);
         let mut newer = Vec::new();
-        for (file, found) in Files::of(&self.path).flatten() {
-            if Some(found) == current {
+        for (source, found) in Files::of(&self.path).flatten() {
+            if current.is_some_and(|current| current.is(found)) {
                 break;
             }
-            newer.push(file);
+            newer.push(source);
         }
         let found = !newer.is_empty();
-        self.open.extend(newer.into_iter().rev().map(BufReader::new));
+        self.open.extend(newer.into_iter().rev());
         found
     }
 }
@@ -251,7 +379,7 @@ mod tests {
     fn tails_across_rotated_files() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log.json");
-        let mut log = Writer::open(&path, Limits { size: 300, files: 9 }, &[]).unwrap();
+        let mut log = Writer::open(&path, Limits { size: 300, files: 9, compress: false }, &[]).unwrap();
         let text: String = (1..=12).map(|number| format!("{number}\n")).collect();
         log.write(Stream::Stdout, text.as_bytes()).unwrap();
         for count in 0..=12 {
@@ -267,7 +395,7 @@ mod tests {
     fn a_reader_follows_through_rotation() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log.json");
-        let mut log = Writer::open(&path, Limits { size: 200, files: 9 }, &[]).unwrap();
+        let mut log = Writer::open(&path, Limits { size: 200, files: 9, compress: false }, &[]).unwrap();
         log.write(Stream::Stdout, b"1\n").unwrap();
         let mut reader = Reader::open(&path, None).unwrap();
         assert_eq!(texts(&mut reader), ["1"]);
@@ -277,6 +405,41 @@ mod tests {
             lines.extend(texts(&mut reader));
         }
         assert_eq!(lines, ["2", "3", "4", "5", "6", "7"]);
+    }
+
+    #[test]
+    fn compressed_files_are_read_and_known_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.json");
+        let mut log = Writer::open(&path, Limits { size: 200, files: 9, compress: false }, &[]).unwrap();
+        let text: String = (1..=12).map(|number| format!("{number}\n")).collect();
+        log.write(Stream::Stdout, text.as_bytes()).unwrap();
+        let mut follower = Reader::open(&path, None).unwrap();
+        assert_eq!(texts(&mut follower).len(), 12);
+        for number in 1.. {
+            let plain = numbered(&path, number);
+            if !plain.exists() {
+                break;
+            }
+            assert_eq!(compress::main(&plain, &compress::packed(&plain)), contracts::exit::Exit::Ok);
+            std::fs::remove_file(plain).unwrap();
+        }
+        for count in 0..=12 {
+            let lines = texts(&mut Reader::open(&path, Some(count)).unwrap());
+            let expected: Vec<String> = (13 - count..=12).map(|number| number.to_string()).collect();
+            assert_eq!(lines, expected, "tail {count}");
+        }
+        assert!(!follower.refresh(), "nothing new, whatever was compressed");
+        // The file that it reads is compressed before it looks again.
+        log.write(Stream::Stdout, b"13\n14\n15\n").unwrap();
+        let plain = numbered(&path, 1);
+        assert_eq!(compress::main(&plain, &compress::packed(&plain)), contracts::exit::Exit::Ok);
+        std::fs::remove_file(plain).unwrap();
+        let mut lines = texts(&mut follower);
+        while follower.refresh() {
+            lines.extend(texts(&mut follower));
+        }
+        assert_eq!(lines, ["13", "14", "15"]);
     }
 
     #[test]

@@ -26,6 +26,7 @@ impl Supervisor {
             if self.status.process.is_some_and(|process| process.pid == pid.as_raw()) {
                 self.ended(code)?;
             } else {
+                self.log.child_ended(pid.as_raw(), code);
                 self.health_ended(pid.as_raw(), code);
             }
         }
@@ -45,7 +46,10 @@ impl Supervisor {
 
     fn ended(&mut self, code: i32) -> Result<()> {
         self.drain();
-        let _ = self.log.flush();
+        self.retry_log();
+        if self.streams.refused.is_empty() {
+            let _ = self.log.flush();
+        }
         self.status.exit_code = code;
         self.status.finished_at = now();
         self.status.oom_killed = self.oom_killed();

@@ -36,6 +36,9 @@ const STDERR: u64 = 3;
 const STDIN: u64 = 4;
 const ADOPTED: u64 = 5;
 const HEALTH: u64 = 6;
+const LOG: u64 = 7;
+/// How long the last lines are offered to a log that does not take them, after the payload has ended.
+const LAST_LINES: Duration = Duration::from_secs(60);
 /// Clients count up from here.
 const CLIENTS: u64 = 16;
 
@@ -71,6 +74,8 @@ struct Supervisor {
     kill_at: Option<Instant>,
     /// The policy does not apply to this end.
     stopping: bool,
+    /// When the last lines are given up.
+    lines_until: Option<Instant>,
     /// Start again whatever the policy: a failed health check asked for it.
     restart_once: bool,
     health: Option<health::Check>,
@@ -135,6 +140,9 @@ impl Supervisor {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("epoll")?;
         epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
         epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
+        if let Some(fd) = log.watched() {
+            epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, LOG))?;
+        }
         Ok(Self {
             health: health::Check::of(&record),
             store,
@@ -154,6 +162,7 @@ impl Supervisor {
             payload: None,
             kill_at: None,
             stopping: false,
+            lines_until: None,
             restart_once: false,
         })
     }
@@ -182,7 +191,10 @@ impl Supervisor {
 
     fn run(&mut self) -> Result<()> {
         let mut events = [EpollEvent::empty(); 32];
-        while self.phase != Phase::Over || self.clients.values().any(clients::Client::has_more) {
+        while self.phase != Phase::Over
+            || self.clients.values().any(clients::Client::has_more)
+            || self.has_last_lines()
+        {
             let timeout = self.timeout();
             let count = match self.epoll.wait(&mut events, timeout) {
                 Err(Errno::EINTR) => continue,
@@ -216,6 +228,7 @@ impl Supervisor {
             }
             ADOPTED => self.adopted_end()?,
             HEALTH => self.health_output(),
+            LOG => self.log_ready(),
             client => self.on_client(client, flags)?,
         }
         Ok(())
@@ -237,7 +250,13 @@ impl Supervisor {
     fn timeout(&self) -> EpollTimeout {
         let restart = if let Phase::Waiting(at) = self.phase { Some(at) } else { None };
         let health = self.health.as_ref().filter(|_| self.status.state == State::Running);
-        let next = [restart, self.kill_at, health.and_then(health::Check::next), self.streams.retry_at];
+        let next = [
+            restart,
+            self.kill_at,
+            health.and_then(health::Check::next),
+            self.streams.retry_at,
+            self.log.deadline(),
+        ];
         let Some(next) = next.into_iter().flatten().min() else { return EpollTimeout::NONE };
         // Rounded up: a timer must not be early, which would spin.
         let wait = next.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
@@ -258,6 +277,9 @@ impl Supervisor {
         }
         if self.streams.retry_at.is_some_and(|at| at <= now) {
             self.retry_log();
+        }
+        if self.log.deadline().is_some_and(|at| at <= now) {
+            self.log_ready();
         }
         self.health_timer(now);
         Ok(())

@@ -32,7 +32,7 @@ pub(super) struct Streams {
     /// Close stdin when the queue is empty.
     pub closing: bool,
     /// Output that the log would not take (a full disk); offered again at `retry_at`.
-    refused: VecDeque<(Stream, Vec<u8>)>,
+    pub refused: VecDeque<(Stream, Vec<u8>)>,
     /// Bytes in `refused`.
     refused_bytes: usize,
     pub retry_at: Option<Instant>,
@@ -43,7 +43,7 @@ pub(super) struct Streams {
 impl Streams {
     /// Gives the runtime's command the payload's ends; the read end of stderr, for the runtime's own last words.
     pub fn prepare(&mut self, command: &mut Command, record: &Container) -> Result<Option<OwnedFd>> {
-        *self = Self::default();
+        self.reset();
         if record.config.tty {
             let (read, write) = output_pipe()?;
             set_nonblocking(&read)?;
@@ -124,8 +124,14 @@ impl Streams {
         if let Some(stdin) = self.stdin.take() {
             let _ = epoll.delete(&stdin);
         }
-        let refused = std::mem::take(&mut self.refused);
-        *self = Self { refused, refused_bytes: self.refused_bytes, ..Self::default() };
+        self.reset();
+    }
+
+    /// Nothing of the last run but the lines that its log would not take yet.
+    fn reset(&mut self) {
+        let (refused, refused_bytes, retry_at) =
+            (std::mem::take(&mut self.refused), self.refused_bytes, self.retry_at);
+        *self = Self { refused, refused_bytes, retry_at, ..Self::default() };
     }
 }
 
@@ -176,6 +182,25 @@ impl Supervisor {
             self.streams.refused_bytes += bytes.len();
             self.streams.refused.push_back((stream, bytes.to_vec()));
         }
+    }
+
+    /// The log's receiver takes more.
+    pub(super) fn log_ready(&mut self) {
+        self.log.ready();
+        if !self.streams.refused.is_empty() {
+            self.retry_log();
+        }
+    }
+
+    /// Whether lines are still on their way although the payload has ended. They have a minute: then nobody takes them.
+    pub(super) fn has_last_lines(&mut self) -> bool {
+        if self.streams.refused.is_empty() && !self.log.has_more() {
+            return false;
+        }
+        let until = *self.lines_until.get_or_insert_with(|| Instant::now() + super::LAST_LINES);
+        // Removed meanwhile: nobody will read them here. Looked at each second, while there are any.
+        self.streams.retry_at.get_or_insert_with(|| Instant::now() + Duration::from_secs(1));
+        Instant::now() < until && (self.log.watched().is_some() || self.store.dir(&self.record.id).exists())
     }
 
     /// Offers the log again what it would not take.

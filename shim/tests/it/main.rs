@@ -17,6 +17,7 @@ mod mounts;
 mod network;
 mod pause;
 mod ps;
+mod remote_logs;
 mod resources;
 mod restart;
 mod rig;
