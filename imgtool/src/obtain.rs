@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use contracts::fault::Kind;
 
+use crate::registry::Flags;
 use crate::store::Store;
 use crate::store::document::Platform;
 use crate::store::image::Image;
@@ -27,6 +28,20 @@ pub enum Policy {
 /// # Errors
 /// No such image here or there; the registry fails.
 pub fn image(store: &Store, name: &str, platform: Option<&Platform>, policy: Policy) -> Result<Image> {
+    image_by(store, name, platform, policy, &Flags::usual())
+}
+
+/// [`image`] with the flags of this command for its registry.
+///
+/// # Errors
+/// As [`image`].
+pub fn image_by(
+    store: &Store,
+    name: &str,
+    platform: Option<&Platform>,
+    policy: Policy,
+    flags: &Flags,
+) -> Result<Image> {
     let here = || match platform {
         Some(platform) => store.image_for(name, platform, true),
         None => store.image(name),
@@ -45,6 +60,6 @@ pub fn image(store: &Store, name: &str, platform: Option<&Platform>, policy: Pol
     if policy == Policy::Missing {
         let _ = writeln!(std::io::stderr(), "Unable to find image '{name}' locally");
     }
-    fetch(store, name, platform)?;
+    fetch(store, name, platform, flags)?;
     here()
 }

@@ -85,14 +85,50 @@ impl Context {
     ///
     /// # Errors
     /// The server fails; there is no such thing; no Dockerfile in it.
-    pub fn from_url(store: &Store, url: &str, dockerfile: Option<&str>) -> Result<(Self, Source)> {
+    pub fn from_url(
+        store: &Store,
+        url: &str,
+        dockerfile: Option<&str>,
+        flags: &Flags,
+    ) -> Result<(Self, Source)> {
         if !git::is_repository(url) {
-            let input = Client::new(store.paths(), &Flags::usual())?.download(url)?;
+            let input = Client::new(store.paths(), flags)?.download(url)?;
             return Self::from_stream(store, input, dockerfile).with_context(|| format!("context {url}"));
         }
         let work = Work::new(store.paths())?;
-        let path = git::fetch(url, &work.path().join("context"), false)?;
+        let path = git::fetch(url, &work.path().join("context"), false)?.directory;
         Self::made(work, &path, dockerfile)
+    }
+
+    /// Files without a Dockerfile: a repository, or an archive of a web server.
+    ///
+    /// # Errors
+    /// As [`Self::from_url`]; what the server sends is no archive.
+    pub fn remote(store: &Store, url: &str, flags: &Flags) -> Result<Self> {
+        let work = Work::new(store.paths())?;
+        let path = work.path().join("context");
+        let path = if git::is_repository(url) {
+            git::fetch(url, &path, false)?.directory
+        } else {
+            let input = Client::new(store.paths(), flags)?.download(url)?;
+            unpack(input, &path).with_context(|| format!("context {url}"))?;
+            path
+        };
+        let mut context = Self::directory(&path, None)?;
+        context._work = Some(work);
+        Ok(context)
+    }
+
+    /// What holds its files, where they were fetched.
+    #[must_use]
+    pub fn into_work(self) -> Option<Work> {
+        self._work
+    }
+
+    /// What it hides.
+    #[must_use]
+    pub const fn ignore(&self) -> &Ignore {
+        &self.ignore
     }
 
     fn from_stream(
@@ -111,22 +147,8 @@ impl Context {
         }
         let work = Work::new(store.paths())?;
         let path = work.path().join("context");
-        fs::create_dir(&path)?;
-        let dir = File::open(&path)?;
-        let options = apply::Options { layer: false, owner: None, limits: Limits::default() };
         // What is over the first bytes is still to come.
-        let input = stream::unpack(Cursor::new(head).chain(input))?;
-        std::thread::scope(|scope| {
-            let unpack = || {
-                apply::apply(
-                    BufReader::with_capacity(128 << 10, input),
-                    dir.as_fd().try_clone_to_owned()?,
-                    options,
-                )
-            };
-            scope.spawn(unpack).join().map_err(|_| anyhow::anyhow!("the unpacking thread ended badly"))?
-        })
-        .context("unpack")?;
+        unpack(Cursor::new(head).chain(input), &path)?;
         Self::made(work, &path, dockerfile)
     }
 
@@ -159,6 +181,26 @@ impl Context {
             None => fault!(NotFound, "there is no context: the Dockerfile came on stdin"),
         }
     }
+}
+
+/// Unpacks an archive into the new directory `path`.
+fn unpack(input: impl Read + Send + 'static, path: &Path) -> Result<()> {
+    fs::create_dir(path)?;
+    let dir = File::open(path)?;
+    let options = apply::Options { layer: false, owner: None, limits: Limits::default() };
+    let input = stream::unpack(input)?;
+    std::thread::scope(|scope| {
+        let unpack = || {
+            apply::apply(
+                BufReader::with_capacity(128 << 10, input),
+                dir.as_fd().try_clone_to_owned()?,
+                options,
+            )
+        };
+        scope.spawn(unpack).join().map_err(|_| anyhow::anyhow!("the unpacking thread ended badly"))?
+    })
+    .context("unpack")?;
+    Ok(())
 }
 
 /// Reads the Dockerfile of a directory context.

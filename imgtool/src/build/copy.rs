@@ -16,12 +16,13 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, 
 use sys::path::{Root, file_type};
 
 use super::chmod::Chmod;
+use super::directories::{self, Dress};
 use super::ignore::Ignore;
 use super::select::{self, Selected, Tree};
 use crate::layer::{tree, whiteout};
 
 /// As the kernel has it.
-const MOST_LINKS: u32 = 40;
+pub(super) const MOST_LINKS: u32 = 40;
 
 /// How to copy.
 #[derive(Debug, Clone, Default)]
@@ -61,14 +62,12 @@ impl<'a> Copier<'a> {
     /// # Errors
     /// A file would replace a directory or the other way round; no space.
     pub fn copy(&mut self, source: &Selected, dest: &Path, into: bool) -> Result<()> {
+        self.parents(source, dest)?;
         let dest = dest.join(&source.parents);
         let fd = self.from.root.open_in(&source.path, OFlag::O_PATH, Mode::empty())?;
         let stat = fstat(&fd)?;
         if source.directory {
             let (target, made) = self.directory(&dest)?;
-            if made {
-                self.dress(target.as_fd(), &fd, &stat)?;
-            }
             let dir =
                 openat(&fd, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
             self.children(&dir, &target, &source.path, Path::new(""))?;
@@ -115,36 +114,35 @@ impl<'a> Copier<'a> {
 
     /// Makes a directory with its parents (mode 0755, the copy's owner). Says whether the last one is new.
     fn directory(&self, path: &Path) -> Result<(OwnedFd, bool)> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
-        match self.to.open_in(path, flags, Mode::empty()) {
-            Ok(fd) => return Ok((fd, false)),
-            Err(err) if err.raw_os_error() == Some(nix::libc::ENOENT) => {}
-            Err(err) if err.raw_os_error() == Some(nix::libc::ENOTDIR) => {
-                bail!("cannot copy to non-directory: {}", path.display())
+        let dress = Dress { owner: self.manner.owner.unwrap_or((0, 0)), time: self.manner.now };
+        directories::make(self.to, path, dress)
+    }
+
+    /// With `--parents`, the directories above a source are copied too: as they are there.
+    fn parents(&self, source: &Selected, dest: &Path) -> Result<()> {
+        let mut from = source.path.clone();
+        // What `parents` leaves out of the path is the part before the pivot.
+        let kept = source.parents.components().count();
+        if !source.directory {
+            from.pop();
+        }
+        let skipped = from.components().count().saturating_sub(kept);
+        let (mut at, mut to) = (PathBuf::new(), dest.to_owned());
+        for (depth, part) in from.components().enumerate() {
+            at.push(part);
+            if depth < skipped {
+                continue;
             }
-            Err(err) => return Err(err).with_context(|| format!("open {}", path.display())),
-        }
-        let mut missing = vec![path];
-        let mut above = path.parent();
-        while let Some(parent) = above.filter(|parent| self.to.open_in(parent, flags, Mode::empty()).is_err())
-        {
-            missing.push(parent);
-            above = parent.parent();
-        }
-        let mut made = None;
-        for path in missing.into_iter().rev() {
-            self.to
-                .mkdir_all(path, Mode::from_bits_truncate(0o755))
-                .with_context(|| format!("make {}", path.display()))?;
-            let fd = self.to.open_in(path, flags, Mode::empty())?;
-            fchmod(&fd, Mode::from_bits_truncate(0o755))?;
-            self.own(fd.as_fd(), 0, 0)?;
-            if let Some(now) = self.manner.now {
-                futimens(&fd, &TimeSpec::UTIME_OMIT, &TimeSpec::new(now, 0))?;
+            to.push(part);
+            let (target, made) = self.directory(&to)?;
+            if made {
+                let fd = self.from.root.open_in(&at, OFlag::O_PATH, Mode::empty())?;
+                let stat = fstat(&fd)?;
+                self.dress(target.as_fd(), &fd, &stat)?;
+                set_time(target.as_fd(), &stat)?;
             }
-            made = Some(fd);
         }
-        Ok((made.context("no directory to make")?, true))
+        Ok(())
     }
 
     fn children(&mut self, from: &OwnedFd, to: &OwnedFd, path: &Path, relative: &Path) -> Result<()> {
@@ -265,16 +263,6 @@ impl<'a> Copier<'a> {
 
 fn set_time(target: BorrowedFd<'_>, stat: &FileStat) -> Result<()> {
     Ok(futimens(target, &TimeSpec::UTIME_OMIT, &TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec))?)
-}
-
-/// Makes `path` in a rootfs a directory, as WORKDIR does: mode 0755, owned by root.
-///
-/// # Errors
-/// Something else is in the way.
-pub fn make_directory(root: &Root, path: &Path) -> Result<()> {
-    root.mkdir_all(path, Mode::from_bits_truncate(0o755))
-        .map(drop)
-        .with_context(|| format!("make directory {}", path.display()))
 }
 
 /// A destination as an absolute path, and whether it must be a directory.

@@ -5,17 +5,17 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::UNIX_EPOCH;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use contracts::fault;
 use sha2::{Digest as _, Sha256};
 use sys::path::Root;
 
-use super::git;
 use super::ignore::Ignore;
+use super::provenance::Material;
 use super::select::Tree;
 use super::work::Work;
-use crate::registry::{Client, Flags};
-use crate::store::Store;
+use super::{Builder, git};
+use crate::registry::Client;
 use crate::store::digest::Digest;
 
 /// Largest file that is fetched, in bytes.
@@ -30,48 +30,53 @@ pub fn is_remote(source: &str) -> bool {
 ///
 /// # Errors
 /// A URL without a file name, a failing server, a content that is not what `checksum` says.
-pub fn fetch(
-    store: &Store,
+pub(super) fn fetch(
+    builder: &Builder<'_>,
     urls: &[String],
     checksum: Option<&str>,
     keep_git_dir: bool,
 ) -> Result<(Tree, Vec<String>, Work)> {
-    let checksum = checksum.map(str::parse::<Digest>).transpose()?;
-    let work = Work::new(store.paths())?;
+    let paths = builder.store.paths();
+    let work = Work::new(paths)?;
     let mut names = Vec::new();
     for url in urls {
         if git::is_repository(url) {
-            if checksum.is_some() {
-                fault!(
-                    Unsupported,
-                    "ADD {url}: --checksum of a git repository: name the commit (URL#COMMIT)"
-                );
+            let into = work.path().join(format!("repository-{}", names.len()));
+            let got = git::fetch(url, &into, keep_git_dir)?;
+            if let Some(wanted) = checksum
+                && (wanted.len() < 7 || !got.commit.starts_with(wanted))
+            {
+                fault!(Remote, "ADD {url}: expected checksum to match {wanted}, got {}", got.commit);
             }
-            let dir =
-                git::fetch(url, &work.path().join(format!("repository-{}", names.len())), keep_git_dir)?;
-            let inside = dir.strip_prefix(work.path()).context("the repository is not where it was made")?;
+            let inside = got.directory.strip_prefix(work.path());
+            let inside = inside.context("the repository is not where it was made")?;
             names.push(inside.to_str().context("a directory of the repository is not UTF-8")?.to_owned());
+            builder.made_of(Material { uri: url.clone(), algorithm: "sha1", hex: got.commit });
             continue;
         }
         let name = name_of(url)?;
         let path = work.path().join(&name);
-        let client = Client::new(store.paths(), &Flags::usual())?;
+        let client = Client::new(paths, &builder.options.registry)?;
         let mut source = client.download(url)?.take(LARGEST);
         let mut file = File::create(&path).with_context(|| format!("create {}", path.display()))?;
         io::copy(&mut source, &mut file).with_context(|| format!("fetch {url}"))?;
         file.set_permissions(Permissions::from_mode(0o600))?;
         // The day of fetching is no property of the content.
         file.set_modified(UNIX_EPOCH)?;
-        if let Some(wanted) = &checksum {
-            verify(&path, wanted).with_context(|| format!("ADD {url}"))?;
+        let found = digest(&path).with_context(|| format!("ADD {url}"))?;
+        if let Some(wanted) = checksum.map(str::parse::<Digest>).transpose()?
+            && found != wanted.hex()
+        {
+            fault!(Remote, "ADD {url}: digest mismatch sha256:{found}: {wanted}");
         }
+        builder.made_of(Material { uri: url.clone(), algorithm: "sha256", hex: found });
         names.push(name);
     }
     let root = Root::open(work.path()).context("open the fetched files")?;
     Ok((Tree { root, ignore: Ignore::default(), owners: false }, names, work))
 }
 
-fn verify(path: &std::path::Path, wanted: &Digest) -> Result<()> {
+fn digest(path: &std::path::Path) -> Result<String> {
     let mut hash = Sha256::new();
     let mut file = File::open(path)?;
     let mut buffer = vec![0; 64 << 10];
@@ -81,9 +86,7 @@ fn verify(path: &std::path::Path, wanted: &Digest) -> Result<()> {
             len => hash.update(&buffer[..len]),
         }
     }
-    let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    ensure!(found == wanted.hex(), "digest mismatch sha256:{found}: {wanted}");
-    Ok(())
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn name_of(url: &str) -> Result<String> {

@@ -59,6 +59,18 @@ impl Ignore {
         hidden
     }
 
+    /// Whether some pattern shows again what another hides.
+    #[must_use]
+    pub fn shows_again(&self) -> bool {
+        self.patterns.iter().any(|pattern| pattern.shows)
+    }
+
+    /// Whether everything is hidden.
+    #[must_use]
+    pub fn hides_all(&self) -> bool {
+        self.patterns.iter().any(|pattern| matches!(pattern.text.as_str(), "*" | "**" | "**/*"))
+    }
+
     /// Whether something below the hidden directory `path` may be shown again.
     #[must_use]
     pub fn may_show_below(&self, path: &str) -> bool {

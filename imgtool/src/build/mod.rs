@@ -1,23 +1,36 @@
 //! Building images from Dockerfiles.
 //!
-//! `dockerfile/` reads the language, `graph` decides which stages are needed, `stage` does them (several at once),
-//! each step on an overlay of what is below it; `cache` remembers what a step made by all that it depends on.
+//! `dockerfile/` reads the language and `lint/` what could be better, `graph` decides which stages are needed, `stage`
+//! does them (several at once), each step on an overlay of what is below it; `cache` remembers what a step made by all
+//! that it depends on, `exchange` shares that with other machines. `product` makes an image of the result, `export`
+//! writes it.
 
+pub mod annotation;
+mod base;
 pub mod cache;
 pub mod change;
 mod chmod;
 pub mod context;
 mod copy;
+mod directories;
 pub mod dockerfile;
+pub mod exchange;
+pub mod export;
 pub mod fetch;
 pub mod git;
 mod glob;
 mod graph;
 mod ignore;
+pub mod limits;
+pub mod lint;
+mod mounting;
 mod mounts;
 mod network;
+pub mod outline;
 pub mod output;
+pub mod product;
 pub mod progress;
+pub mod provenance;
 mod run;
 mod select;
 mod source;
@@ -26,7 +39,7 @@ mod state;
 mod stubs;
 pub mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -37,23 +50,25 @@ use serde_json::json;
 
 use crate::layer::extracted::Layers;
 use crate::obtain::Policy;
-use crate::reference::Reference;
+use crate::registry::Flags;
 use crate::store::Store;
-use crate::store::document::{Document, Platform};
+use crate::store::digest::Digest;
+use crate::store::document::{Descriptor, Document, Platform};
 use crate::store::image::Image;
 use crate::store::lease::Lease;
 use context::Context;
 use dockerfile::instruction::Dockerfile;
 use dockerfile::{Source, Wrong, parse};
+use exchange::{Imported, Records};
+use limits::Limits;
 use progress::Progress;
+use provenance::Material;
 use stage::Results;
 use state::State;
 
 /// Everything a build is told.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Options {
-    /// Names for the image.
-    pub tags: Vec<Reference>,
     /// `--build-arg`, in order.
     pub build_args: Vec<(String, String)>,
     /// `--target`.
@@ -66,6 +81,10 @@ pub struct Options {
     pub no_cache_filter: Vec<String>,
     /// `--network` of RUN steps that say nothing: `none`, `host` or `default`.
     pub network: String,
+    /// `--add-host`: names and addresses.
+    pub hosts: Vec<(String, String)>,
+    /// What RUN steps may use.
+    pub limits: Limits,
     /// `--secret` by id.
     pub secrets: BTreeMap<String, Secret>,
     /// `--ssh`: sockets by id.
@@ -76,10 +95,18 @@ pub struct Options {
     pub allow: Vec<String>,
     /// `--pull`.
     pub pull: Policy,
-    /// `--platform`.
+    /// The platform of the image.
     pub platform: Platform,
     /// SOURCE_DATE_EPOCH, in seconds.
     pub epoch: Option<i64>,
+    /// No file of a layer is newer than `epoch`.
+    pub rewrite: bool,
+    /// The image's config lists its own steps: `--cache-to type=inline`.
+    pub inline: bool,
+    /// `--annotation`.
+    pub annotations: Vec<annotation::Annotation>,
+    /// How to talk to registries.
+    pub registry: Flags,
 }
 
 /// Where a secret comes from.
@@ -120,6 +147,13 @@ pub struct Builder<'a> {
     source: &'a Source,
     progress: &'a Progress,
     results: Results,
+    /// Caches of other machines.
+    imported: &'a Imported<'a>,
+    /// What every step made, for the cache of others.
+    records: Mutex<Records>,
+    materials: Mutex<BTreeSet<Material>>,
+    /// Images by name and platform, as they were when the build asked first.
+    images: Mutex<BTreeMap<String, Image>>,
     trees: Mutex<BTreeMap<String, Arc<select::Tree>>>,
     /// Mount points of other stages and images that are read from.
     views: Mutex<Vec<work::Work>>,
@@ -131,7 +165,16 @@ pub struct Builder<'a> {
 /// What a build made: a config and layers in the store, held by a lease, without a name yet.
 pub struct Built {
     state: State,
-    lease: Lease,
+    _lease: Lease,
+    inline: bool,
+    /// What every step made, the stages that the result only copies from included.
+    pub all_records: Records,
+    /// What it was made of.
+    pub materials: BTreeSet<Material>,
+    /// RFC 3339.
+    pub started: String,
+    /// RFC 3339.
+    pub finished: String,
 }
 
 /// Reads a Dockerfile; what is wrong with it is shown with its lines.
@@ -140,12 +183,7 @@ pub struct Built {
 /// It does not parse.
 pub fn read(source: &Source, progress: &Progress) -> Result<Dockerfile> {
     match parse::dockerfile(&source.text) {
-        Ok(file) => {
-            for (rule, text, line) in &file.warnings {
-                progress.note(&format!("WARN: {rule}: {text} (line {line})"));
-            }
-            Ok(file)
-        }
+        Ok(file) => Ok(file),
         Err(wrong) => Err(explain(source, progress, &wrong)),
     }
 }
@@ -165,8 +203,9 @@ pub fn build(
     options: &Options,
     context: &Context,
     (source, file): (&Source, &Dockerfile),
-    progress: &Progress,
+    (imported, progress): (&Imported<'_>, &Progress),
 ) -> Result<Built> {
+    let started = jiff::Timestamp::now().to_string();
     work::sweep(store.paths())?;
     let target = graph::target(file, options.target.as_deref())?;
     let builder = Builder {
@@ -179,6 +218,10 @@ pub fn build(
         source,
         progress,
         results: Results::new(file.stages.len()),
+        imported,
+        records: Mutex::default(),
+        materials: Mutex::default(),
+        images: Mutex::default(),
         trees: Mutex::default(),
         views: Mutex::default(),
         used_args: Mutex::default(),
@@ -193,7 +236,15 @@ pub fn build(
         }
         labels[key] = json!(value);
     }
-    Ok(Built { state, lease: builder.lease })
+    Ok(Built {
+        state,
+        inline: options.inline,
+        all_records: builder.records.into_inner().unwrap_or_default(),
+        materials: builder.materials.into_inner().unwrap_or_default(),
+        _lease: builder.lease,
+        started,
+        finished: jiff::Timestamp::now().to_string(),
+    })
 }
 
 impl Builder<'_> {
@@ -223,30 +274,47 @@ impl Built {
         config.rootfs.kind = "layers".into();
         config.rootfs.diff_ids = self.state.layers.iter().map(|(_, diff_id)| diff_id.clone()).collect();
         config.created = self.state.time.clone().or(config.created);
+        // What a base image says of itself is not of this one.
+        config.extra.remove(exchange::INLINE);
+        if self.inline {
+            let list = exchange::inline(&self.state.records, &self.state.layers)?;
+            config.extra.insert(exchange::INLINE.into(), list);
+        }
         config.to_bytes()
     }
 
-    /// Puts the image into the store under `tags`, or nameless.
+    /// The image's manifest, in the store under `lease` only.
     ///
     /// # Errors
     /// No space.
-    pub fn keep(&self, store: &Store, tags: &[Reference]) -> Result<Image> {
-        let layers = self.state.layers.iter().map(|(blob, _)| blob.clone()).collect();
-        store.add_image(&self.lease, &self.config()?, layers, tags)
-    }
-
-    /// The image's manifest, in the store under the build's lease only.
-    ///
-    /// # Errors
-    /// No space.
-    pub fn document(&self, store: &Store) -> Result<Document> {
-        let layers = self.state.layers.iter().map(|(blob, _)| blob.clone()).collect();
-        Ok(store.put_image(&self.lease, &self.config()?, layers)?.0)
+    pub fn document(&self, store: &Store, lease: &Lease) -> Result<Document> {
+        let layers: Vec<Descriptor> = self.state.layers.iter().map(|(blob, _)| blob.clone()).collect();
+        lease.hold(layers.iter().map(|layer| &layer.digest))?;
+        Ok(store.put_image(lease, &self.config()?, layers)?.0)
     }
 
     /// Its layers, lowest first.
-    pub fn layers(&self) -> &[(crate::store::document::Descriptor, crate::store::digest::Digest)] {
+    #[must_use]
+    pub fn layers(&self) -> &[(Descriptor, Digest)] {
         &self.state.layers
+    }
+
+    /// How many of them come from its base image.
+    #[must_use]
+    pub const fn base_layers(&self) -> usize {
+        self.state.base_layers
+    }
+
+    /// What the steps made that it consists of.
+    #[must_use]
+    pub const fn records(&self) -> &Records {
+        &self.state.records
+    }
+
+    /// Which machines it is for.
+    #[must_use]
+    pub fn platform(&self) -> Platform {
+        self.state.config.platform()
     }
 }
 

@@ -7,19 +7,21 @@ use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 
 use anyhow::{Context as _, Result, bail};
-use contracts::{passwd, sandbox, tool};
+use contracts::{fault, passwd, sandbox, tool};
 use serde_json::{Value, json};
 use sys::path::Root;
 
 use super::Builder;
 use super::dockerfile::instruction::{Command, Run};
-use super::mounts::{Ready, Spec};
+use super::mounting::Ready;
+use super::mounts::Spec;
 use super::network::Network;
 use super::progress::Vertex;
 use super::state::State;
 use super::stubs::Stubs;
 use super::work::Work;
 use crate::bundle::config::{self, environment};
+use crate::store::document::Platform;
 
 /// Variables for proxies: given by `--build-arg`, seen by RUN, part of nothing.
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
@@ -55,6 +57,7 @@ impl Builder<'_> {
             }
         }
         env.extend(given.iter().cloned());
+        emulated(&state.config.platform())?;
         let specs: Vec<Spec> =
             run.mounts.iter().map(|text| Spec::parse(text, state)).collect::<Result<_>>()?;
         let network = run.network.as_deref().unwrap_or("default");
@@ -66,7 +69,8 @@ impl Builder<'_> {
         let keys: Vec<Value> = specs.iter().map(|spec| spec.key(self)).collect::<Result<_>>()?;
         let key = json!({
             "run": words, "script": script, "env": env, "cwd": state.workdir(), "user": state.user(),
-            "mounts": keys, "network": network, "insecure": insecure,
+            "mounts": keys, "network": network, "insecure": insecure, "hosts": self.options.hosts,
+            "limits": self.options.limits,
         });
         let shown = words.join(" ");
         let history = if given.is_empty() {
@@ -102,14 +106,17 @@ impl Builder<'_> {
         let user = passwd::resolve(&root, &state.user())?;
         let mut env = environment(planned.env.clone(), &user.home);
         env.extend(ready.env.iter().cloned());
-        let process = config::Process { args: planned.words.clone(), env, cwd: state.workdir(), user };
+        let process =
+            config::Process { args: planned.words.clone(), env, cwd: plain(&state.workdir())?, user };
         let capabilities: Vec<&str> = sandbox::CAPABILITIES.to_vec();
         let mut spec = config::runtime_config(&process, &capabilities);
         spec["hostname"] = json!("buildkitsandbox");
         if planned.insecure {
             loosen(&mut spec);
         }
-        let files = self.connect(&planned.network, &mut spec, work)?;
+        self.options.limits.apply(&mut spec, work.id());
+        let mut files = self.connect(&planned.network, &mut spec, work)?;
+        self.add_hosts(&mut files, work)?;
         let mut stubs = Stubs::default();
         if let Some(mounts) = spec["mounts"].as_array_mut() {
             for (target, source) in &files {
@@ -139,6 +146,37 @@ impl Builder<'_> {
         stubs.remove()?;
         ran
     }
+}
+
+/// Whether the kernel can execute programs of `platform`.
+fn emulated(platform: &Platform) -> Result<()> {
+    let host = Platform::host();
+    let same = platform.architecture == host.architecture
+        || (platform.architecture == "386" && host.architecture == "amd64")
+        || (platform.architecture == "arm" && host.architecture == "arm64");
+    if same || platform.architecture.is_empty() {
+        return Ok(());
+    }
+    let program = match platform.architecture.as_str() {
+        "amd64" => "x86_64",
+        "386" => "i386",
+        "arm64" => "aarch64",
+        other => other,
+    };
+    let registered = fs::read_to_string(format!("/proc/sys/fs/binfmt_misc/qemu-{program}"));
+    if registered.is_ok_and(|text| text.starts_with("enabled")) {
+        return Ok(());
+    }
+    fault!(
+        Unsupported,
+        "programs of {platform} do not run on {host}: register an emulator (qemu-{program}) with binfmt_misc, or \
+         run this step in a stage FROM --platform=$BUILDPLATFORM"
+    )
+}
+
+/// A working directory as the runtime wants it: WORKDIR keeps what was written.
+fn plain(dir: &str) -> Result<String> {
+    Ok(format!("/{}", crate::layer::tree::clean(dir.as_bytes())?.display()))
 }
 
 /// The words to execute, and a script that goes with them.
@@ -272,6 +310,28 @@ impl Builder<'_> {
         fs::write(&hosts, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")?;
         files.push((PathBuf::from("/etc/hosts"), hosts));
         Ok(files)
+    }
+
+    /// `--add-host`: further lines in the step's hosts file.
+    fn add_hosts(&self, files: &mut Vec<(PathBuf, PathBuf)>, work: &Work) -> Result<()> {
+        if self.options.hosts.is_empty() {
+            return Ok(());
+        }
+        let at = files.iter().position(|(target, _)| target == Path::new("/etc/hosts"));
+        let mut text = match at {
+            Some(at) => fs::read_to_string(&files[at].1).context("read the hosts file")?,
+            None => String::new(),
+        };
+        for (name, address) in &self.options.hosts {
+            text.push_str(&format!("{address}\t{name}\n"));
+        }
+        let path = work.path().join("more-hosts");
+        fs::write(&path, text).context("write the hosts file")?;
+        match at {
+            Some(at) => files[at].1 = path,
+            None => files.push((PathBuf::from("/etc/hosts"), path)),
+        }
+        Ok(())
     }
 
     /// A build without network is better than none: most steps need none, and those that do say so.

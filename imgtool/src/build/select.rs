@@ -56,7 +56,9 @@ impl Tree {
             let text = clean.to_string_lossy().into_owned();
             if glob::is_pattern(&text) {
                 let mut names = BTreeSet::new();
-                self.expand(Path::new(""), &text.split('/').collect::<Vec<_>>(), &mut names)?;
+                // Only with --parents is `**` more than one `*`.
+                let part = |part| if part == "**" && !parents { "*" } else { part };
+                self.expand(Path::new(""), &text.split('/').map(part).collect::<Vec<_>>(), &mut names)?;
                 for name in names {
                     found.push(self.resolve(&name, parents, pivot)?);
                 }
@@ -127,10 +129,19 @@ impl Tree {
         })
     }
 
-    /// Whether a path of the tree is visible. A directory is while anything below it may be.
+    /// Whether a path of the tree is visible. A hidden directory is where anything below it is.
     pub fn is_shown(&self, path: &Path) -> bool {
         let text = path.to_string_lossy();
-        self.ignore.is_empty() || !self.ignore.hides(&text) || self.ignore.may_show_below(&text)
+        if self.ignore.is_empty() || !self.ignore.hides(&text) {
+            return true;
+        }
+        if !self.ignore.may_show_below(&text) {
+            return false;
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+        // No directory, or none that can be read: nothing below it is shown either.
+        let Ok(dir) = self.root.open_in(path, flags, Mode::empty()) else { return false };
+        list(&dir).is_ok_and(|names| names.iter().any(|name| self.is_shown(&path.join(name))))
     }
 
     /// Adds all that `selected` holds to `hash`: names, kinds, modes, owners where they count, content.

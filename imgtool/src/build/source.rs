@@ -17,17 +17,15 @@ use sys::path::Root;
 use super::Builder;
 use super::chmod::Chmod;
 use super::copy::{Copier, Manner, destination};
+use super::directories::{self, Dress};
 use super::dockerfile::instruction::Copy;
 use super::fetch;
-use super::graph;
 use super::ignore::Ignore;
 use super::select::{self, Selected, Tree};
 use super::state::State;
 use super::work::Work;
 use crate::layer::read::{Limits, Reader};
 use crate::layer::{apply, stream};
-use crate::obtain;
-use crate::rootfs::view::View;
 
 /// A COPY or ADD made ready to be looked up or done.
 pub struct Planned {
@@ -80,8 +78,7 @@ impl Builder<'_> {
         let mut fetched = None;
         if !remote.is_empty() {
             let checksum = copy.checksum.as_ref().map(expand).transpose()?;
-            let (tree, names, work) =
-                fetch::fetch(self.store, &remote, checksum.as_deref(), copy.keep_git_dir)?;
+            let (tree, names, work) = fetch::fetch(self, &remote, checksum.as_deref(), copy.keep_git_dir)?;
             let found = tree.select(&names, false)?;
             for one in &found {
                 tree.digest(one, &exclude, &mut hash)?;
@@ -142,7 +139,7 @@ impl Builder<'_> {
         if let Some(tree) = &planned.tree {
             let mut copier = Copier::new(tree, &root, &manner);
             for one in &planned.selected {
-                if planned.unpack && !one.directory && unpack(tree, one, &root, &planned.dest, owner)? {
+                if planned.unpack && !one.directory && unpack(tree, one, &root, &planned.dest, &manner)? {
                     continue;
                 }
                 copier.copy(one, &planned.dest, planned.into)?;
@@ -151,7 +148,7 @@ impl Builder<'_> {
         if let Some((tree, found)) = &planned.fetched {
             let mut copier = Copier::new(tree, &root, &manner);
             for one in found {
-                if !planned.unpack_fetched || !unpack(tree, one, &root, &planned.dest, owner)? {
+                if !planned.unpack_fetched || !unpack(tree, one, &root, &planned.dest, &manner)? {
                     copier.copy(one, &planned.dest, planned.into)?;
                 }
             }
@@ -181,57 +178,6 @@ impl Builder<'_> {
         }
         Ok(())
     }
-
-    /// The tree that `from` names: a stage, a named context or an image; `None` is the context.
-    ///
-    /// # Errors
-    /// There is no such thing.
-    pub(super) fn tree(&self, from: Option<&str>) -> Result<Arc<Tree>> {
-        let key = from.unwrap_or_default().to_ascii_lowercase();
-        if let Some(tree) = self.trees.lock().ok().and_then(|trees| trees.get(&key).cloned()) {
-            return Ok(tree);
-        }
-        let tree = Arc::new(match from {
-            None => self.context.tree()?,
-            Some(from) => self.other_tree(from).with_context(|| format!("--from={from}"))?,
-        });
-        if let Ok(mut trees) = self.trees.lock() {
-            trees.insert(key, Arc::clone(&tree));
-        }
-        Ok(tree)
-    }
-
-    fn other_tree(&self, from: &str) -> Result<Tree> {
-        if let Some(index) = graph::find(self.file, self.file.stages.len(), from, true) {
-            let state = self.results.wait(index).with_context(|| format!("stage {from} was not built"))?;
-            return self.view(&state.layers);
-        }
-        let mut name = from;
-        if let Some(at) = self.options.contexts.get(from) {
-            match at.strip_prefix("docker-image://") {
-                Some(image) => name = image,
-                None => return super::context::Context::directory(Path::new(at), None)?.tree(),
-            }
-        }
-        let image = obtain::image(self.store, name, None, self.options.pull)?;
-        let layers = image.layers()?;
-        self.lease.hold(layers.iter().map(|(blob, _)| &blob.digest).chain([&image.id]))?;
-        self.store.used(&image.id);
-        self.view(&layers)
-    }
-
-    /// Mounts layers read-only for the rest of the build.
-    fn view(
-        &self,
-        layers: &[(crate::store::document::Descriptor, crate::store::digest::Digest)],
-    ) -> Result<Tree> {
-        self.lease.hold(layers.iter().map(|(_, diff_id)| diff_id))?;
-        let View { root, work } = View::open(self.store, &self.layers, layers)?;
-        if let Ok(mut views) = self.views.lock() {
-            views.push(work);
-        }
-        Ok(Tree { root, ignore: Ignore::default(), owners: true })
-    }
 }
 
 /// The instruction as docker's history shows it.
@@ -251,11 +197,17 @@ fn history(
     format!("{verb} {flags}{} {dest} # buildkit", names.join(" "))
 }
 
-/// `--chown`: a number alone is the group too, and a name that the image does not know is root, as BuildKit has it.
-fn owner(root: &Root, spec: &str) -> Result<(u32, u32)> {
+/// Who owns what is made for `spec` (`--chown`, or the user of WORKDIR): a number alone is the group too, and a name that the image does not know is root, as BuildKit has it.
+///
+/// # Errors
+/// The rootfs cannot be read.
+pub(super) fn owner(root: &Root, spec: &str) -> Result<(u32, u32)> {
+    if spec.is_empty() {
+        return Ok((0, 0));
+    }
     let known = |spec: &str| match passwd::resolve(root, spec) {
         Err(err) if Kind::of(&err) == Some(Kind::NotFound) => Ok(None),
-        other => other.map(Some).with_context(|| format!("--chown={spec}")),
+        other => other.map(Some).with_context(|| format!("user {spec}")),
     };
     let (user, group) = spec.split_once(':').unwrap_or((spec, ""));
     let number = !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_digit());
@@ -269,7 +221,7 @@ fn owner(root: &Root, spec: &str) -> Result<(u32, u32)> {
 }
 
 /// Unpacks `one` into `dest` if it is an archive. Says whether it was.
-fn unpack(tree: &Tree, one: &Selected, root: &Root, dest: &Path, owner: Option<(u32, u32)>) -> Result<bool> {
+fn unpack(tree: &Tree, one: &Selected, root: &Root, dest: &Path, manner: &Manner) -> Result<bool> {
     let fd = tree.root.open_in(&one.path, OFlag::O_PATH, Mode::empty())?;
     let stat = nix::sys::stat::fstat(&fd)?;
     if sys::path::file_type(stat.st_mode) != nix::sys::stat::SFlag::S_IFREG {
@@ -283,9 +235,9 @@ fn unpack(tree: &Tree, one: &Selected, root: &Root, dest: &Path, owner: Option<(
     if !first(select::reopen(&fd)?).unwrap_or(false) {
         return Ok(false);
     }
-    let target = root
-        .mkdir_all(dest, Mode::from_bits_truncate(0o755))
-        .with_context(|| format!("make {}", dest.display()))?;
+    let owner = manner.owner;
+    let dress = Dress { owner: owner.unwrap_or((0, 0)), time: manner.now };
+    let (target, _) = directories::make(root, dest, dress)?;
     let size = u64::try_from(stat.st_size).unwrap_or(0);
     let options = apply::Options { layer: false, owner, limits: Limits::for_blob(size) };
     let source = select::reopen(&fd)?;

@@ -7,15 +7,15 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::{Value, json};
 use sys::path::Root;
 
+use super::directories::Dress;
 use super::dockerfile::instruction::{Instruction, Stage, Step};
 use super::dockerfile::{Wrong, expand, parse};
 use super::progress::Vertex;
 use super::state::State;
 use super::work::Work;
-use super::{Builder, cache, copy, graph};
-use crate::layer::diff;
+use super::{Builder, cache, directories, graph, source};
 use crate::layer::pack::{Packed, Packer};
-use crate::obtain;
+use crate::layer::{diff, tree};
 use crate::rootfs::RootFs;
 use crate::store::document::Platform;
 
@@ -118,7 +118,7 @@ impl Builder<'_> {
         Ok(globals)
     }
 
-    fn word(&self, text: &str, values: &[(String, String)]) -> Result<String, String> {
+    pub(super) fn word(&self, text: &str, values: &[(String, String)]) -> Result<String, String> {
         let lookup =
             |name: &str| values.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.clone());
         expand::word(text, self.file.escape, &lookup)
@@ -145,7 +145,7 @@ impl Builder<'_> {
         given.map(|(_, value)| value.clone())
     }
 
-    fn base_name(&self, stage: &Stage, globals: &[(String, String)]) -> Result<String> {
+    pub(super) fn base_name(&self, stage: &Stage, globals: &[(String, String)]) -> Result<String> {
         match self.word(&stage.from.image, globals) {
             Ok(name) if !name.is_empty() => Ok(name),
             Ok(_) => {
@@ -160,7 +160,7 @@ impl Builder<'_> {
     }
 
     /// An error with its place in the Dockerfile, whose lines are shown.
-    fn place(&self, span: super::dockerfile::Span, why: &str) -> anyhow::Error {
+    pub(super) fn place(&self, span: super::dockerfile::Span, why: &str) -> anyhow::Error {
         self.progress.note(&self.source.excerpt(&Wrong::new(span, why)));
         anyhow!("{}:{}: {why}", self.source.name, span.first)
     }
@@ -200,55 +200,18 @@ impl Builder<'_> {
     }
 
     fn wrong_chain(&self, step: &Step, err: &anyhow::Error) -> anyhow::Error {
+        self.placed(step.span, err)
+    }
+
+    /// `err` with its place in the Dockerfile.
+    pub(super) fn placed(&self, span: super::dockerfile::Span, err: &anyhow::Error) -> anyhow::Error {
         let kind = contracts::fault::Kind::of(err);
-        let placed = self.wrong(step, &format!("{err:#}"));
+        let placed = self.place(span, &format!("{err:#}"));
         match kind {
             // The place is for people, the kind for the exit code.
             Some(kind) => contracts::fault::Fault::new(kind, format!("{placed:#}")).into(),
             None => placed,
         }
-    }
-
-    fn base(&self, index: usize, stage: &Stage, globals: &[(String, String)]) -> Result<State> {
-        let name = self.base_name(stage, globals)?;
-        let platform = match &stage.from.platform {
-            Some(text) => {
-                let text = self.word(text, globals).map_err(|why| self.place(stage.span, &why))?;
-                text.parse().map_err(|err| self.place(stage.span, &format!("{err}")))?
-            }
-            None => self.options.platform.clone(),
-        };
-        if let Some(below) = graph::find(self.file, index, &name, false) {
-            let below = self.results.wait(below).ok_or_else(|| anyhow!("stage {name} was not built"))?;
-            let mut state = State::over(below.config.clone(), below.layers.clone(), self.file.escape);
-            state.time.clone_from(&below.time);
-            return Ok(state);
-        }
-        if name == "scratch" {
-            return Ok(State::scratch(&platform, self.file.escape));
-        }
-        let name = self
-            .options
-            .contexts
-            .get(&name)
-            .and_then(|at| at.strip_prefix("docker-image://"))
-            .unwrap_or(&name);
-        let explicit = stage.from.platform.is_some() || self.options.platform != Platform::host();
-        let wanted = Some(&platform).filter(|_| explicit);
-        let image = obtain::image(self.store, name, wanted, self.options.pull).map_err(|err| {
-            self.wrong_chain(
-                &Step {
-                    instruction: Instruction::Onbuild(String::new()),
-                    text: String::new(),
-                    span: stage.span,
-                },
-                &err,
-            )
-        })?;
-        let layers = image.layers()?;
-        // Held before they are looked at: another command may collect garbage meanwhile.
-        self.lease.hold(layers.iter().map(|(blob, _)| &blob.digest).chain([&image.id]))?;
-        Ok(State::over(image.config, layers, self.file.escape))
     }
 
     /// An instruction without a step in the progress.
@@ -306,11 +269,15 @@ impl Builder<'_> {
             }
             Instruction::Workdir(text) => {
                 let dir = state.change_directory(text)?;
-                let key = json!({"workdir": dir});
+                let user = state.user();
+                let key = json!({"workdir": dir, "user": user});
                 let history = format!("WORKDIR {dir}");
                 self.step(state, (index, &key, false), history, &|work| {
                     let root = Root::open(&work.path().join("rootfs")).context("open the rootfs")?;
-                    copy::make_directory(&root, std::path::Path::new(&dir))
+                    let owner = source::owner(&root, &user)?;
+                    let path = std::path::Path::new("/").join(tree::clean(dir.as_bytes())?);
+                    directories::make(&root, &path, Dress { owner, time: self.options.epoch })?;
+                    Ok(())
                 })
             }
             _ => bail!("not a step"),
@@ -318,7 +285,7 @@ impl Builder<'_> {
     }
 
     /// Looks a step up by its key or does it with `action` on a mounted rootfs, and adds its layer.
-    fn step(
+    pub(super) fn step(
         &self,
         state: &mut State,
         (index, inputs, alone): (usize, &Value, bool),
@@ -332,7 +299,7 @@ impl Builder<'_> {
         };
         let platform = state.config.platform().to_string();
         let key = cache::key(
-            &json!({"v": 1, "below": below, "step": inputs, "epoch": self.options.epoch, "platform": platform}),
+            &json!({"v": 2, "below": below, "step": inputs, "epoch": self.clamp(), "platform": platform}),
         )?;
         let name = self.file.stages[index].from.name.clone().unwrap_or_default();
         let ask = !self.options.no_cache && !self.options.no_cache_filter.contains(&name);
@@ -345,6 +312,10 @@ impl Builder<'_> {
             }
             None => None,
         };
+        let known = match known {
+            None if ask => self.elsewhere(&key)?,
+            known => known,
+        };
         let cached = known.is_some();
         let made = match known {
             Some(made) => made,
@@ -355,10 +326,28 @@ impl Builder<'_> {
                 made
             }
         };
+        state.records.insert(key.clone(), made.clone());
+        if let Ok(mut records) = self.records.lock() {
+            records.insert(key, made.clone());
+        }
         state.time = Some(made.created);
         state.note(history, made.layer.is_none());
         state.layers.extend(made.layer.map(|layer| (layer.blob, layer.diff_id)));
         Ok(cached)
+    }
+
+    /// What a step made on another machine, from the caches of `--cache-from`; known here from now on.
+    fn elsewhere(&self, key: &str) -> Result<Option<cache::Made>> {
+        let made = self.imported.find(self.store, &self.lease, key)?;
+        if let Some(made) = &made {
+            cache::remember(self.store, key, made)?;
+        }
+        Ok(made)
+    }
+
+    /// SOURCE_DATE_EPOCH, where no file of a layer is to be newer.
+    pub(super) fn clamp(&self) -> Option<i64> {
+        self.options.epoch.filter(|_| self.options.rewrite)
     }
 
     /// Now, or SOURCE_DATE_EPOCH.
@@ -393,7 +382,7 @@ impl Builder<'_> {
             .map(|path| Root::open(path))
             .collect::<std::io::Result<_>>()
             .context("open the layers")?;
-        let options = diff::Options { over: Some(&roots), newest: self.options.epoch, except: &[] };
+        let options = diff::Options { over: Some(&roots), newest: self.clamp(), except: &[] };
         let upper = Root::open(&rootfs.upper).context("open the upper directory")?;
         let packer = Packer::start(self.store)?;
         let (packer, content) = diff::write(std::os::fd::AsFd::as_fd(&upper), &options, packer)?;

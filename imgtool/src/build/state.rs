@@ -5,6 +5,8 @@ use serde_json::{Map, Value, json};
 
 use super::dockerfile::expand;
 use super::dockerfile::instruction::{Command, Health, Instruction};
+use super::exchange::Records;
+use crate::bundle::config::PATH;
 use crate::layer::tree;
 use crate::store::config::{History, ImageConfig};
 use crate::store::digest::Digest;
@@ -25,29 +27,51 @@ pub struct State {
     own_cmd: bool,
     /// Time of the newest layer: what config-only changes are dated by, so that a cached build gives the same image.
     pub time: Option<String>,
+    /// What the steps made that it consists of, by their keys.
+    pub records: Records,
+    /// How many of the layers come from an image.
+    pub base_layers: usize,
 }
 
 /// The shell of shell forms unless SHELL says otherwise.
 const SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
 impl State {
-    /// An empty image.
+    /// An empty image, with the search path that BuildKit gives it.
     #[must_use]
     pub fn scratch(platform: &Platform, escape: char) -> Self {
+        let config = json!({"Env": [format!("PATH={PATH}")], "WorkingDir": "/"});
         let config = ImageConfig {
+            config: config.as_object().cloned().unwrap_or_default(),
             architecture: platform.architecture.clone(),
             os: platform.os.clone(),
             variant: platform.variant.clone(),
             ..ImageConfig::default()
         };
-        Self { config, layers: Vec::new(), args: Vec::new(), escape, own_cmd: false, time: None }
+        Self {
+            config,
+            layers: Vec::new(),
+            args: Vec::new(),
+            escape,
+            own_cmd: false,
+            time: None,
+            records: Records::new(),
+            base_layers: 0,
+        }
     }
 
-    /// An image, or another stage, to go on from. ARGs stay behind.
+    /// An image to go on from.
     #[must_use]
     pub fn over(config: ImageConfig, layers: Vec<(Descriptor, Digest)>, escape: char) -> Self {
-        let time = config.created.clone();
-        Self { config, layers, args: Vec::new(), escape, own_cmd: false, time }
+        let (time, base_layers) = (config.created.clone(), layers.len());
+        let records = Records::new();
+        Self { config, layers, args: Vec::new(), escape, own_cmd: false, time, records, base_layers }
+    }
+
+    /// Another stage to go on from.
+    #[must_use]
+    pub fn above(below: &Self, escape: char) -> Self {
+        Self { args: Vec::new(), escape, own_cmd: false, ..below.clone() }
     }
 
     /// The variables that instructions see: ENV first, then ARG.
@@ -257,11 +281,12 @@ impl State {
             let (range, protocol) = word.split_once('/').unwrap_or((&word, "tcp"));
             let protocol = protocol.to_ascii_lowercase();
             let known = matches!(protocol.as_str(), "tcp" | "udp" | "sctp");
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
             let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
-            let hint = if word.contains(':') { " (to publish on a host port, use run -p)" } else { "" };
+            // An address or a port of the host before it says nothing here; the check tells of it.
+            let range = range.rsplit(':').next().unwrap_or_default();
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
             let (Some(first), Some(last), true) = (port(first), port(last), known) else {
-                bail!("invalid containerPort: {word}{hint}")
+                bail!("invalid containerPort: {word}")
             };
             anyhow::ensure!(first <= last, "invalid containerPort: {word}: the range is empty");
             ports.extend((first..=last).map(|port| format!("{port}/{protocol}")));
@@ -301,9 +326,13 @@ impl State {
     pub fn change_directory(&mut self, text: &str) -> Result<String> {
         let dir = self.expand(text)?;
         anyhow::ensure!(!dir.is_empty(), "WORKDIR cannot be empty");
-        let path = std::path::Path::new(&self.workdir()).join(&dir);
-        let clean = tree::clean(path.to_str().context("WORKDIR is not UTF-8")?.as_bytes())?;
-        let dir = format!("/{}", clean.display());
+        // An absolute one stays as it was written, as BuildKit has it.
+        let dir = if dir.starts_with('/') {
+            dir
+        } else {
+            let path = std::path::Path::new(&self.workdir()).join(&dir);
+            format!("/{}", tree::clean(path.to_str().context("WORKDIR is not UTF-8")?.as_bytes())?.display())
+        };
         self.set("WorkingDir", json!(dir));
         Ok(dir)
     }

@@ -52,12 +52,12 @@ fn told(err: anyhow::Error, name: &Reference) -> anyhow::Error {
     err
 }
 
-/// [`pull`] with default flags, for a command that needs an image it does not have.
+/// [`pull`] for a command that needs an image it does not have.
 ///
 /// # Errors
 /// As [`pull`].
-pub fn fetch(store: &Store, written: &str, platform: Option<&Platform>) -> Result<Pulled> {
-    let client = Client::new(store.paths(), &Flags::usual())?;
+pub fn fetch(store: &Store, written: &str, platform: Option<&Platform>, flags: &Flags) -> Result<Pulled> {
+    let client = Client::new(store.paths(), flags)?;
     let name = client.parse(written)?.or_latest();
     let listed: Vec<Platform> = platform.cloned().into_iter().collect();
     let options = Options {

@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use crate::rig::{Rig, names};
 
 /// A rig with a context that holds busybox.
-fn rig() -> Rig {
+pub fn rig() -> Rig {
     let rig = Rig::new();
     fs::create_dir(rig.path("ctx")).unwrap();
     fs::copy("/bin/busybox", rig.path("ctx/busybox")).unwrap();
     rig
 }
 
-const BASE: &str = "FROM scratch AS base\nCOPY busybox /bin/busybox\nENV PATH=/bin\n";
+pub const BASE: &str = "FROM scratch AS base\nCOPY busybox /bin/busybox\nENV PATH=/bin\n";
 
-fn command(rig: &Rig, dockerfile: &str, flags: &str) -> std::process::Command {
+pub fn command(rig: &Rig, dockerfile: &str, flags: &str) -> std::process::Command {
     fs::write(rig.path("Dockerfile"), dockerfile).unwrap();
     let (file, context) = (rig.path("Dockerfile"), rig.path("ctx"));
     let mut command = rig.command(&format!(
@@ -30,23 +30,23 @@ fn command(rig: &Rig, dockerfile: &str, flags: &str) -> std::process::Command {
     command
 }
 
-fn build(rig: &Rig, dockerfile: &str, flags: &str) -> Output {
+pub fn build(rig: &Rig, dockerfile: &str, flags: &str) -> Output {
     command(rig, dockerfile, flags).output().unwrap()
 }
 
-fn stderr(output: &Output) -> String {
+pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// The id of an image that must be built.
-fn id(rig: &Rig, dockerfile: &str, flags: &str) -> String {
+pub fn id(rig: &Rig, dockerfile: &str, flags: &str) -> String {
     let output = build(rig, dockerfile, flags);
     assert!(output.status.success(), "{}", stderr(&output));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 /// A file of the result of a build.
-fn file(rig: &Rig, dockerfile: &str, flags: &str, name: &str) -> String {
+pub fn file(rig: &Rig, dockerfile: &str, flags: &str, name: &str) -> String {
     let out = rig.path("out");
     let _ = fs::remove_dir_all(&out);
     id(rig, dockerfile, &format!("{flags} -o {}", out.display()));
@@ -115,6 +115,7 @@ fn wrong_files_are_shown_with_their_lines() {
         ),
         ("FROM scratch\nCOPY nosuch /\n", 3, ">>> COPY nosuch /", "\"/nosuch\": not found"),
         ("FROM scratch\nEXPOSE x\n", 1, ">>> EXPOSE x", "invalid containerPort: x"),
+        ("FROM scratch\nRUN --device=x y\n", 2, ">>> RUN --device=x y", "--device is not supported"),
     ] {
         let output = build(&rig, text, "");
         let shown = stderr(&output);

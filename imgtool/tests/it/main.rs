@@ -3,6 +3,9 @@
 
 mod artifact;
 mod build;
+mod build_ask;
+mod build_image;
+mod build_share;
 mod bundle;
 mod copy;
 mod edit;

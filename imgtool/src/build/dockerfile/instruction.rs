@@ -21,6 +21,8 @@ pub struct From {
     pub name: Option<String>,
     /// `--platform`.
     pub platform: Option<String>,
+    /// The keyword before the name, and the name, as they were written.
+    pub as_written: Option<(String, String)>,
 }
 
 /// RUN.
@@ -132,6 +134,21 @@ pub struct Step {
     pub text: String,
     /// Where it stands.
     pub span: Span,
+    /// How it was written.
+    pub form: Form,
+}
+
+/// What of an instruction means nothing to a build, but something to who reads it.
+#[derive(Debug, Clone, Default)]
+pub struct Form {
+    /// The instruction's name as written.
+    pub name: String,
+    /// The comment lines right above.
+    pub comments: Vec<String>,
+    /// An empty line stands where it should go on.
+    pub empty_continuation: bool,
+    /// `ENV key value`.
+    pub legacy_pair: bool,
 }
 
 /// A stage.
@@ -143,6 +160,8 @@ pub struct Stage {
     pub steps: Vec<Step>,
     /// Where FROM stands.
     pub span: Span,
+    /// How FROM was written.
+    pub form: Form,
 }
 
 /// A whole Dockerfile.
@@ -154,6 +173,6 @@ pub struct Dockerfile {
     pub global: Vec<Step>,
     /// The stages in order.
     pub stages: Vec<Stage>,
-    /// Rules broken without harm: rule name, text, line.
-    pub warnings: Vec<(&'static str, String, usize)>,
+    /// Value of the `check` directive.
+    pub check: Option<String>,
 }

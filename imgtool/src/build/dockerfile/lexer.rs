@@ -8,6 +8,12 @@ use super::{Span, Wrong};
 pub struct Line {
     /// Name in capitals.
     pub name: String,
+    /// Name as it was written.
+    pub written: String,
+    /// The comment lines right above it, without their `#`.
+    pub comments: Vec<String>,
+    /// An empty line stands where it should go on.
+    pub empty_continuation: bool,
     /// Everything after the name.
     pub rest: String,
     /// Bodies announced by `<<NAME`.
@@ -36,14 +42,26 @@ pub fn lex(text: &str) -> Result<Lexed, Wrong> {
     let physical: Vec<&str> = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).collect();
     let mut lexed = Lexed { escape: '\\', check: None, lines: Vec::new() };
     let mut at = directives(&physical, &mut lexed)?;
+    let mut comments: Vec<String> = Vec::new();
+    for line in &physical[..at] {
+        comments.push(line.trim_start().trim_start_matches('#').trim().to_owned());
+    }
     while at < physical.len() {
         let first = at;
+        let text = physical[at].trim();
+        if text.is_empty() {
+            comments.clear();
+        } else if let Some(comment) = text.strip_prefix('#') {
+            comments.push(comment.trim().to_owned());
+        }
         if is_comment_or_blank(physical[at]) {
             at += 1;
             continue;
         }
-        let joined = join(&physical, &mut at, lexed.escape);
+        let (joined, empty_continuation) = join(&physical, &mut at, lexed.escape);
         let mut line = instruction(&joined, Span { first: first + 1, last: at });
+        line.empty_continuation = empty_continuation;
+        line.comments = std::mem::take(&mut comments);
         if heredoc::allowed(&line.name, &line.rest) {
             for announced in heredoc::announced(&line.rest, lexed.escape) {
                 let body = heredoc::body(&announced, &physical, &mut at).ok_or_else(|| {
@@ -98,13 +116,16 @@ fn is_comment_or_blank(line: &str) -> bool {
     line.is_empty() || line.starts_with('#')
 }
 
-/// Joins continued lines; comments and blank lines between them vanish. `at` moves past them.
-fn join(physical: &[&str], at: &mut usize, escape: char) -> String {
+/// Joins continued lines; comments and blank lines between them vanish. `at` moves past them. Says whether there were
+/// blank ones.
+fn join(physical: &[&str], at: &mut usize, escape: char) -> (String, bool) {
     let mut joined = String::new();
+    let mut blank = false;
     let mut first = true;
     while let Some(line) = physical.get(*at) {
         *at += 1;
         if !first && is_comment_or_blank(line) {
+            blank |= line.trim().is_empty() && *at < physical.len();
             continue;
         }
         let line = if first { line.trim_start() } else { line };
@@ -118,7 +139,7 @@ fn join(physical: &[&str], at: &mut usize, escape: char) -> String {
             }
         }
     }
-    joined
+    (joined, blank)
 }
 
 fn instruction(joined: &str, span: Span) -> Line {
@@ -126,6 +147,9 @@ fn instruction(joined: &str, span: Span) -> Line {
     let end = joined.find(char::is_whitespace).unwrap_or(joined.len());
     Line {
         name: joined[..end].to_ascii_uppercase(),
+        written: joined[..end].to_owned(),
+        comments: Vec::new(),
+        empty_continuation: false,
         rest: joined[end..].trim_start().to_owned(),
         heredocs: Vec::new(),
         span,

@@ -1,6 +1,6 @@
 //! Instructions out of lines.
 
-use super::instruction::{Command, Copy, Dockerfile, From, Health, Instruction, Run, Stage, Step};
+use super::instruction::{Command, Copy, Dockerfile, Form, From, Health, Instruction, Run, Stage, Step};
 use super::lexer::{Lexed, Line, lex};
 use super::{Wrong, heredoc, words};
 
@@ -30,22 +30,15 @@ const NAMES: [&str; 18] = [
 /// # Errors
 /// The first thing that is wrong, with its place.
 pub fn dockerfile(text: &str) -> Result<Dockerfile, Wrong> {
-    let Lexed { escape, lines, .. } = lex(text)?;
-    let mut file = Dockerfile { escape, global: Vec::new(), stages: Vec::new(), warnings: Vec::new() };
+    let Lexed { escape, lines, check } = lex(text)?;
+    let mut file = Dockerfile { escape, global: Vec::new(), stages: Vec::new(), check };
     for line in &lines {
         if line.name == "FROM" {
             let from = from(line, escape)?;
-            if let Some(name) = &from.name
-                && file.stages.iter().any(|stage| stage.from.name.as_ref() == Some(name))
-            {
-                let text = format!("Duplicate stage name \"{name}\", stage names should be unique");
-                file.warnings.push(("DuplicateStageName", text, line.span.first));
-            }
-            file.stages.push(Stage { from, steps: Vec::new(), span: line.span });
+            file.stages.push(Stage { from, steps: Vec::new(), span: line.span, form: form(line) });
             continue;
         }
         let step = step(line, escape)?;
-        lint(line, &step, &mut file.warnings);
         match (file.stages.last_mut(), &step.instruction) {
             (Some(stage), _) => stage.steps.push(step),
             (None, Instruction::Arg(_)) => file.global.push(step),
@@ -59,6 +52,15 @@ pub fn dockerfile(text: &str) -> Result<Dockerfile, Wrong> {
     Ok(file)
 }
 
+fn form(line: &Line) -> Form {
+    Form {
+        name: line.written.clone(),
+        comments: line.comments.clone(),
+        empty_continuation: line.empty_continuation,
+        legacy_pair: matches!(line.name.as_str(), "ENV" | "LABEL") && is_legacy_pair(&line.rest),
+    }
+}
+
 /// Reads the instruction that an image's ONBUILD holds.
 ///
 /// # Errors
@@ -68,30 +70,6 @@ pub fn trigger(text: &str) -> Result<Step, Wrong> {
     match lexed.lines.as_slice() {
         [line] => step(line, lexed.escape),
         _ => Err(Wrong::new(lexed.lines[0].span, "an ONBUILD trigger is one instruction")),
-    }
-}
-
-fn lint(line: &Line, step: &Step, warnings: &mut Vec<(&'static str, String, usize)>) {
-    let at = line.span.first;
-    match &step.instruction {
-        Instruction::Maintainer(_) => {
-            let text = "Maintainer instruction is deprecated in favor of using label";
-            warnings.push(("MaintainerDeprecated", text.into(), at));
-        }
-        Instruction::Env(_) | Instruction::Label(_) if is_legacy_pair(&line.rest) => {
-            let name = &line.name;
-            let text =
-                format!("\"{name} key=value\" should be used instead of legacy \"{name} key value\" format");
-            warnings.push(("LegacyKeyValueFormat", text, at));
-        }
-        Instruction::Cmd(Command::Shell(_)) | Instruction::Entrypoint(Command::Shell(_)) => {
-            let text = format!(
-                "JSON arguments recommended for {} to prevent unintended behavior related to OS signals",
-                line.name
-            );
-            warnings.push(("JSONArgsRecommended", text, at));
-        }
-        _ => {}
     }
 }
 
@@ -107,7 +85,7 @@ fn step(line: &Line, escape: char) -> Result<Step, Wrong> {
         let more = if doc.content.lines().nth(1).is_some() { "..." } else { "" };
         text = format!("{text} ({first}{more})");
     }
-    Ok(Step { instruction: instruction(line, escape)?, text, span: line.span })
+    Ok(Step { instruction: instruction(line, escape)?, text, span: line.span, form: form(line) })
 }
 
 fn instruction(line: &Line, escape: char) -> Result<Instruction, Wrong> {
@@ -175,6 +153,9 @@ fn onbuild(line: &Line, escape: char) -> Result<Instruction, Wrong> {
         name: name.to_ascii_uppercase(),
         rest: rest.trim_start().to_owned(),
         heredocs: line.heredocs.clone(),
+        written: name.to_owned(),
+        comments: Vec::new(),
+        empty_continuation: false,
         span: line.span,
     };
     if matches!(inner.name.as_str(), "ONBUILD" | "FROM" | "MAINTAINER") {
@@ -206,6 +187,7 @@ fn from(line: &Line, escape: char) -> Result<From, Wrong> {
         [image] => (*image).clone_into(&mut from.image),
         [image, keyword, name] if keyword.eq_ignore_ascii_case("as") => {
             (*image).clone_into(&mut from.image);
+            from.as_written = Some(((*keyword).to_owned(), (*name).to_owned()));
             let name = name.to_ascii_lowercase();
             let mut bytes = name.bytes();
             let valid = bytes.next().is_some_and(|byte| byte.is_ascii_lowercase())
@@ -286,7 +268,18 @@ fn run(line: &Line, escape: char) -> Result<Run, Wrong> {
     for (flag, value) in flags {
         let value = required(line, &flag, value)?;
         match flag.as_str() {
-            "mount" => run.mounts.push(value),
+            "mount" => {
+                let from = value.split(',').find_map(|field| field.strip_prefix("from="));
+                if from.is_some_and(|from| from.contains('$')) {
+                    let why = "'from' doesn't support variable expansion, define alias stage instead";
+                    return Err(Wrong::at(line.span, &value, why));
+                }
+                run.mounts.push(value);
+            }
+            "device" => {
+                let why = "--device is not supported: build steps get no devices (no CDI here)";
+                return Err(Wrong::at(line.span, "--device", why));
+            }
             "network" if matches!(value.as_str(), "default" | "none" | "host") => run.network = Some(value),
             "security" if matches!(value.as_str(), "sandbox" | "insecure") => run.security = Some(value),
             "network" | "security" => {
@@ -410,7 +403,7 @@ fn duration(text: &str) -> Option<i64> {
 }
 
 /// Edits between two words, for hints.
-fn distance(a: &str, b: &str) -> usize {
+pub fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, ca) in a.chars().enumerate() {
