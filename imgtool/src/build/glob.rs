@@ -18,14 +18,16 @@ fn components(pattern: &[&str], path: &[&str]) -> bool {
     // Remembered per position, so that many `**` stay cheap.
     let mut reach = vec![false; path.len() + 1];
     reach[0] = true;
-    for part in pattern {
+    for (index, part) in pattern.iter().enumerate() {
         let mut next = vec![false; path.len() + 1];
         for at in 0..=path.len() {
             if !reach[at] {
                 continue;
             }
             if *part == "**" {
-                next[at..].fill(true);
+                // At the end it means what is below a directory, not the directory itself.
+                let last = usize::from(index + 1 == pattern.len());
+                next[(at + last).min(path.len() + 1)..].fill(true);
                 break;
             }
             if at < path.len() && component(part, path[at]) {
@@ -115,6 +117,8 @@ mod tests {
             ("**/*.txt", "d/e/a.txt", true),
             ("**/*.txt", "a.txt", true),
             ("d/**", "d/e/f", true),
+            ("d/**", "d", false),
+            ("**", "d", true),
             ("d/**/f", "d/f", true),
             ("a?c", "abc", true),
             ("d[0-9]/x", "d7/x", true),

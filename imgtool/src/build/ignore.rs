@@ -126,4 +126,43 @@ mod tests {
             assert_eq!(ignore.hides(path), hidden, "{path}");
         }
     }
+
+    /// As Go's matcher is specified: `*` and `?` stop at a slash, `**` does not, and a match of a directory is one of
+    /// all below it. Slow and plain, to compare with.
+    fn plainly(pattern: &[char], path: &[char]) -> bool {
+        let (Some(&first), rest) = (pattern.first(), pattern.get(1..).unwrap_or_default()) else {
+            return path.is_empty() || path[0] == '/';
+        };
+        if first == '*' && rest.first() == Some(&'*') {
+            let after = rest.get(1..).unwrap_or_default();
+            // `**/x` matches `x` too.
+            let after = if after.first() == Some(&'/') { &after[1..] } else { after };
+            return (0..=path.len()).any(|at| {
+                (at == 0 || path[at - 1] == '/' || after.is_empty()) && plainly(after, &path[at..])
+            });
+        }
+        match path.first() {
+            _ if first == '*' => {
+                let end = path.iter().position(|c| *c == '/').unwrap_or(path.len());
+                (0..=end).any(|at| plainly(rest, &path[at..]))
+            }
+            Some(c) if (first == '?' && *c != '/') || first == *c => plainly(rest, &path[1..]),
+            _ => false,
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_pattern_hides_what_it_plainly_matches(
+            parts in proptest::collection::vec("(\\*\\*|[ab*?]{1,3})", 1..4),
+            path in proptest::collection::vec("[ab]{1,3}", 1..4),
+        ) {
+            // Inside a name `**` is `*`.
+            let single = |part: &String| if part == "**" { part.clone() } else { part.replace("***", "*").replace("**", "*") };
+            let text = parts.iter().map(single).collect::<Vec<_>>().join("/");
+            let path = path.join("/");
+            let (pattern, name): (Vec<char>, Vec<char>) = (text.chars().collect(), path.chars().collect());
+            proptest::prop_assert_eq!(Ignore::of([text.as_str()]).hides(&path), plainly(&pattern, &name), "{} {}", text, path);
+        }
+    }
 }

@@ -105,14 +105,15 @@ impl Builder<'_> {
             let Instruction::Arg(names) = &step.instruction else { continue };
             for (name, default) in names {
                 let value = match (self.build_arg(name), default) {
-                    (Some(given), _) => Some(given),
+                    (Some(given), _) => given,
                     (None, Some(default)) => {
-                        Some(self.word(default, &globals).map_err(|why| self.wrong(step, &why))?)
+                        self.word(default, &globals).map_err(|why| self.wrong(step, &why))?
                     }
-                    (None, None) => None,
+                    // What the platform gives stays.
+                    (None, None) => continue,
                 };
                 globals.retain(|(known, _)| known != name);
-                globals.extend(value.map(|value| (name.clone(), value)));
+                globals.push((name.clone(), value));
             }
         }
         Ok(globals)

@@ -80,8 +80,11 @@ impl Applier {
         entry.xattrs.retain(|(name, _)| !whiteout::is_overlay_attribute(name));
         let path = tree::clean(&entry.path)?;
         let Some(name) = path.file_name() else {
-            // Archives that ADD unpacks may call their root by an empty name; GNU tar takes it for `.` too.
-            ensure!(!entry.path.is_empty() || !self.options.layer, "entry without a name");
+            // Archives that ADD unpacks may hold an entry without a name; there it means nothing.
+            if entry.path.is_empty() && !self.options.layer {
+                return Ok(());
+            }
+            ensure!(!entry.path.is_empty(), "entry without a name");
             ensure!(entry.kind == Kind::Directory, "the root can only be a directory");
             self.late.push(Late { path, entry });
             return Ok(());

@@ -238,6 +238,7 @@ fn an_image_goes_to_an_archive_without_being_kept() {
 
 #[test]
 fn another_ignore_file_hides_and_a_served_context_is_read() {
+    crate::rig::registry::loopback_up();
     let rig = rig();
     fs::write(rig.path("ctx/hidden"), "").unwrap();
     fs::write(rig.path("ignore"), "hidden\n").unwrap();

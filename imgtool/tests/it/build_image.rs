@@ -125,7 +125,7 @@ fn named_contexts_stand_for_images_and_files() {
     let text = "FROM docker.io/library/base:1\nCOPY --from=files f /f\nFROM files\nCOPY --from=0 / /base/\n";
     let out = rig.path("out");
     let flags = format!(
-        "--build-context base=oci-layout://{} --build-context files={} -o {}",
+        "--build-context base:1=oci-layout://{} --build-context files={} -o {}",
         layout.display(),
         rig.path("more").display(),
         out.display()

@@ -402,4 +402,17 @@ mod tests {
             ["1", "two", "words", "two words", "", "x y"]
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_expands_or_is_refused(text in "[$a-zA-Z{}:+?#%/*'\"\\\\ -]{0,40}") {
+            let _ = (word(&text, '\\', &values), body(&text, '`', &values), words(&text, '\\', &values));
+        }
+
+        #[test]
+        fn text_without_signs_stays(text in "[a-zA-Z0-9 _./:-]{0,40}") {
+            proptest::prop_assert_eq!(word(&text, '\\', &values).unwrap(), text.clone());
+            proptest::prop_assert_eq!(word(&format!("'{text}'"), '\\', &values).unwrap(), text);
+        }
+    }
 }

@@ -470,4 +470,78 @@ mod tests {
         let Instruction::Run(run) = first("RUN [ -d /tmp ] && echo").unwrap() else { panic!() };
         assert!(matches!(run.command, Command::Shell(_)));
     }
+
+    /// Pieces that Dockerfiles are made of, and rubbish.
+    fn piece() -> impl proptest::strategy::Strategy<Value = String> {
+        use proptest::prelude::*;
+        prop_oneof![
+            proptest::sample::select(vec![
+                "FROM ",
+                "RUN ",
+                "COPY ",
+                "ADD ",
+                "ENV ",
+                "ARG ",
+                "LABEL ",
+                "ONBUILD ",
+                "HEALTHCHECK ",
+                "SHELL ",
+                "CMD ",
+                "EXPOSE ",
+                "VOLUME ",
+                "--mount=type=",
+                "--from=",
+                "<<EOT",
+                "EOT",
+                "\\\n",
+                "\n",
+                "# escape=`\n",
+                "# check=skip=all\n",
+                "[\"a\", \"b\"]",
+                "$X",
+                "${X:-y}",
+                "${",
+                "'",
+                "\"",
+                "=",
+                " AS ",
+                "x ",
+                "\\",
+                "`",
+            ])
+            .prop_map(str::to_owned),
+            "\\PC{0,6}",
+        ]
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(pieces in proptest::collection::vec(piece(), 0..24)) {
+            let text = pieces.concat();
+            match dockerfile(&text) {
+                Ok(file) => {
+                    // What was read is told with its lines, and can be asked about.
+                    let lines = text.split('\n').count();
+                    for stage in &file.stages {
+                        proptest::prop_assert!(stage.span.first >= 1 && stage.span.last <= lines);
+                        for step in &stage.steps {
+                            proptest::prop_assert!(step.span.first > stage.span.first.saturating_sub(1));
+                        }
+                    }
+                }
+                Err(wrong) => {
+                    let source = super::super::Source { name: "Dockerfile".into(), text };
+                    proptest::prop_assert!(!source.excerpt(&wrong).is_empty());
+                }
+            }
+        }
+
+        #[test]
+        fn an_instruction_reads_the_same_over_several_lines(words in proptest::collection::vec("[a-z]{1,6}", 1..6)) {
+            let one = dockerfile(&format!("FROM x\nRUN {}", words.join(" "))).unwrap();
+            let several = dockerfile(&format!("FROM x\nRUN {}", words.join(" \\\n# comment\n"))).unwrap();
+            let text = |file: &Dockerfile| file.stages[0].steps[0].text.clone();
+            proptest::prop_assert_eq!(text(&one), text(&several));
+        }
+    }
 }
