@@ -197,9 +197,9 @@ pub fn done(output: Output) -> Done {
     }
 }
 
-/// Looks until it is so, for at most ten seconds; whether it became so.
+/// Looks until it is so, for at most a minute; whether it became so.
 pub fn wait_until(mut so: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(60);
     while Instant::now() < end {
         if so() {
             return true;
