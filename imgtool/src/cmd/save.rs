@@ -88,6 +88,9 @@ pub(crate) fn to_file(path: &Path, write_to: impl FnOnce(&mut dyn Write) -> Resu
     let mut side = path.as_os_str().to_owned();
     side.push(format!(".{}.tmp", std::process::id()));
     let side = if special { path.to_path_buf() } else { PathBuf::from(side) };
+    if !special {
+        sweep_beside(path);
+    }
     let made = || format!("write {}", path.display());
     let written = (|| {
         let file = if special { File::options().write(true).open(&side) } else { File::create(&side) };
@@ -104,6 +107,23 @@ pub(crate) fn to_file(path: &Path, write_to: impl FnOnce(&mut dyn Write) -> Resu
         let _ = fs::remove_file(&side);
     }
     written
+}
+
+/// Removes what killed commands left of the archive `path`: its name with `.PID.tmp` of a process that is no more.
+fn sweep_beside(path: &Path) {
+    let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else { return };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let own = entry.file_name();
+        let rest = own.as_encoded_bytes().strip_prefix(name.as_encoded_bytes());
+        let pid =
+            rest.and_then(|rest| std::str::from_utf8(rest.strip_prefix(b".")?.strip_suffix(b".tmp")?).ok());
+        let Some(pid) = pid.and_then(|text| text.parse::<u32>().ok()) else { continue };
+        if !Path::new("/proc").join(pid.to_string()).exists() {
+            // Left for the next time where it cannot be removed.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// The images asked for, each once with all names asked for.

@@ -115,14 +115,22 @@ impl LayoutSink {
     /// The directory cannot be made, or is something else.
     pub fn open(dir: &Path, name: Option<&str>) -> Result<Self> {
         if !dir.join("oci-layout").exists() {
-            let taken = fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
-            if taken {
+            // What a killed command began is no reason to refuse its repetition.
+            let foreign = |entry: std::io::Result<fs::DirEntry>| {
+                let name = entry.map(|entry| entry.file_name()).unwrap_or_default();
+                !["index.json", "oci-layout", "blobs"]
+                    .iter()
+                    .any(|own| name.as_encoded_bytes().starts_with(own.as_bytes()))
+            };
+            if fs::read_dir(dir).is_ok_and(|mut entries| entries.any(foreign)) {
                 fault!(Exists, "{} is neither empty nor an OCI image layout", dir.display());
             }
             fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
             atomic::write_json(&dir.join("index.json"), &Index::default(), 0o644)?;
             atomic::write(&dir.join("oci-layout"), b"{\"imageLayoutVersion\":\"1.0.0\"}", 0o644)?;
         }
+        atomic::sweep(dir);
+        atomic::sweep(&dir.join("blobs/sha256"));
         Ok(Self { dir: dir.into(), name: name.map(Into::into) })
     }
 

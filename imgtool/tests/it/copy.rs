@@ -84,3 +84,26 @@ fn indexes_in_indexes_end_somewhere() {
         assert_eq!(copied.output.status.success(), depth < 2, "depth {depth}: {}", copied.stderr());
     }
 }
+
+#[test]
+fn what_a_killed_command_began_is_gone_on_with() {
+    let rig = Rig::new();
+    rig.load("bb:1", "x");
+    // No process has this number.
+    for name in ["layout/index.json.4194305.tmp", "out.tar.4194305.tmp"] {
+        std::fs::create_dir_all(rig.path(name).parent().unwrap()).unwrap();
+        std::fs::write(rig.path(name), "half").unwrap();
+    }
+    std::fs::write(rig.path("other.tar.4194305.tmp"), "not ours").unwrap();
+    let layout = format!("oci:{}:x", rig.path("layout").display());
+    rig.ok(&format!("copy -q store:bb:1 {layout}"));
+    rig.ok(&format!("copy -q {layout} store:again"));
+    assert!(!rig.path("layout/index.json.4194305.tmp").exists());
+    rig.ok(&format!("save bb:1 -o {}", rig.path("out.tar").display()));
+    assert!(!rig.path("out.tar.4194305.tmp").exists() && rig.path("other.tar.4194305.tmp").exists());
+    // A directory of something else is left alone.
+    std::fs::create_dir(rig.path("else")).unwrap();
+    std::fs::write(rig.path("else/x.4194305.tmp"), "not ours").unwrap();
+    rig.fails(&format!("copy -q store:bb:1 oci:{}:x", rig.path("else").display()), 4);
+    assert!(rig.path("else/x.4194305.tmp").exists());
+}
