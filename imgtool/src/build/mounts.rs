@@ -77,6 +77,11 @@ impl Spec {
             [("mode", self.mode.is_some()), ("uid", self.uid.is_some()), ("gid", self.gid.is_some())]
         {
             ensure!(owned || !given, "{name} not allowed for \"{kind}\" type mounts");
+            // BuildKit makes a socket of its own and carries what is said; here the agent's own is mounted.
+            ensure!(
+                kind != "ssh" || !given,
+                "{name} of an ssh mount is not supported: the agent's socket keeps its own"
+            );
         }
         for (name, given, fits) in [
             ("required", self.required, matches!(kind, "secret" | "ssh")),

@@ -116,6 +116,7 @@ fn a_kept_cache_is_told_apart_by_owner_and_used_alone_where_private() {
     for (options, why) in [
         ("type=tmpfs,target=/t,mode=0700", "mode not allowed"),
         ("type=bind,target=/t,size=1m", "unexpected key 'size'"),
+        ("type=ssh,uid=1", "uid of an ssh mount is not supported"),
         ("type=cache,target=/t,sharing=some", "unsupported sharing"),
         ("type=secret,id=a,source=b", "both source and id"),
     ] {
