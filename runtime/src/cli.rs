@@ -38,18 +38,24 @@ pub struct Global {
     /// Directory of container state (a tmpfs) [default: /run/bulkhead/runtime]
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// Append messages to this file as well
+    /// Append messages to this file as well, or send them to `journald:IDENTIFIER` or `syslog:IDENTIFIER`
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
     /// Format of the --log file
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
-    /// Log more
+    /// Log more, as --log-level debug
     #[arg(long)]
     pub debug: bool,
+    /// What is worth a message
+    #[arg(long, value_name = "LEVEL", default_value = "warning")]
+    pub log_level: LogLevel,
     /// Manage cgroups through systemd; cgroupsPath is then `slice:prefix:name`
     #[arg(long)]
     pub systemd_cgroup: bool,
+    /// Who makes cgroups: `cgroupfs`, `systemd` (as --systemd-cgroup), or nobody
+    #[arg(long, value_name = "MANAGER")]
+    pub cgroup_manager: Option<CgroupManager>,
     /// Ignore cgroup permission errors: `auto` where we are not root, `true` or `false`
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub rootless: Rootless,
@@ -63,6 +69,33 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line
     Json,
+}
+
+/// `--log-level`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum LogLevel {
+    /// What went wrong
+    #[value(aliases = ["fatal", "panic"])]
+    Error,
+    /// And what the user should know
+    #[value(alias = "warn")]
+    Warning,
+    /// And steps of interest
+    Info,
+    /// And all else
+    #[value(alias = "trace")]
+    Debug,
+}
+
+/// `--cgroup-manager`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CgroupManager {
+    /// We ourselves, by the file system
+    Cgroupfs,
+    /// systemd, as a transient unit
+    Systemd,
+    /// The container stays in our cgroup; limits are refused
+    Disabled,
 }
 
 /// `--rootless`.
@@ -94,6 +127,9 @@ pub enum Verb {
     State(Container),
     /// List containers
     List(List),
+    /// Change the mounts of a running container
+    #[command(subcommand)]
+    Mounts(Mounts),
     /// Send a signal to a container's first process
     Kill(Kill),
     /// Stop all processes of a container where they are
@@ -264,6 +300,9 @@ pub struct Kill {
     /// Signal every process of the container
     #[arg(long, short)]
     pub all: bool,
+    /// The id is a regular expression: signal all containers that it matches
+    #[arg(long, short)]
+    pub regex: bool,
     /// The container's id
     #[arg(value_name = "ID")]
     pub id: String,
@@ -278,6 +317,9 @@ pub struct Delete {
     /// Kill it first; no error where it does not exist
     #[arg(long, short)]
     pub force: bool,
+    /// The id is a regular expression: delete all containers that it matches
+    #[arg(long, short)]
+    pub regex: bool,
     /// The container's id
     #[arg(value_name = "ID")]
     pub id: String,
@@ -289,9 +331,32 @@ pub struct Spec {
     /// The bundle to write config.json into
     #[arg(long, short, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
+    /// Another name than config.json
+    #[arg(long, short, value_name = "PATH")]
+    pub file: Option<PathBuf>,
     /// For a user without privileges
     #[arg(long)]
     pub rootless: bool,
+}
+
+/// `mounts`.
+#[derive(Debug, Subcommand)]
+pub enum Mounts {
+    /// Make mounts
+    Add(MountsOf),
+    /// Remove them, by their destinations
+    Remove(MountsOf),
+}
+
+/// What `mounts add` and `mounts remove` take.
+#[derive(Debug, Args)]
+pub struct MountsOf {
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// A JSON file: `mounts` of a config.json, or the list alone
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// `ps`.

@@ -1,9 +1,12 @@
 //! Hooks: programs of the caller's choice at points of the lifecycle, with the container's state on stdin.
 
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -11,6 +14,26 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::spec::document::Hook;
+
+/// Where hooks print to, where that is not where we do.
+static OUTPUT: OnceLock<[Option<File>; 2]> = OnceLock::new();
+
+/// Has the hooks of this process print to files, which are opened now: some run where the host's paths are others.
+///
+/// # Errors
+/// One cannot be opened.
+pub fn redirect(stdout: Option<&Path>, stderr: Option<&Path>) -> Result<()> {
+    if stdout.is_none() && stderr.is_none() {
+        return Ok(());
+    }
+    let open = |path: &Path| {
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        file.with_context(|| format!("open {} for hooks", path.display()))
+    };
+    let files = [stdout.map(open).transpose()?, stderr.map(open).transpose()?];
+    let _ = OUTPUT.set(files);
+    Ok(())
+}
 
 /// Runs the hooks of one kind in their order; the first failure ends it.
 ///
@@ -36,6 +59,14 @@ pub fn run_all(kind: &str, hooks: &[Hook], state: &[u8]) {
 fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
     let mut command = Command::new(&hook.path);
     command.env_clear().stdin(Stdio::piped());
+    if let Some([stdout, stderr]) = OUTPUT.get() {
+        if let Some(file) = stdout {
+            command.stdout(file.try_clone()?);
+        }
+        if let Some(file) = stderr {
+            command.stderr(file.try_clone()?);
+        }
+    }
     if let Some((name, rest)) = hook.args.split_first() {
         command.arg0(name).args(rest);
     }

@@ -28,7 +28,7 @@ use anyhow::Result;
 use contracts::exit::Exit;
 use contracts::report;
 
-use cli::{Cli, Verb};
+use cli::{Cli, LogLevel, Verb};
 
 // Tests have threads, and some of them copy the process while another thread may hold the heap's lock.
 #[cfg(not(test))]
@@ -53,7 +53,8 @@ fn main() -> ExitCode {
 }
 
 fn prepare(cli: &Cli) -> Result<()> {
-    log::open(cli.global.log.as_deref(), cli.global.log_format, cli.global.debug)?;
+    let level = if cli.global.debug { LogLevel::Debug } else { cli.global.log_level };
+    log::open(cli.global.log.as_deref(), cli.global.log_format, level)?;
     Ok(())
 }
 
@@ -70,6 +71,7 @@ fn dispatch(cli: &Cli) -> Result<Exit> {
         Verb::Checkpoint(flags) => cmd::checkpoint::run(&context, flags),
         Verb::Restore(flags) => cmd::restore::run(&context, flags),
         Verb::Delete(flags) => cmd::delete::run(&context, flags),
+        Verb::Mounts(flags) => cmd::mounts::run(&context, flags),
         Verb::Pause(flags) => cmd::pause::run(&context, flags),
         Verb::Resume(flags) => cmd::resume::run(&context, flags),
         Verb::Ps(flags) => cmd::ps::run(&context, flags),

@@ -1,7 +1,7 @@
 //! Mounts as descriptors: `fsopen(2)`, `fsmount(2)`, `open_tree(2)`, `move_mount(2)`, `mount_setattr(2)`,
 //! `pivot_root(2)`. Nothing here takes a path that something hostile could change.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -213,6 +213,20 @@ pub fn detach(fd: impl AsFd) -> io::Result<()> {
     let path = CString::new(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))?;
     // SAFETY: passes a NUL-terminated string.
     if unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Detaches the mount at `name` in `directory`, which becomes the current directory; a link is not followed.
+///
+/// # Errors
+/// `EINVAL` where nothing is mounted there; whatever `umount2(2)` says.
+pub fn detach_in(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    nix::unistd::fchdir(directory)?;
+    let name = CString::new(name.as_bytes())?;
+    // SAFETY: passes a NUL-terminated string.
+    if unsafe { libc::umount2(name.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) } < 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())

@@ -50,6 +50,8 @@ pub struct Request<'a> {
     pub rootless: bool,
     /// Let systemd make it (`--systemd-cgroup`); `path` is `slice:prefix:name` then.
     pub systemd: bool,
+    /// Make none (`--cgroup-manager disabled`).
+    pub disabled: bool,
     /// The configuration's annotations: `org.systemd.property.NAME` sets a property of the unit.
     pub annotations: Option<&'a BTreeMap<String, String>>,
 }
@@ -197,6 +199,11 @@ impl Cgroup {
     /// `record` is told where it is going to be before anything is made, so that a caller who is killed meanwhile
     /// leaves a trail.
     pub fn create(request: &Request<'_>, record: impl FnOnce(&Location) -> Result<()>) -> Result<Self> {
+        if request.disabled {
+            request.resources.map_or(Ok(()), |resources| resources::apply(&[], resources))?;
+            record(&Location::default())?;
+            return Ok(Self { dirs: Vec::new(), location: Location::default(), _placeholder: None });
+        }
         let layout = layout::Layout::find()?;
         record(&planned(&layout, request)?)?;
         let ((dirs, location), placeholder) = match &layout {

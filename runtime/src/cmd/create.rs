@@ -17,7 +17,7 @@ pub fn run(context: &Context, flags: &cli::Create) -> Result<Exit> {
         root: &context.root,
         flags,
         rootless: context.rootless,
-        systemd: context.systemd,
+        manager: context.manager,
         waits: true,
         detached: true,
     };

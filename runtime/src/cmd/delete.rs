@@ -6,6 +6,7 @@ use contracts::fault::Kind;
 
 use super::Context;
 use crate::cli;
+use crate::container::choice;
 use crate::container::directory::Directory;
 use crate::lifecycle::delete::delete;
 
@@ -14,10 +15,9 @@ use crate::lifecycle::delete::delete;
 /// # Errors
 /// It does not exist (unless forced), or runs (unless forced).
 pub fn run(context: &Context, flags: &cli::Delete) -> Result<Exit> {
-    let directory = match Directory::open(&context.root, &flags.id) {
-        Err(err) if flags.force && Kind::of(&err) == Some(Kind::NotFound) => return Ok(Exit::Ok),
-        other => other?,
-    };
-    delete(&directory, flags.force)?;
+    choice::for_each(&context.root, &flags.id, flags.regex, |id| match Directory::open(&context.root, id) {
+        Err(err) if flags.force && Kind::of(&err) == Some(Kind::NotFound) => Ok(()),
+        other => delete(&other?, flags.force),
+    })?;
     Ok(Exit::Ok)
 }

@@ -8,6 +8,7 @@ pub mod exec;
 pub mod features;
 pub mod kill;
 pub mod list;
+pub mod mounts;
 pub mod pause;
 pub mod ps;
 pub mod restore;
@@ -20,7 +21,7 @@ pub mod update;
 
 use std::path::PathBuf;
 
-use crate::cli::{Global, Rootless};
+use crate::cli::{CgroupManager, Global, Rootless};
 
 /// What all verbs need of the global flags.
 #[derive(Debug)]
@@ -29,8 +30,8 @@ pub struct Context {
     pub root: PathBuf,
     /// `--rootless`.
     pub rootless: bool,
-    /// `--systemd-cgroup`.
-    pub systemd: bool,
+    /// Who makes cgroups.
+    pub manager: CgroupManager,
 }
 
 impl Context {
@@ -43,6 +44,7 @@ impl Context {
             Rootless::True => true,
             Rootless::False => false,
         };
-        Self { root, rootless, systemd: global.systemd_cgroup }
+        let default = if global.systemd_cgroup { CgroupManager::Systemd } else { CgroupManager::Cgroupfs };
+        Self { root, rootless, manager: global.cgroup_manager.unwrap_or(default) }
     }
 }

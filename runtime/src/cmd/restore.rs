@@ -19,7 +19,7 @@ pub fn run(context: &Context, flags: &cli::checkpoint::Restore) -> Result<Exit> 
         become_subreaper()?;
     }
     let request =
-        Request { root: &context.root, flags, rootless: context.rootless, systemd: context.systemd };
+        Request { root: &context.root, flags, rootless: context.rootless, manager: context.manager };
     let restored = restore(&request)?;
     match foreground {
         None => Ok(Exit::Ok),

@@ -28,7 +28,7 @@ pub fn run(context: &Context, flags: &cli::Run) -> Result<Exit> {
         root: &context.root,
         flags: &flags.create,
         rootless: context.rootless,
-        systemd: context.systemd,
+        manager: context.manager,
         waits: false,
         detached: flags.detach,
     };

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use contracts::exit::Exit;
@@ -15,7 +16,7 @@ use crate::spec::example;
 /// # Errors
 /// There is one already.
 pub fn run(flags: &cli::Spec) -> Result<Exit> {
-    let path = flags.bundle.join("config.json");
+    let path = flags.bundle.join(flags.file.as_deref().unwrap_or(Path::new("config.json")));
     let mut file = match OpenOptions::new().write(true).create_new(true).open(&path) {
         Err(err) if err.kind() == ErrorKind::AlreadyExists => {
             fault!(Exists, "file {} exists. Remove it first", path.display())

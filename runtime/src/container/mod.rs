@@ -6,6 +6,7 @@
 //! - `seccomp.bpf`, the compiled system call filter, for `exec`;
 //! - `start` and `answer`, the two FIFOs between a created container's first process and `runtime start`.
 
+pub mod choice;
 pub mod directory;
 pub mod state;
 pub mod status;

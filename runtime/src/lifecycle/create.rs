@@ -28,7 +28,7 @@ use crate::rootfs::{mount, propagation, shared};
 use crate::security::limits;
 use crate::security::procfs::Procfs;
 use crate::spec::document::Document;
-use crate::spec::{check, load};
+use crate::spec::{annotations, check, load};
 use crate::{console, hooks, log, seccomp};
 
 /// What is asked for.
@@ -40,8 +40,8 @@ pub struct Request<'a> {
     pub flags: &'a cli::Create,
     /// `--rootless`.
     pub rootless: bool,
-    /// `--systemd-cgroup`.
-    pub systemd: bool,
+    /// Who makes its cgroup.
+    pub manager: cli::CgroupManager,
     /// Whether the program waits for `runtime start` (else for [`Created::launch`]).
     pub waits: bool,
     /// Whether the runtime will be gone when the program runs.
@@ -161,7 +161,8 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(St
         resources: document.linux.resources.as_ref(),
         rootless: input.request.rootless,
         annotations: Some(&document.annotations),
-        systemd: input.request.systemd,
+        systemd: input.request.manager == cli::CgroupManager::Systemd,
+        disabled: input.request.manager == cli::CgroupManager::Disabled,
     };
     // Recorded before it is made, so that a kill of this program at any later point leaves something that `delete`
     // knows how to remove.
@@ -190,7 +191,8 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(St
     {
         console::send(socket, master.as_fd())?;
     }
-    if let Some(socket) = &flags.pidfd_socket {
+    let receiver = annotations::pidfd_receiver(document);
+    for socket in flags.pidfd_socket.iter().chain(&receiver) {
         console::send(socket, pidfd.as_fd())?;
     }
     if let Some(path) = &flags.pid_file {

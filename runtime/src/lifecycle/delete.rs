@@ -10,6 +10,7 @@ use crate::container::state::State;
 use crate::container::status::Status;
 use crate::container::view;
 use crate::rootfs::shared;
+use crate::spec::annotations;
 use crate::{hooks, log};
 
 /// Deletes a container that is stopped, or was never started; with `force` in any state.
@@ -80,6 +81,9 @@ pub fn destroy(directory: &Directory, state: &State) -> Result<()> {
     unmount(state)?;
     directory.remove()?;
     if !state.hooks.poststop.is_empty() {
+        if let Err(err) = annotations::redirect_hooks(&state.annotations) {
+            log::warn(&format!("{err:#}"));
+        }
         let stdin = view::for_hook(state, Status::Stopped, 0);
         hooks::run_all("poststop", &state.hooks.poststop, &stdin);
     }

@@ -7,6 +7,7 @@ pub mod descriptors;
 pub mod exec;
 pub mod foreground;
 pub mod kill;
+pub mod mounts;
 pub mod pid_file;
 pub mod restore;
 pub mod start;

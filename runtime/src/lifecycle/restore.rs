@@ -13,7 +13,7 @@ use sys::path::Root;
 
 use super::pid_file;
 use crate::cgroup::{self, Cgroup};
-use crate::cli::checkpoint::Restore;
+use crate::cli::{self, checkpoint::Restore};
 use crate::container::directory::Directory;
 use crate::container::state::State;
 use crate::container::status::Status;
@@ -39,8 +39,8 @@ pub struct Request<'a> {
     pub flags: &'a Restore,
     /// `--rootless`.
     pub rootless: bool,
-    /// `--systemd-cgroup`.
-    pub systemd: bool,
+    /// Who makes its cgroup.
+    pub manager: cli::CgroupManager,
 }
 
 /// A container whose processes run again.
@@ -205,7 +205,8 @@ fn make_cgroup(input: &Input<'_>, directory: &Directory, state: &mut State) -> R
         resources: input.document.linux.resources.as_ref(),
         rootless: input.request.rootless,
         annotations: Some(&input.document.annotations),
-        systemd: input.request.systemd,
+        systemd: input.request.manager == cli::CgroupManager::Systemd,
+        disabled: input.request.manager == cli::CgroupManager::Disabled,
     };
     let cgroup = Cgroup::create(&request, |location| {
         state.cgroup = Some(location.clone());

@@ -10,6 +10,7 @@ use crate::container::status::Status;
 use crate::container::view;
 use crate::hooks;
 use crate::init::wait;
+use crate::spec::annotations;
 
 /// Starts a created container's program.
 ///
@@ -36,6 +37,7 @@ pub fn poststart(state: &State) -> Result<()> {
     if state.hooks.poststart.is_empty() {
         return Ok(());
     }
+    annotations::redirect_hooks(&state.annotations)?;
     let pid = state.init.map_or(0, |init| init.pid);
     let stdin = view::for_hook(state, Status::Running, pid);
     hooks::run("poststart", &state.hooks.poststart, &stdin).inspect_err(|_| {

@@ -302,6 +302,11 @@ impl Planned<'_> {
         {
             fault!(Usage, "\"/proc\" cannot be covered by something that is not proc");
         }
+        if self.options.destination_nofollow
+            && let Ok(link) = root.open_in(destination, OFlag::O_PATH | OFlag::O_NOFOLLOW, Mode::empty())
+        {
+            return Ok(link);
+        }
         if file_type(fstat(tree)?.st_mode) == SFlag::S_IFDIR {
             return Ok(root.mkdir_all(destination, DIRECTORY)?);
         }

@@ -48,6 +48,8 @@ pub struct Options {
     pub copy_up: bool,
     /// `src-nofollow`: a final symbolic link of the source is not followed.
     pub source_nofollow: bool,
+    /// `dest-nofollow`: a destination that is a symbolic link is covered itself.
+    pub destination_nofollow: bool,
     /// `copy-symlink`: a source that is a symbolic link is made anew instead of mounted.
     pub copy_symlink: bool,
 }
@@ -141,6 +143,7 @@ impl Options {
             "remount" => self.remount = true,
             "tmpcopyup" => self.copy_up = true,
             "src-nofollow" => self.source_nofollow = true,
+            "dest-nofollow" => self.destination_nofollow = true,
             "copy-symlink" => self.copy_symlink = true,
             "" => {}
             data => self.data.push(data.to_owned()),
@@ -172,7 +175,17 @@ impl Options {
 #[must_use]
 pub fn names() -> Vec<String> {
     let recursive = ATTRIBUTES.iter().map(|(name, _)| format!("r{name}"));
-    let words = ["bind", "rbind", "idmap", "ridmap", "remount", "tmpcopyup", "src-nofollow", "copy-symlink"];
+    let words = [
+        "bind",
+        "rbind",
+        "idmap",
+        "ridmap",
+        "remount",
+        "tmpcopyup",
+        "src-nofollow",
+        "dest-nofollow",
+        "copy-symlink",
+    ];
     let kinds = ["private", "shared", "slave", "unbindable"]
         .into_iter()
         .flat_map(|kind| ["", "r"].map(|r| format!("{r}{kind}")));

@@ -22,6 +22,9 @@ pub fn become_namespace_root() -> Result<()> {
 /// # Errors
 /// An id that the user namespace does not map, or groups where `setgroups(2)` is denied.
 pub fn switch(proc: &Procfs, user: &User) -> Result<()> {
+    if user.keep_groups {
+        return take_ids(user);
+    }
     let groups: Vec<Gid> = user.additional_gids.iter().copied().map(Gid::from_raw).collect();
     match setgroups(&groups) {
         Ok(()) => {}
@@ -36,6 +39,10 @@ pub fn switch(proc: &Procfs, user: &User) -> Result<()> {
                 .with_context(|| format!("process.user.additionalGids: set {:?}", user.additional_gids));
         }
     }
+    take_ids(user)
+}
+
+fn take_ids(user: &User) -> Result<()> {
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     setresgid(gid, gid, gid).with_context(|| format!("become group {gid}"))?;
     setresuid(uid, uid, uid).with_context(|| format!("become user {uid}"))

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use contracts::fault;
 
+use super::annotations;
 use super::document::Document;
 use super::process::Process;
 
@@ -51,7 +52,9 @@ fn first_line() -> Result<PathBuf> {
 /// Faults of kind `NotFound` (no such file) and `Usage` (not JSON, or not this JSON), naming the file.
 pub fn document(bundle: &Path, other: Option<&Path>) -> Result<Document> {
     let path = other.map_or_else(|| bundle.join("config.json"), Path::to_owned);
-    parse(&path, &read(&path)?)
+    let mut document: Document = parse(&path, &read(&path)?)?;
+    annotations::apply(&mut document).with_context(|| path.display().to_string())?;
+    Ok(document)
 }
 
 /// Reads the file of `exec --process`.

@@ -5,6 +5,7 @@
 //! start is the product. `resources` and the words of `seccomp` are
 //! `oci_spec` types.
 
+pub mod annotations;
 pub mod check;
 pub mod document;
 pub mod example;

@@ -80,6 +80,9 @@ pub struct User {
     /// Supplementary groups.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
     pub additional_gids: Vec<u32>,
+    /// Stay in the caller's groups instead (`run.oci.keep_original_groups`).
+    #[serde(rename = "bulkheadKeepGroups", skip_serializing_if = "std::ops::Not::not")]
+    pub keep_groups: bool,
 }
 
 /// `capabilities`: names, which may be unknown to us.

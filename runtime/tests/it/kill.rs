@@ -29,3 +29,23 @@ fn refuses_nonsense() {
     let line = rig.runtime(&["kill", "nobody", "FOO"]).fails(2);
     assert!(line.contains("unknown signal \"FOO\""), "{line}");
 }
+
+#[test]
+fn a_pattern_stands_for_all_that_match() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/sleep", "100"]);
+    for name in ["web-1", "web-2", "db"] {
+        rig.runtime(&["run", "-d", &format!("@{name}")]).ok();
+    }
+    rig.runtime(&["kill", "--regex", "web-[0-9]$", "KILL"]).ok();
+    rig.wait_for_status("web-1", "stopped");
+    rig.wait_for_status("web-2", "stopped");
+    assert_eq!(rig.status("db"), "running");
+    rig.runtime(&["delete", "-r", "web-"]).ok();
+    assert_eq!(rig.runtime(&["list", "-q"]).ok(), format!("{}\n", rig.id("db")));
+    rig.runtime(&["delete", "--regex", "("]).fails(2);
+    rig.runtime(&["delete", "-f", "--regex", "."]).ok();
+    rig.is_clean();
+}

@@ -4,6 +4,7 @@
 
 mod rig;
 
+mod annotations;
 mod console;
 mod create;
 mod delete;
@@ -15,6 +16,7 @@ mod faults;
 mod features;
 mod kill;
 mod list;
+mod mounts;
 mod network;
 mod pause;
 mod proc;
