@@ -11,8 +11,10 @@ mod interface;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod options;
 mod process;
 mod race;
+mod refusals;
 mod seccomp;
 mod state;
 mod terminal;
@@ -24,6 +26,7 @@ pub const ALL: &[&[Case]] = &[
     process::CASES,
     capabilities::CASES,
     mounts::CASES,
+    options::CASES,
     namespaces::CASES,
     devices::CASES,
     cgroups::CASES,
@@ -34,6 +37,7 @@ pub const ALL: &[&[Case]] = &[
     lifecycle::CASES,
     exec::CASES,
     interface::CASES,
+    refusals::CASES,
     evil::CASES,
     race::CASES,
 ];
