@@ -72,13 +72,14 @@ pub enum LogFormat {
 }
 
 /// `--log-level`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum LogLevel {
     /// What went wrong
     #[value(aliases = ["fatal", "panic"])]
     Error,
     /// And what the user should know
     #[value(alias = "warn")]
+    #[default]
     Warning,
     /// And steps of interest
     Info,

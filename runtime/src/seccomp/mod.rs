@@ -36,13 +36,6 @@ pub fn compile(seccomp: &Seccomp) -> Result<Program> {
     Ok(Program { instructions, flags: flags(seccomp.flags.as_deref(), listener.is_some()), listener })
 }
 
-/// The first system call of a profile that no architecture has.
-#[must_use]
-pub fn first_unknown(seccomp: &LinuxSeccomp) -> Option<&str> {
-    let mut names = seccomp.syscalls().iter().flatten().flat_map(|rule| rule.names());
-    names.find(|name| abi::Row::find(name).is_none()).map(String::as_str)
-}
-
 /// The kernel's flags. A profile that says nothing gets `SPEC_ALLOW`, as containers did before the mitigation was
 /// tied to seccomp; one that lists flags gets those alone.
 fn flags(asked: Option<&[Flag]>, notifies: bool) -> u32 {

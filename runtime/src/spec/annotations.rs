@@ -7,7 +7,7 @@ use anyhow::Result;
 use contracts::fault;
 
 use super::document::Document;
-use crate::{hooks, seccomp};
+use crate::hooks;
 
 const PREFIX: &str = "run.oci.";
 const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
@@ -43,11 +43,16 @@ pub fn apply(document: &mut Document) -> Result<()> {
             LISTENER => {
                 let path = absolute(name, value)?;
                 if let Some(profile) = &mut linux.seccomp {
-                    profile.set_listener_path(Some(path.to_owned()));
+                    profile.listener_path = path.to_owned();
                 }
             }
             STRICT => {
-                if let Some(unknown) = linux.seccomp.as_ref().and_then(seccomp::first_unknown) {
+                if let Some(unknown) = linux
+                    .seccomp
+                    .iter()
+                    .flat_map(|profile| &profile.syscalls)
+                    .find_map(|rule| rule.names.unknown.as_ref())
+                {
                     fault!(Usage, "linux.seccomp: unknown system call {unknown:?} ({STRICT})");
                 }
             }
@@ -106,7 +111,7 @@ mod tests {
     fn what_is_asked_is_done_or_refused() {
         assert!(applied(KEEP_GROUPS, "1").unwrap().process.unwrap().user.keep_groups);
         let listener = applied(LISTENER, "/run/agent").unwrap().linux.seccomp.unwrap();
-        assert_eq!(listener.listener_path().as_deref(), Some(Path::new("/run/agent")));
+        assert_eq!(listener.listener_path, Path::new("/run/agent"));
         assert!(applied("run.oci.systemd.subgroup", "").is_ok());
         assert!(applied("org.example", "anything").is_ok());
         for (name, value) in [

@@ -64,6 +64,8 @@ pub struct Names {
     pub calls: Vec<Call>,
     /// The first name, for messages.
     pub first: String,
+    /// The first that no architecture has.
+    pub unknown: Option<String>,
     /// Whether one of them was empty.
     pub has_empty: bool,
 }
@@ -88,6 +90,9 @@ impl<'de> Visitor<'de> for List {
         while let Some(found) = list.next_element::<Name>()? {
             names.calls.extend(found.call);
             names.has_empty |= found.is_empty;
+            if names.unknown.is_none() {
+                names.unknown.clone_from(&found.unknown);
+            }
             if let (true, Some(text)) =
                 (names.first.is_empty(), found.unknown.or_else(|| name_of(found.call)))
             {
