@@ -52,6 +52,10 @@ const DIFFERENCES: &[(&str, &str, &str)] = &[
     ("crun", "evil/config-wrong-types", "crun ignores some values of the wrong type"),
     ("crun", "evil/ids", "crun 1.8 takes an absolute path as an id"),
     ("crun", "evil/dev-is-a-symlink", "CVE-2026-47766"),
+    ("runc", "unusual/seccomp-flags", "runc 1.1 knows no seccomp flags"),
+    ("crun", "options/nosymfollow", "crun passes nosymfollow on to the file system"),
+    ("crun", "options/later-wins", "crun leaves a tmpfs read-only that was asked to be ro and then rw"),
+    ("crun", "refusals/exec-directory", "crun 1.8 does not name the program it cannot execute"),
 ];
 
 /// Which runtime a tool is: the first word it says of itself.
