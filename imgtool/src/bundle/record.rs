@@ -140,6 +140,7 @@ pub fn dissolve(store: &Store, record: &Record) -> Result<()> {
 /// # Errors
 /// The records cannot be read.
 pub fn sweep(store: &Store) -> Result<()> {
+    atomic::sweep(&store.paths().store.join("bundles"));
     for record in all(store)? {
         if record.maker.is_some_and(|maker| !maker.is_running()) {
             dissolve(store, &record)?;
