@@ -46,9 +46,9 @@ fn main() -> ExitCode {
         return supervisor::main(word(2), word(3) == "--adopt").into();
     }
     if word(1) == "compress-log"
-        && let (Some(from), Some(to)) = (arguments.get(2), arguments.get(3))
+        && let Some(to) = arguments.get(2)
     {
-        return log::compress::main(from.as_ref(), to.as_ref()).into();
+        return log::compress::main(to.as_ref()).into();
     }
     if word(0) == "conmon" || word(0).ends_with("/conmon") {
         return conmon::main(&arguments[1..]);

@@ -25,9 +25,10 @@ pub fn everything(store: &Store, record: &Container, volumes: bool) -> Result<()
 
 /// Takes the name and the record away: the container cannot be found any more.
 pub fn retire(store: &Store, record: &Container) {
-    names::release(store, &record.name, &record.id);
     let dir = store.dir(&record.id);
+    // The record before the name: a container that is still there must not be without its name, should we be killed.
     let _ = fs::rename(dir.join("container.json"), dir.join(RETIRED));
+    names::release(store, &record.name, &record.id);
 }
 
 /// Removes what a retired container had.
@@ -77,6 +78,7 @@ pub fn debris(store: &Store, id: &str) -> Result<bool> {
         return Ok(false);
     }
     if let Some(record) = atomic::read_json::<Container>(&dir.join(RETIRED))? {
+        names::release(store, &record.name, id);
         clear(store, &record, record.host_config.auto_remove)?;
         return Ok(true);
     }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -26,33 +27,35 @@ fn with(path: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-/// Starts the compression of `from` into `to`; the pid of who does it.
+/// Starts the compression of `from` into `to`; the pid of who does it. The file is opened here: by the time the other
+/// process runs, its name may be the next file's.
 pub fn start(from: &Path, to: &Path) -> Result<i32> {
+    let source = File::open(from).with_context(|| format!("open {}", from.display()))?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg("compress-log").arg(from).arg(to);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.arg("compress-log").arg(to);
+    command.stdin(source).stdout(Stdio::null()).stderr(Stdio::null());
     let child = sys::command::with_clean_signals(&mut command).spawn().context("execute the compression")?;
     Ok(i32::try_from(child.id())?)
 }
 
-/// `shim compress-log FROM TO`. The file's inode goes into the header: a follower of the log knows it again.
-pub fn main(from: &Path, to: &Path) -> Exit {
-    match compress(from, to) {
-        Ok(()) => Exit::Ok,
-        Err(_) => {
+/// `shim compress-log TO`, with the file as stdin. Its inode goes into the header: a follower of the log knows it again.
+pub fn main(to: &Path) -> Exit {
+    match io::stdin().as_fd().try_clone_to_owned().map(File::from).map(|source| compress(source, to)) {
+        Ok(Ok(())) => Exit::Ok,
+        _ => {
             let _ = fs::remove_file(to);
             Exit::Failed
         }
     }
 }
 
-fn compress(from: &Path, to: &Path) -> Result<()> {
-    let mut source = File::open(from).with_context(|| format!("open {}", from.display()))?;
+/// Compresses what `source` holds into a new file.
+pub fn compress(mut source: File, to: &Path) -> Result<()> {
     let inode = source.metadata()?.ino();
     let target = File::options().write(true).create(true).truncate(true).mode(0o640).open(to);
     let target = target.with_context(|| format!("make {}", to.display()))?;
     let mut packer = GzBuilder::new().comment(inode.to_string()).write(target, Compression::default());
-    io::copy(&mut source, &mut packer).with_context(|| format!("compress {}", from.display()))?;
+    io::copy(&mut source, &mut packer).with_context(|| format!("compress into {}", to.display()))?;
     let target = packer.finish()?;
     // The plain file goes next: this one must be on the disk before.
     target.sync_data().with_context(|| format!("write {}", to.display()))
