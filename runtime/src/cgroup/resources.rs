@@ -132,15 +132,10 @@ fn cpuset(writes: &mut Writes, controller: &'static str, cpu: &LinuxCpu) {
     }
 }
 
-/// A limit of 0 lets nobody fork. systemd knows no such limit, and 1 comes to the same: the first process is one.
+/// A limit of 0 is none, as podman and Docker mean by `--pids-limit 0` (runc 1.5 makes it 1, and nothing can fork).
 fn pids(writes: &mut Writes, controller: &'static str, resources: &LinuxResources) {
-    if let Some(pids) = resources.pids() {
-        writes.push(
-            controller,
-            vec!["pids.max".to_owned()],
-            or_max(if pids.limit() == 0 { 1 } else { pids.limit() }),
-            pids.limit() < 0,
-        );
+    if let Some(pids) = resources.pids().filter(|pids| pids.limit() != 0) {
+        writes.push(controller, vec!["pids.max".to_owned()], or_max(pids.limit()), pids.limit() < 0);
     }
 }
 

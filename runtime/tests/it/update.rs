@@ -94,3 +94,14 @@ fn a_limit_that_cannot_be_set_leaves_no_container() {
     assert!(line.contains("cpuset.cpus"), "{line}");
     rig.is_clean();
 }
+
+/// What podman's and Docker's `--pids-limit 0` asks for.
+#[test]
+fn a_limit_of_no_processes_is_no_limit() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script("/bin/true & wait; echo forked")
+        .with(|config| config["linux"]["resources"]["pids"] = json!({"limit": 0}));
+    assert_eq!(rig.runtime(&["run", "@c"]).ok(), "forked\n");
+}

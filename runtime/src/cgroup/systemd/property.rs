@@ -57,8 +57,8 @@ pub fn limits(resources: &LinuxResources) -> Result<Vec<Property>> {
             }
         }
     }
-    if let Some(pids) = resources.pids() {
-        add("TasksMax", number(if pids.limit() == 0 { 1 } else { pids.limit() }));
+    if let Some(pids) = resources.pids().filter(|pids| pids.limit() != 0) {
+        add("TasksMax", number(pids.limit()));
     }
     if let Some(weight) =
         resources.block_io().as_ref().and_then(|block| block.weight()).filter(|one| *one != 0)
