@@ -1,7 +1,5 @@
 //! Getting an image that a command needs: from the store, or from its registry first.
 
-use std::io::Write as _;
-
 use anyhow::Result;
 use clap::ValueEnum;
 use contracts::fault::Kind;
@@ -58,7 +56,7 @@ pub fn image_by(
     }
     // Words beside the data, as docker run says them.
     if policy == Policy::Missing {
-        let _ = writeln!(std::io::stderr(), "Unable to find image '{name}' locally");
+        contracts::report::say(format_args!("Unable to find image '{name}' locally"));
     }
     fetch(store, name, platform, flags)?;
     here()

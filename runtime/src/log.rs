@@ -84,7 +84,7 @@ pub fn error(message: &str) {
 pub fn warn(message: &str) {
     let wanted = LOG.get().is_none_or(|log| log.level >= LogLevel::Warning);
     if wanted && !to_log(LogLevel::Warning, message) {
-        let _ = writeln!(std::io::stderr(), "runtime: warning: {message}");
+        contracts::report::say(format_args!("runtime: warning: {message}"));
     }
 }
 
@@ -92,7 +92,7 @@ pub fn warn(message: &str) {
 pub fn debug(message: &str) {
     let wanted = LOG.get().is_some_and(|log| log.level >= LogLevel::Debug);
     if wanted && !to_log(LogLevel::Debug, message) {
-        let _ = writeln!(std::io::stderr(), "runtime: {message}");
+        contracts::report::say(format_args!("runtime: {message}"));
     }
 }
 

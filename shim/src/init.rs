@@ -37,7 +37,7 @@ pub fn main(arguments: &[OsString]) -> Exit {
     let child = match with_clean_signals(&mut command).spawn() {
         Ok(child) => child,
         Err(err) => {
-            let _ = writeln!(io::stderr(), "docker-init: exec {}: {err}", program.display());
+            contracts::report::say(format_args!("docker-init: exec {}: {err}", program.display()));
             return Exit::Payload(if err.kind() == io::ErrorKind::NotFound { 127 } else { 126 });
         }
     };

@@ -1,6 +1,6 @@
 //! What a build tells on stderr.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -77,8 +77,7 @@ impl Progress {
 
     fn print(&self, text: &str) {
         let _guard = self.out.lock();
-        // Nobody to tell that stderr is gone.
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        contracts::report::say(format_args!("{text}"));
     }
 }
 

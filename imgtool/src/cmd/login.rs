@@ -116,5 +116,5 @@ fn prompt(question: &str, echo: bool) -> Result<String> {
 }
 
 fn warn(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    contracts::report::say(format_args!("{text}"));
 }

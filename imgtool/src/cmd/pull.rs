@@ -1,7 +1,5 @@
 //! `imgtool pull NAME...`
 
-use std::io::Write as _;
-
 use anyhow::Result;
 use contracts::exit::Exit;
 use contracts::fault;
@@ -85,6 +83,6 @@ fn one(store: &Store, client: &Client, name: &Reference, args: &Args) -> Result<
 fn say(args: &Args, text: &str) {
     if !args.quiet {
         // Words beside the data: a closed stderr is no reason to stop.
-        let _ = writeln!(std::io::stderr(), "{text}");
+        contracts::report::say(format_args!("{text}"));
     }
 }

@@ -1,11 +1,10 @@
 //! `imgtool sync SOURCE DESTINATION`: many images at once, for mirrors and machines without a network.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use contracts::exit::Exit;
-use contracts::{atomic, fault};
+use contracts::{atomic, fault, report};
 
 use crate::place::layout::{LayoutSink, LayoutSource};
 use crate::place::local::{LocalSink, LocalSource};
@@ -97,8 +96,7 @@ pub fn run(args: &Args) -> Result<Exit> {
             Ok(()) => {}
             Err(err) if args.keep_going => {
                 failed += 1;
-                let _ =
-                    writeln!(std::io::stderr(), "{}: {}", name.familiar(), contracts::report::one_line(&err));
+                report::say(format_args!("{}: {}", name.familiar(), report::one_line(&err)));
             }
             Err(err) => return Err(err.context(format!("copy {}", name.familiar()))),
         }

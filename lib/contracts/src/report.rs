@@ -1,5 +1,6 @@
 //! The end of every `main`: print an error once, as one line, and choose the exit code.
 
+use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -30,9 +31,15 @@ pub fn finish_payload(tool: &str, result: anyhow::Result<Exit>) -> ExitCode {
     }
 }
 
-/// Writes the one line of an error to stderr. A stderr that cannot be written to is nobody's to report to.
+/// Writes the one line of an error to stderr.
 pub fn print_error(tool: &str, err: &anyhow::Error) {
-    let _ = writeln!(io::stderr(), "{tool}: {}", one_line(err));
+    say(format_args!("{tool}: {}", one_line(err)));
+}
+
+/// Writes one line to stderr in one piece, so that the lines of several processes do not mix and none is half there.
+/// A stderr that cannot be written to is nobody's to report to.
+pub fn say(line: fmt::Arguments<'_>) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// The whole chain of an error on one line: `doing what to what: why`.

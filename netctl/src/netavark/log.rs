@@ -1,7 +1,6 @@
 //! What netavark says on stderr where `RUST_LOG` asks for it, in the form that its users' scripts look for.
 
 use std::env;
-use std::io::Write as _;
 
 /// How much is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +26,7 @@ impl Level {
 /// Says `text` on behalf of the part `of` netavark.
 pub fn say(level: Level, of: &str, text: &str) {
     if level <= asked(&env::var("RUST_LOG").unwrap_or_default()) {
-        let _ = writeln!(std::io::stderr(), "[{} netavark::{of}] {text}", level.name());
+        contracts::report::say(format_args!("[{} netavark::{of}] {text}", level.name()));
     }
 }
 

@@ -39,7 +39,7 @@ pub fn main(words: &[OsString]) -> ExitCode {
         Err(err) => {
             let text = contracts::report::one_line(&err);
             let prefix = if text.starts_with("option parsing failed") { "conmon" } else { "[conmon:e]" };
-            let _ = writeln!(std::io::stderr(), "{prefix}: {text}");
+            contracts::report::say(format_args!("{prefix}: {text}"));
             ExitCode::FAILURE
         }
     }
@@ -61,10 +61,9 @@ fn begin(words: &[String], stays: bool) -> Result<u8> {
     if options.no_container_partial_message
         && !options.log_paths.iter().any(|spec| spec.starts_with("journald"))
     {
-        let _ = writeln!(
-            std::io::stderr(),
+        contracts::report::say(format_args!(
             "[conmon:w]: --no-container-partial-message has no effect without journald log driver"
-        );
+        ));
     }
     if options.exec_attach && std::env::var_os("_OCI_ATTACHPIPE").is_none() {
         anyhow::bail!("--attach specified but _OCI_ATTACHPIPE was not");

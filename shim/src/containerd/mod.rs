@@ -51,7 +51,7 @@ pub fn main(words: &[OsString]) -> ExitCode {
         Err(err) => {
             // containerd shows what `start` and `delete` say.
             let text = contracts::report::one_line(&err);
-            let _ = writeln!(std::io::stderr(), "io.containerd.bulkhead.v2: {text}");
+            contracts::report::say(format_args!("io.containerd.bulkhead.v2: {text}"));
             ExitCode::FAILURE
         }
     }
