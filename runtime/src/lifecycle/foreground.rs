@@ -101,21 +101,13 @@ fn pump(relay: &mut Option<Relay>, stdin_ready: bool) -> Result<()> {
 
 /// As the subreaper we get the orphans of the container's processes too. The process itself is left for its pidfd.
 fn reap_others(process: &OwnedFd) {
-    let own = match waitid(
-        Id::PIDFd(process.as_fd()),
-        WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG,
-    ) {
-        Ok(status) => status.pid(),
-        Err(_) => None,
-    };
-    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
-    while let Ok(status) = waitid(Id::All, flags) {
-        match status.pid() {
-            Some(pid) if Some(pid) != own => {
-                let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
-            }
-            _ => return,
+    let ended = |who| waitid(who, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG);
+    while let Some(pid) = ended(Id::All).ok().and_then(|status| status.pid()) {
+        // Asked only now, when it must be known if that is who ended: it may end at any moment.
+        if ended(Id::PIDFd(process.as_fd())).is_ok_and(|status| status.pid() == Some(pid)) {
+            return;
         }
+        let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
     }
 }
 
