@@ -3,6 +3,7 @@
 //! Order where a process takes several: network, then image, then container.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -11,7 +12,7 @@ use anyhow::{Context as _, Result};
 /// A held lock; dropping it frees it.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -22,7 +23,7 @@ impl Lock {
     pub fn exclusive(path: &Path) -> Result<Self> {
         let file = open(path)?;
         file.lock().with_context(|| format!("lock {}", path.display()))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 
     /// Waits for the lock and shares it with other readers.
@@ -32,7 +33,7 @@ impl Lock {
     pub fn shared(path: &Path) -> Result<Self> {
         let file = open(path)?;
         file.lock_shared().with_context(|| format!("lock {}", path.display()))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 
     /// Takes the lock alone if it is free; `None` where somebody holds it.
@@ -42,10 +43,17 @@ impl Lock {
     pub fn try_exclusive(path: &Path) -> Result<Option<Self>> {
         let file = open(path)?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file })),
+            Ok(()) => Ok(Some(Self { file })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(err)) => Err(err).with_context(|| format!("lock {}", path.display())),
         }
+    }
+}
+
+/// For a process to which the lock is handed on: it is free once the last descriptor of it is closed.
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

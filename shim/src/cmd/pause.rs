@@ -11,9 +11,9 @@ use crate::{events, tools};
 
 pub fn run(store: &Store, name: &str, pause: bool) -> Result<Option<String>> {
     let id = store.resolve(name)?;
-    let _lock = store.lock(&id)?;
+    let lock = store.lock(&id)?;
     let record = store.load(&id)?;
-    match (status::read_locked(store, &id)?.state, pause) {
+    match (status::read_locked(store, &id, &lock)?.state, pause) {
         (State::Running, true) | (State::Paused, false) => {}
         (State::Paused, true) => fault!(WrongState, "Container {id} is already paused"),
         (State::Running, false) => fault!(WrongState, "Container {id} is not paused"),

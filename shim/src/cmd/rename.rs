@@ -12,7 +12,7 @@ use crate::events;
 
 pub fn run(store: &Store, flags: &RenameFlags) -> Result<Exit> {
     let id = store.resolve(&flags.container)?;
-    let _lock = store.lock(&id)?;
+    let lock = store.lock(&id)?;
     let mut record = store.load(&id)?;
     let name = flags.name.strip_prefix('/').unwrap_or(&flags.name);
     names::check(name)?;
@@ -26,7 +26,7 @@ pub fn run(store: &Store, flags: &RenameFlags) -> Result<Exit> {
     store.save(&record)?;
     names::release(store, &old, &id);
     events::container(store, &record, "rename", &[("oldName", &old)]);
-    if status::read_locked(store, &id)?.state.is_live() {
+    if status::read_locked(store, &id, &lock)?.state.is_live() {
         client::request(store, &id, &Request::Reload)?;
     }
     Ok(Exit::Ok)

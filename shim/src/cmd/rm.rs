@@ -52,8 +52,8 @@ pub fn one(store: &Store, id: &str, name: &str, flags: &RmFlags) -> Result<()> {
         if store.load(id).is_err() {
             return Ok(());
         }
-        let Ok(_lock) = store.lock(id) else { return Ok(()) };
-        let now = status::read_locked(store, id)?;
+        let Ok(lock) = store.lock(id) else { return Ok(()) };
+        let now = status::read_locked(store, id, &lock)?;
         // Started again between two looks: once more from the beginning.
         if now.owner.is_some() && flags.force {
             continue;

@@ -16,7 +16,7 @@ use crate::{events, tools};
 
 pub fn run(store: &Store, name: &str, flags: &UpdateFlags) -> Result<Option<String>> {
     let id = store.resolve(name)?;
-    let _lock = store.lock(&id)?;
+    let lock = store.lock(&id)?;
     let mut record = store.load(&id)?;
     let before = resources::of(&record.host_config)?;
     flags_resources::apply(&flags.resources, &mut record.host_config)
@@ -28,7 +28,7 @@ pub fn run(store: &Store, name: &str, flags: &UpdateFlags) -> Result<Option<Stri
         record.host_config.restart_policy = health::restart_policy(policy)?;
     }
     let after = resources::of(&record.host_config)?;
-    let status = status::read_locked(store, &id)?;
+    let status = status::read_locked(store, &id, &lock)?;
     if before != after {
         if matches!(status.state, State::Running | State::Paused) {
             apply(store, &record, &after)?;

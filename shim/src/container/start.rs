@@ -1,7 +1,7 @@
 //! A container starts: network, rootfs, supervisor. The command waits only for the supervisor's one-line answer.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{ChildStdout, Command, Stdio};
 
@@ -12,7 +12,7 @@ use contracts::fault::{Fault, Kind};
 use contracts::lock::Lock;
 use contracts::process::Process;
 use serde::{Deserialize, Serialize};
-use sys::command::with_clean_signals;
+use sys::command::{with_clean_signals, with_descriptors};
 
 use super::{Store, make_dir, status};
 use crate::tools::{self, NetworkUp};
@@ -42,13 +42,13 @@ pub fn own(store: &Store, id: &str) -> Result<()> {
 pub fn start(
     store: &Store,
     record: &Container,
-    _lock: &Lock,
+    lock: &Lock,
     network: Option<NetworkUp>,
     client: Option<OwnedFd>,
 ) -> Result<()> {
     let id = &record.id;
     own(store, id)?;
-    let started = prepare(store, record, network).and_then(|()| supervise(store, id, client, &[]));
+    let started = prepare(store, record, network).and_then(|()| supervise(store, id, lock, client, &[]));
     if let Err(err) = &started {
         failed(store, record, err);
     }
@@ -94,12 +94,13 @@ fn failed(store: &Store, record: &Container, err: &anyhow::Error) {
 }
 
 /// A new supervisor for a payload that still runs.
-pub fn adopt(store: &Store, record: &Container) -> Result<()> {
-    supervise(store, &record.id, None, &["--adopt"])
+pub fn adopt(store: &Store, record: &Container, lock: &Lock) -> Result<()> {
+    supervise(store, &record.id, lock, None, &["--adopt"])
 }
 
-/// Executes the supervisor: this program again, so that it begins with an empty heap and none of our descriptors.
-fn supervise(store: &Store, id: &str, client: Option<OwnedFd>, flags: &[&str]) -> Result<()> {
+/// Executes the supervisor: this program again, so that it begins with an empty heap and none of our descriptors but
+/// the lock, which it keeps until it is the owner: whenever we are killed, nobody finds the container without one.
+fn supervise(store: &Store, id: &str, lock: &Lock, client: Option<OwnedFd>, flags: &[&str]) -> Result<()> {
     let exe = std::env::current_exe().context("find this program")?;
     let mut command = Command::new(exe);
     command.arg0("shim").arg("supervise").arg(id).args(flags);
@@ -107,6 +108,8 @@ fn supervise(store: &Store, id: &str, client: Option<OwnedFd>, flags: &[&str]) -
     command.stdin(client.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::piped()).stderr(Stdio::null());
     // Out of reach of the terminal's signals from the first instant; the session of its own follows.
     command.process_group(0).current_dir("/");
+    let lock = lock.as_fd().try_clone_to_owned().context("hand the lock on")?;
+    with_descriptors(&mut command, vec![lock]);
     let mut child = with_clean_signals(&mut command).spawn().context("execute the supervisor")?;
     let answer = child.stdout.take().context("the supervisor's answer")?;
     read_answer(answer)
@@ -132,7 +135,7 @@ pub fn again(store: &Store, id: &str, client: Option<OwnedFd>) -> Result<bool> {
     let mut lock = store.lock(id)?;
     let record = loop {
         let record = store.load(id)?;
-        let status = status::read_locked(store, id)?;
+        let status = status::read_locked(store, id, &lock)?;
         match status.owner {
             Some(_) if status.state.is_live() => return Ok(false),
             // Its last supervisor is still clearing away; it may need the lock for that.
@@ -148,12 +151,14 @@ pub fn again(store: &Store, id: &str, client: Option<OwnedFd>) -> Result<bool> {
     Ok(true)
 }
 
-/// Waits until the container's last owner has cleared away: it has ended, or only still sends its last log lines.
+/// Waits until the container's owner is done with it: it has cleared away, has ended, or only still sends its last log
+/// lines; or it was about to start the payload for a command that was killed, and now has.
 pub fn wait_for(store: &Store, id: &str, owner: Process) -> Result<()> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use std::os::fd::AsFd as _;
     let Some(pidfd) = owner.open().context("open the supervisor")? else { return Ok(()) };
-    while store.live_status(id).exists() {
+    while let Some(status) = atomic::read_json::<Status>(&store.live_status(id))?
+        && !status.state.is_live()
+    {
         match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::from(20_u8)) {
             Ok(0) | Err(nix::errno::Errno::EINTR) => {}
             other => return other.map(drop).context("wait for the supervisor"),

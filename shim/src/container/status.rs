@@ -21,21 +21,15 @@ pub fn read(store: &Store, id: &str) -> Result<Status> {
     let Some(lock) = Lock::try_exclusive(&store.dir(id).join("lock"))? else {
         return stale(store, id);
     };
-    under_lock(store, id, lock)
+    read_locked(store, id, &lock)
 }
 
-/// [`read`] for a caller that holds the lock and gives it back.
-pub fn read_locked(store: &Store, id: &str) -> Result<Status> {
+/// [`read`] for a caller that holds the container's lock.
+pub fn read_locked(store: &Store, id: &str, lock: &Lock) -> Result<Status> {
     match settled(store, id)? {
         Some(status) => Ok(status),
-        None => recover(store, id),
+        None => recover(store, id, lock),
     }
-}
-
-fn under_lock(store: &Store, id: &str, lock: Lock) -> Result<Status> {
-    let status = read_locked(store, id);
-    drop(lock);
-    status
 }
 
 /// The status where nobody has to do anything: an owner lives, or the container is at rest.
@@ -58,11 +52,11 @@ fn stale(store: &Store, id: &str) -> Result<Status> {
 }
 
 /// The owner was killed. Either its payload still runs, then a new supervisor takes it over; or all is cleaned up.
-fn recover(store: &Store, id: &str) -> Result<Status> {
+fn recover(store: &Store, id: &str, lock: &Lock) -> Result<Status> {
     let mut status = stale(store, id)?;
     let record = store.load(id)?;
     if status.process.is_some_and(|process| process.is_running()) && status.state.is_live() {
-        start::adopt(store, &record)?;
+        start::adopt(store, &record, lock)?;
         return stale(store, id);
     }
     let _ = tools::run(tools::runtime(store, &record).args(["delete", "--force", id]));

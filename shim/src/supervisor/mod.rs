@@ -128,12 +128,15 @@ impl Supervisor {
         let signals =
             SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signalfd")?;
         let store = Store::open();
+        let lock =
+            sys::inherited::take(3).context("the container's lock (`shim start` is what starts it)")?;
         let record = store.load(id)?;
         let mut status =
             atomic::read_json::<Status>(&store.live(id).join("status.json"))?.unwrap_or_default();
         status.owner = Some(Process::current().context("read /proc/self/stat")?);
         // From here on whoever finds us gone cleans up after us.
         store.save_live(id, &status)?;
+        drop(lock);
         let log = Sink::open(&store, &record)?;
         let log_buffer = crate::log::buffer(&record.host_config.log_config)?;
         let listener = sys::seqpacket::listen(&store.live(id), "ctl").context("listen for clients")?;
