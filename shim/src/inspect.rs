@@ -5,7 +5,7 @@ use contracts::network::Endpoint;
 use serde_json::{Map, Value, json};
 
 use crate::container::Store;
-use crate::volume;
+use crate::{tools, volume};
 
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
@@ -56,10 +56,18 @@ pub fn object(store: &Store, record: &Container, status: &Status, sizes: bool) -
     object
 }
 
-/// Bytes of the writable layer, and of all that the container sees.
+/// Bytes of the writable layer, and of all that the container sees (of a stopped one: of all its layers).
 pub fn sizes(store: &Store, id: &str) -> (u64, u64) {
     let bundle = store.bundle(id);
-    (volume::size(&bundle.join("upper")), volume::size(&bundle.join("rootfs")))
+    let own = volume::size(&bundle.join("upper"));
+    if tools::is_mounted(&bundle) {
+        return (own, volume::size(&bundle.join("rootfs")));
+    }
+    let note =
+        contracts::atomic::read_json::<Value>(&bundle.join("bundle.json")).ok().flatten().unwrap_or_default();
+    let layers = note["layers"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let below = layers.filter_map(|layer| layer.split_once(':'));
+    (own, own + below.map(|(_, hex)| volume::size(&store.paths.layers().join(hex))).sum::<u64>())
 }
 
 fn state(status: &Status) -> Value {

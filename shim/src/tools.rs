@@ -12,7 +12,7 @@ use contracts::network;
 use contracts::tool;
 use sys::command::with_clean_signals;
 
-use crate::container::Store;
+use crate::container::{Store, shared_memory};
 
 /// The image tool with its verb.
 pub fn imgtool(verb: &str) -> Command {
@@ -130,8 +130,9 @@ pub fn mount(bundle: &Path) -> Result<()> {
     run(imgtool("mount").arg(bundle)).map(drop)
 }
 
-/// `imgtool umount`.
+/// `imgtool umount`, and the shared memory beside it.
 pub fn unmount(bundle: &Path) -> Result<()> {
+    shared_memory::remove(bundle)?;
     if !is_mounted(bundle) {
         return Ok(());
     }

@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use contracts::exit::Exit;
+use nix::dir::Dir;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, SFlag, fstat};
 use serde_json::json;
-use sys::path::Root;
+use sys::path::{Root, file_type};
 
 use crate::build::work;
 use crate::bundle::record::Record;
@@ -87,5 +90,39 @@ fn bundle(store: &Store, dir: &Path) -> Result<Changes> {
     let lowers = record.directories(&Layers::open(store.paths())?).context("a layer is missing")?;
     let open = |path: &PathBuf| Root::open(path).with_context(|| format!("open {}", path.display()));
     let lowers: Vec<Root> = lowers.iter().rev().map(open).collect::<Result<_>>()?;
-    changes::list(&open(&RootFs::at(&record.bundle).upper)?, &lowers)
+    let upper = open(&RootFs::at(&record.bundle).upper)?;
+    let mut changes = changes::list(&upper, &lowers)?;
+    changes.retain(|(change, path)| *change != Change::Added || !is_stub(&upper, path));
+    Ok(changes)
+}
+
+/// Whether a runtime made it to mount on, and nobody has put anything into it: docker does not show these either.
+fn is_stub(upper: &Root, path: &Path) -> bool {
+    const STUBS: [&str; 11] = [
+        "dev",
+        "dev/console",
+        "dev/mqueue",
+        "dev/pts",
+        "dev/shm",
+        "etc/hostname",
+        "etc/hosts",
+        "etc/resolv.conf",
+        "proc",
+        "sbin/docker-init",
+        "sys",
+    ];
+    if !path.to_str().is_some_and(|path| STUBS.contains(&path)) {
+        return false;
+    }
+    let Ok(fd) = upper.open_in(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW, Mode::empty())
+    else {
+        return false;
+    };
+    let Ok(stat) = fstat(&fd) else { return false };
+    match file_type(stat.st_mode) {
+        SFlag::S_IFREG => stat.st_size == 0,
+        // Itself and its parent.
+        SFlag::S_IFDIR => Dir::from_fd(fd).is_ok_and(|mut dir| dir.iter().take(3).count() == 2),
+        _ => false,
+    }
 }

@@ -16,6 +16,8 @@ pub struct Request {
     pub name: String,
     /// The host name inside; empty for the name or a short id.
     pub hostname: String,
+    /// The domain that belongs to it in the hosts file; empty for none.
+    pub domainname: String,
     /// The networks to join, in order; the first gives the default route. Empty means `bridge`.
     pub networks: Vec<Attachment>,
     /// Published ports.

@@ -118,8 +118,9 @@ fn hosts(record: &Record, networks: &[Network], own: bool) -> Result<String> {
     for (_, endpoint) in record.endpoints() {
         for address in [Some(&endpoint.address), endpoint.address6.as_ref()].into_iter().flatten() {
             if let Ok(cidr) = address.parse::<Cidr>() {
-                let hostname = &record.status.hostname;
-                let short = hostname.split('.').next().unwrap_or_default();
+                let (host, domain) = (&record.status.hostname, &record.request.domainname);
+                let hostname = if domain.is_empty() { host.clone() } else { format!("{host}.{domain}") };
+                let short = host.split('.').next().unwrap_or_default();
                 let short = if short == hostname { "" } else { short };
                 writeln!(text, "{}", format!("{}\t{hostname} {short}", cidr.address).trim_end())?;
             }

@@ -32,7 +32,7 @@ pub fn mode(request: &Request) -> anyhow::Result<Mode> {
             fault!(Usage, "cannot publish port 0 of the container");
         }
     }
-    for text in [&request.name, &request.hostname] {
+    for text in [&request.name, &request.hostname, &request.domainname] {
         check_host_name(text)?;
     }
     for (host, address) in &request.extra_hosts {

@@ -54,6 +54,7 @@ fn request(args: Up) -> Result<(String, Request)> {
         networks,
         ports: args.publish.iter().map(|text| port(text)).collect::<Result<_>>()?,
         dns: Dns { servers: args.dns, search: args.dns_search, options: args.dns_option },
+        domainname: String::new(),
         extra_hosts: args.add_host.iter().map(split).collect::<Result<_>>()?,
     };
     if flags != (Request { version: 1, ..Request::default() })

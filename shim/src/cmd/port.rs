@@ -30,7 +30,7 @@ pub fn run(store: &Store, flags: &PortFlags) -> Result<Exit> {
         .filter(|port| port.container_port.to_string() == number && port.protocol == protocol);
     let lines: String = hits.flat_map(addresses).map(|at| format!("{at}\n")).collect();
     if lines.is_empty() {
-        fault!(NotFound, "Error: No public port '{wanted}' published for {}", flags.container);
+        fault!(NotFound, "No public port '{wanted}' published for {}", flags.container);
     }
     show::text(&lines)?;
     Ok(Exit::Ok)

@@ -1,6 +1,7 @@
 //! A container comes to be: id and name, bundle from the image, record.
 
 use std::fs;
+use std::io::{self, Write as _};
 
 use anyhow::{Context as _, Result};
 use contracts::atomic;
@@ -29,6 +30,9 @@ pub struct Created {
 /// Makes a container. With `will_start` its network is prepared while the image is.
 pub fn create(store: &Store, flags: &CreateFlags, will_start: bool) -> Result<Created> {
     let (mut record, wishes) = request::read(store, flags)?;
+    for warning in request::warnings(&mut record) {
+        let _ = writeln!(io::stderr(), "WARNING: {warning}");
+    }
     if let Some(path) = &flags.cidfile
         && path.exists()
     {
@@ -108,6 +112,7 @@ fn name_host(store: &Store, record: &mut Container) -> Result<()> {
         record.config.hostname = name.to_string_lossy().into_owned();
     }
     record.network.hostname = spec::hostname(record);
+    record.network.domainname.clone_from(&record.config.domainname);
     Ok(())
 }
 
@@ -130,6 +135,8 @@ fn fill(store: &Store, flags: &CreateFlags, record: &mut Container, wishes: Vec<
     let rootfs = Root::open(&bundle.join("rootfs")).context("open the root file system")?;
     record.mounts = volume::attach::resolve(store, record, wishes, &rootfs)?;
     let mut config = spec::read(&bundle)?;
+    let linked = request::links::environment(store, record)?;
+    record.config.env = request::env::merge(&linked, &record.config.env);
     spec::merge(store, record, &mut config, &rootfs)?;
     if !record.config.working_dir.is_empty() {
         make_working_dir(record, &rootfs)?;

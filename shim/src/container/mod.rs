@@ -3,6 +3,7 @@
 pub mod create;
 pub mod names;
 pub mod remove;
+pub mod shared_memory;
 pub mod start;
 pub mod status;
 

@@ -10,7 +10,7 @@ use contracts::container::{Container, Status};
 use contracts::fault::Kind;
 use contracts::lock::Lock;
 
-use super::{Store, names};
+use super::{Store, names, shared_memory};
 use crate::{events, tools, volume};
 
 /// The record of a container that is being removed.
@@ -49,6 +49,7 @@ pub fn clear(store: &Store, record: &Container, volumes: bool) -> Result<()> {
 /// The bundle and the directories.
 pub fn files(store: &Store, id: &str) -> Result<()> {
     let bundle = store.bundle(id);
+    shared_memory::remove(&bundle)?;
     if bundle.exists()
         && let Err(err) = tools::run(tools::imgtool("unbundle").arg(&bundle))
     {

@@ -3,6 +3,7 @@
 pub mod env;
 pub mod health;
 pub mod image;
+pub mod links;
 pub mod mounts;
 pub mod network;
 pub mod ports;
@@ -53,6 +54,24 @@ pub fn read(store: &Store, flags: &CreateFlags) -> Result<(Container, Vec<mounts
     }
     let wishes = wishes(flags, &mut record)?;
     Ok((record, wishes))
+}
+
+/// What of the request this machine cannot do but docker lets pass; it is taken off.
+pub fn warnings(record: &mut Container) -> Vec<&'static str> {
+    let mut warnings = Vec::new();
+    let host = &mut record.host_config;
+    if (host.blkio_weight != 0 || !host.blkio_weight_device.is_empty()) && !resources::has_io_weight() {
+        host.blkio_weight = 0;
+        host.blkio_weight_device.clear();
+        warnings.push(
+            "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.",
+        );
+    }
+    let on_host = record.network.networks.iter().any(|network| network.network == "host");
+    if on_host && (!record.network.ports.is_empty() || host.publish_all_ports) {
+        warnings.push("Published ports are discarded when using host network mode");
+    }
+    warnings
 }
 
 fn refuse(windows: &WindowsFlags) -> Result<()> {

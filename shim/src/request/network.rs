@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use contracts::fault;
 use contracts::network::{Attachment, Dns, Request};
 
-use super::ports;
+use super::{links, ports};
 use crate::cli::NetworkFlags;
 use crate::container::Store;
 
@@ -44,7 +44,8 @@ pub fn request(store: &Store, flags: &NetworkFlags) -> Result<Request> {
     }
     if let Some(other) = first.network.strip_prefix("container:") {
         conflicts_with_shared(flags)?;
-        first.network = format!("container:{}", store.resolve(other)?);
+        let id = store.resolve(other).context("joining network namespace of container")?;
+        first.network = format!("container:{id}");
     }
     if !flags.link_local_ip.is_empty() {
         fault!(Unsupported, "--link-local-ip is not supported");
@@ -75,7 +76,7 @@ pub fn request(store: &Store, flags: &NetworkFlags) -> Result<Request> {
             ),
         }
     }
-    links(store, flags, &mut request)?;
+    links::hosts(store, &flags.link, &mut request)?;
     Ok(request)
 }
 
@@ -83,31 +84,19 @@ fn ip(text: &str) -> Option<IpAddr> {
     text.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// `--link` is a name in the hosts file for an address the other container has now.
-fn links(store: &Store, flags: &NetworkFlags, request: &mut Request) -> Result<()> {
-    for text in &flags.link {
-        let (other, alias) = text.split_once(':').unwrap_or((text, text));
-        let Ok(id) = store.resolve(other) else {
-            fault!(NotFound, "could not get container for {other}: No such container: {other}")
-        };
-        let status = crate::container::status::read(store, &id)?;
-        let endpoint = status.network.as_ref().and_then(|network| network.networks.values().next());
-        let Some(endpoint) = endpoint.filter(|_| status.state.is_live()) else {
-            fault!(WrongState, "Cannot link to a non running container: {other} AS {alias}")
-        };
-        let address = endpoint.address.split('/').next().unwrap_or_default();
-        request.extra_hosts.push((alias.into(), address.into()));
-    }
-    Ok(())
-}
-
 fn conflicts_with_shared(flags: &NetworkFlags) -> Result<()> {
+    if !flags.link.is_empty() {
+        fault!(
+            Usage,
+            "conflicting options: container type network can't be used with links. This would result in undefined \
+             behavior"
+        );
+    }
     let why = match () {
         () if !flags.publish.is_empty() || flags.publish_all => "port publishing",
         () if !flags.expose.is_empty() => "port exposing",
         () if !flags.dns.is_empty() => "dns",
         () if !flags.add_host.is_empty() => "custom host-to-IP mapping",
-        () if !flags.link.is_empty() => "links",
         () if flags.mac_address.is_some() => "mac-address",
         () => return Ok(()),
     };

@@ -47,6 +47,18 @@ pub fn apply(flags: &ResourceFlags, host: &mut HostConfig) -> Result<()> {
     Ok(())
 }
 
+/// Whether this kernel knows weights of block IO: on cgroup v2 only cgroups below the root show it.
+pub fn has_io_weight() -> bool {
+    let has = |path: &str| std::path::Path::new("/sys/fs/cgroup").join(path).exists();
+    if !has("cgroup.controllers") {
+        return has("blkio/blkio.weight") || has("blkio/blkio.bfq.weight");
+    }
+    let below = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    below
+        .map(|entry| entry.path())
+        .any(|path| path.join("io.weight").exists() || path.join("io.bfq.weight").exists())
+}
+
 fn memory(flags: &ResourceFlags, host: &mut HostConfig) -> Result<()> {
     let before = (host.memory, host.memory_swap);
     if let Some(text) = &flags.memory {

@@ -1,12 +1,14 @@
 //! `linux.namespaces`: own, the host's, or another container's.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use contracts::container::{Container, State};
 use contracts::fault;
 use serde_json::{Value, json};
 
 use super::list;
-use crate::container::{Store, status};
+use crate::container::{Store, shared_memory, status};
 
 pub fn apply(store: &Store, record: &mut Container, spec: &mut Value) -> Result<()> {
     let host = record.host_config.clone();
@@ -20,7 +22,7 @@ pub fn apply(store: &Store, record: &mut Container, spec: &mut Value) -> Result<
         other => other,
     };
     mode(store, spec, "ipc", ipc)?;
-    shared_memory(store, spec, &host.ipc_mode)?;
+    shared_memory(store, record, spec)?;
     mode(store, spec, "uts", &host.uts_mode)?;
     match host.userns_mode.as_str() {
         "" | "host" => list(spec, "/linux/namespaces").retain(|namespace| namespace["type"] != "user"),
@@ -78,15 +80,20 @@ fn mode(store: &Store, spec: &mut Value, kind: &str, mode: &str) -> Result<()> {
 }
 
 /// Who shares an IPC namespace shares /dev/shm with it.
-fn shared_memory(store: &Store, spec: &mut Value, ipc_mode: &str) -> Result<()> {
-    let source = match ipc_mode {
-        "host" => "/dev/shm".to_owned(),
+fn shared_memory(store: &Store, record: &Container, spec: &mut Value) -> Result<()> {
+    let source = match record.host_config.ipc_mode.as_str() {
+        "host" => PathBuf::from("/dev/shm"),
+        "shareable" => shared_memory::place(&store.bundle(&record.id)),
         other => match other.strip_prefix("container:") {
-            Some(name) => format!("/proc/{}/root/dev/shm", running(store, name)?.1),
+            Some(name) => shared_memory::place(&store.bundle(&running(store, name)?.0)),
             None => return Ok(()),
         },
     };
     let mounts = list(spec, "/mounts");
+    // A mount of the user's own wins.
+    if mounts.iter().any(|mount| mount["destination"] == "/dev/shm" && mount["source"] != "shm") {
+        return Ok(());
+    }
     mounts.retain(|mount| mount["destination"] != "/dev/shm");
     mounts.push(json!({
         "destination": "/dev/shm", "type": "bind", "source": source, "options": ["rbind", "rprivate"],
