@@ -66,3 +66,30 @@ fn a_commit_keeps_the_changes_and_no_more() {
     assert_eq!(fs::read_to_string(rig.path("b2/rootfs/new")).unwrap(), "1");
     rig.ok(&format!("unbundle {0} {0}2", dir.display()));
 }
+
+/// As inside a container in a container, where everything is an overlay on overlays.
+#[test]
+fn a_store_on_overlays_says_where_it_could_be() {
+    let rig = Rig::new();
+    let (first, store) = (rig.path("first"), rig.path("store"));
+    for (target, above) in [(&first, rig.path("disk")), (&store, first.join("dir"))] {
+        let (lower, upper, work) = (above.join("lower"), above.join("upper"), above.join("work"));
+        for dir in [target, &lower, &upper, &work] {
+            fs::create_dir_all(dir).unwrap();
+        }
+        let overlay = sys::overlay::Overlay {
+            lowers: &[&lower],
+            upper: Some((&upper, &work)),
+            volatile: false,
+            user_xattr: false,
+        };
+        sys::overlay::mount(&overlay, target).unwrap();
+    }
+    rig.load("web", "content");
+    let said = rig.fails(&format!("bundle web {}", rig.path("b").display()), 1);
+    for target in [&store, &first] {
+        nix::mount::umount2(target, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    }
+    assert!(said.contains("is on an overlay") && said.contains("BULKHEAD_STORE"), "{said}");
+    assert!(!rig.path("b").exists());
+}

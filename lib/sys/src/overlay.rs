@@ -28,15 +28,34 @@ pub struct Overlay<'a> {
 /// Mounts `overlay` on the directory `target`.
 ///
 /// # Errors
-/// What the kernel says: `ENODEV` without overlayfs, `EINVAL` for an upper directory on an unsuitable file system.
+/// What the kernel says: `ENODEV` without overlayfs, `EINVAL` for an upper directory on an unsuitable file system. Where
+/// that is another overlay (two may be stacked since Linux 6.7, none before), the error says so and what to do.
 pub fn mount(overlay: &Overlay<'_>, target: &Path) -> io::Result<()> {
-    match modern(overlay, target) {
+    let mounted = match modern(overlay, target) {
         // EINVAL: no `lowerdir+` before 6.5; ENOSYS: no fsopen, or a sandbox without it.
         Err(err) if matches!(err.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
             classic(overlay, target)
         }
         other => other,
+    };
+    match (mounted, overlay.upper) {
+        (Err(err), Some((upper, _))) if err.raw_os_error() == Some(libc::EINVAL) && is_overlay(upper) => {
+            Err(io::Error::new(
+                err.kind(),
+                format!(
+                    "{} is on an overlay itself, and the kernel does not stack one more: put the store on a disk or \
+                     a tmpfs (BULKHEAD_STORE)",
+                    upper.display()
+                ),
+            ))
+        }
+        (mounted, _) => mounted,
     }
+}
+
+fn is_overlay(path: &Path) -> bool {
+    nix::sys::statfs::statfs(path)
+        .is_ok_and(|found| found.filesystem_type() == nix::sys::statfs::OVERLAYFS_SUPER_MAGIC)
 }
 
 fn modern(overlay: &Overlay<'_>, target: &Path) -> io::Result<()> {
