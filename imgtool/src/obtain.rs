@@ -21,32 +21,34 @@ pub enum Policy {
     Never,
 }
 
-/// The image `name` for `platform` (this machine's where `None`).
+/// What a command asks for.
+#[derive(Debug)]
+pub struct Wish<'a> {
+    /// A name, or the beginning of an id.
+    pub name: &'a str,
+    /// This machine's where `None`.
+    pub platform: Option<&'a Platform>,
+    /// When to ask the registry.
+    pub policy: Policy,
+    /// How to speak with it.
+    pub flags: &'a Flags,
+    /// Extract layers while they come in. Not where the command has its own bounds for them.
+    pub unpack: bool,
+}
+
+/// The image that is wished.
 ///
 /// # Errors
 /// No such image here or there; the registry fails.
-pub fn image(store: &Store, name: &str, platform: Option<&Platform>, policy: Policy) -> Result<Image> {
-    image_by(store, name, platform, policy, &Flags::usual())
-}
-
-/// [`image`] with the flags of this command for its registry.
-///
-/// # Errors
-/// As [`image`].
-pub fn image_by(
-    store: &Store,
-    name: &str,
-    platform: Option<&Platform>,
-    policy: Policy,
-    flags: &Flags,
-) -> Result<Image> {
-    let here = || match platform {
+pub fn image(store: &Store, wish: &Wish<'_>) -> Result<Image> {
+    let name = wish.name;
+    let here = || match wish.platform {
         Some(platform) => store.image_for(name, platform, true),
         None => store.image(name),
     };
-    if policy != Policy::Always {
+    if wish.policy != Policy::Always {
         match here() {
-            Err(err) if policy == Policy::Missing && Kind::of(&err) == Some(Kind::NotFound) => {}
+            Err(err) if wish.policy == Policy::Missing && Kind::of(&err) == Some(Kind::NotFound) => {}
             other => return other,
         }
     }
@@ -55,9 +57,9 @@ pub fn image_by(
         return here();
     }
     // Words beside the data, as docker run says them.
-    if policy == Policy::Missing {
+    if wish.policy == Policy::Missing {
         contracts::report::say(format_args!("Unable to find image '{name}' locally"));
     }
-    fetch(store, name, platform, flags)?;
+    fetch(store, wish)?;
     here()
 }

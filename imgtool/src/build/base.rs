@@ -12,7 +12,7 @@ use super::provenance::Material;
 use super::select::Tree;
 use super::state::State;
 use super::{Builder, fetch, graph};
-use crate::obtain;
+use crate::obtain::{self, Wish};
 use crate::place::layout::LayoutSource;
 use crate::place::local::LocalSink;
 use crate::place::{Sink, Source};
@@ -137,7 +137,10 @@ impl Builder<'_> {
             return Ok(image.clone());
         }
         let options = self.options;
-        let image = obtain::image_by(self.store, name, platform, options.pull, &options.registry)?;
+        let image = obtain::image(
+            self.store,
+            &Wish { name, platform, policy: options.pull, flags: &options.registry, unpack: true },
+        )?;
         images.insert(key, image.clone());
         Ok(image)
     }

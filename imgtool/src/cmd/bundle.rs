@@ -10,7 +10,8 @@ use contracts::bundle::Report;
 use contracts::exit::Exit;
 
 use crate::bundle::{self, Request};
-use crate::obtain::{self, Policy};
+use crate::obtain::{self, Policy, Wish};
+use crate::registry::Flags;
 use crate::stdout;
 use crate::store::document::Platform;
 use crate::store::image::Image;
@@ -63,7 +64,14 @@ pub fn run(args: &Args) -> Result<Exit> {
     let store = super::open_store()?;
     let image = {
         let _lent = if args.progress_on_stdin { Some(Lent::new()?) } else { None };
-        obtain::image(&store, &args.image, args.platform.as_ref(), args.pull)?
+        let wish = Wish {
+            name: &args.image,
+            platform: args.platform.as_ref(),
+            policy: args.pull,
+            flags: &Flags::usual(),
+            unpack: args.max_layer_size.is_none(),
+        };
+        obtain::image(&store, &wish)?
     };
     let request = Request {
         dir: &args.dir,

@@ -17,7 +17,8 @@ use crate::transfer::{Options, Platforms};
 /// Flags of `pull`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A broken download is gone on with by the next pull. Prints the full name of what was pulled."
+    after_help = "Layers of images for this machine are extracted while they come in. A broken download is gone on with by the \
+                  next pull. Prints the full name of what was pulled."
 )]
 pub struct Args {
     /// What to pull: NAME, NAME:TAG, NAME@DIGEST
@@ -32,6 +33,9 @@ pub struct Args {
     /// The images for all platforms
     #[arg(long, conflicts_with = "platform")]
     all_platforms: bool,
+    /// Only store the blobs; the first bundle extracts the layers
+    #[arg(long)]
+    no_unpack: bool,
     /// No progress and no words
     #[arg(short, long)]
     quiet: bool,
@@ -73,7 +77,7 @@ fn one(store: &Store, client: &Client, name: &Reference, args: &Args) -> Result<
         jobs: args.jobs,
         progress: Progress::new(args.quiet),
     };
-    let pulled = pull(store, client, name, &options)?;
+    let pulled = pull(store, client, name, &options, !args.no_unpack)?;
     let word = if pulled.up_to_date { "Image is up to date for" } else { "Downloaded newer image for" };
     say(args, &format!("Digest: {}", pulled.moved.asked.digest));
     say(args, &format!("Status: {word} {}", name.familiar()));

@@ -5,8 +5,8 @@
 //! extracted in: after a crash of the machine it may lack content, so the next boot extracts it anew unless the
 //! kernel had time to write it back and somebody used it since (then it was synced and the note taken off).
 
-use std::fs::{self, File, Permissions};
-use std::io::ErrorKind;
+use std::fs::{self, File, Permissions, TryLockError};
+use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -124,12 +124,17 @@ impl Layers {
         self.publish(directory, diff_id)
     }
 
+    /// Where a layer is extracted until it is whole.
+    pub(super) fn partial(&self, diff_id: &Digest) -> PathBuf {
+        self.dir.join(format!(".{}.partial", diff_id.hex()))
+    }
+
     fn extract(&self, store: &Store, blob: &Descriptor, diff_id: &Digest, most: Option<u64>) -> Result<()> {
         if diff_id.algorithm() != Algorithm::Sha256 {
             fault!(Unsupported, "diff id {diff_id}: only sha256 is supported");
         }
-        let partial = self.dir.join(format!(".{}.partial", diff_id.hex()));
-        let held = claim(&partial)?;
+        let partial = self.partial(diff_id);
+        let held = claim(&partial, true)?.context("nothing to wait for")?;
         // Whoever held it before has finished the layer.
         if self.path(diff_id).exists() {
             let _ = fs::remove_dir(&partial);
@@ -138,10 +143,9 @@ impl Layers {
         clear(&partial)?;
         let limits = Limits::for_blob(blob.size);
         let limits = Limits { bytes: most.unwrap_or(limits.bytes), ..limits };
-        let options = apply::Options { layer: true, owner: None, limits };
         let source = store.open_blob(&blob.digest)?;
         let extracted =
-            extract_into(source, &held, options, diff_id).and_then(|bytes| note_boot(&held).map(|()| bytes));
+            extract_into(source, &held, limits, diff_id).and_then(|bytes| note_boot(&held).map(|()| bytes));
         match extracted {
             Ok(bytes) => store.note_unpacked(&blob.digest, bytes),
             Err(err) => {
@@ -152,7 +156,7 @@ impl Layers {
         self.publish(&partial, diff_id)
     }
 
-    fn publish(&self, directory: &Path, diff_id: &Digest) -> Result<()> {
+    pub(super) fn publish(&self, directory: &Path, diff_id: &Digest) -> Result<()> {
         let path = self.path(diff_id);
         match fs::rename(directory, &path) {
             // Somebody else was faster; theirs is the same.
@@ -164,7 +168,7 @@ impl Layers {
     }
 
     /// Whether the layer stands under its name and no crash can have eaten its content.
-    fn is_whole(&self, diff_id: &Digest) -> Result<bool> {
+    pub(super) fn is_whole(&self, diff_id: &Digest) -> Result<bool> {
         let path = self.path(diff_id);
         let Ok(dir) = File::open(&path) else { return Ok(false) };
         let Some(note) = sys::xattr::get(&dir, boot_attribute().as_ref())? else { return Ok(true) };
@@ -185,7 +189,14 @@ impl Layers {
     }
 }
 
-fn extract_into(source: File, dir: &File, options: apply::Options, diff_id: &Digest) -> Result<u64> {
+/// Extracts the packed layer `source` and verifies what it is. On a thread of its own, as [`apply::apply`] says.
+pub(super) fn extract_into(
+    source: impl Read + Send + 'static,
+    dir: &File,
+    limits: Limits,
+    diff_id: &Digest,
+) -> Result<u64> {
+    let options = apply::Options { layer: true, owner: None, limits };
     let mut stream = Stream::start(source)?;
     let bytes = apply::apply(&mut stream, dir.as_fd().try_clone_to_owned()?, options)?;
     let hex: String = stream.finish()?.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -193,8 +204,9 @@ fn extract_into(source: File, dir: &File, options: apply::Options, diff_id: &Dig
     Ok(bytes)
 }
 
-/// Makes and locks a directory. The lock goes with its holder, so a left-over of a killed extractor is free.
-fn claim(path: &Path) -> Result<File> {
+/// Makes and locks a directory. The lock goes with its holder, so a left-over of a killed extractor is free. `None` where
+/// somebody holds it and `wait` is not wished.
+pub(super) fn claim(path: &Path, wait: bool) -> Result<Option<File>> {
     for _ in 0..100 {
         if let Err(err) = fs::create_dir(path)
             && err.kind() != ErrorKind::AlreadyExists
@@ -202,19 +214,25 @@ fn claim(path: &Path) -> Result<File> {
             return Err(err).with_context(|| format!("make {}", path.display()));
         }
         let Ok(dir) = File::open(path) else { continue };
-        dir.lock().with_context(|| format!("lock {}", path.display()))?;
+        match dir.try_lock() {
+            Err(TryLockError::WouldBlock) if !wait => return Ok(None),
+            Err(TryLockError::WouldBlock) => dir.lock(),
+            Err(TryLockError::Error(err)) => Err(err),
+            Ok(()) => Ok(()),
+        }
+        .with_context(|| format!("lock {}", path.display()))?;
         // While we waited its holder may have renamed it to its final name; then the lock is on that layer.
         let (held, named) = (dir.metadata()?, fs::metadata(path));
         if named.is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino())) {
             fs::set_permissions(path, Permissions::from_mode(0o755))?;
-            return Ok(dir);
+            return Ok(Some(dir));
         }
     }
     bail!("{} keeps changing", path.display())
 }
 
 /// Removes what a killed extractor left in its directory.
-fn clear(path: &Path) -> Result<()> {
+pub(super) fn clear(path: &Path) -> Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         let removed = if entry.file_type()?.is_dir() {
@@ -227,7 +245,7 @@ fn clear(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn note_boot(dir: &File) -> Result<()> {
+pub(super) fn note_boot(dir: &File) -> Result<()> {
     let note = format!("{} {}", boot_id()?, seconds_now());
     sys::xattr::set(dir, boot_attribute().as_ref(), note.as_bytes()).context("note the boot on a layer")
 }

@@ -6,6 +6,7 @@ pub mod compare;
 pub mod diff;
 pub mod extracted;
 mod header;
+pub mod incoming;
 pub mod pack;
 pub mod read;
 pub mod stream;

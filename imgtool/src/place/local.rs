@@ -1,16 +1,20 @@
 //! The store as a place.
 
 use std::io::{Read, Seek as _, SeekFrom};
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result};
 use contracts::fault;
 
 use super::{Sink, Source};
+use crate::layer::extracted::Layers;
+use crate::layer::incoming::Incoming;
 use crate::reference::Reference;
 use crate::store::Store;
-use crate::store::blob::{copy, untangled};
+use crate::store::blob::{Partial, copy, untangled};
 use crate::store::config::ImageConfig;
-use crate::store::document::{Descriptor, Document, Kind, MAX_DOCUMENT, Manifest, is_image_config};
+use crate::store::digest::Digest;
+use crate::store::document::{Descriptor, Document, Kind, MAX_DOCUMENT, Manifest, Platform, is_image_config};
 use crate::store::index::{add_repo_digest, name_of};
 use crate::store::lease::Lease;
 use crate::transfer::progress::Bar;
@@ -58,6 +62,14 @@ pub struct LocalSink<'s> {
     lease: &'s Lease,
     names: Vec<Reference>,
     known_as: Option<Reference>,
+    unpacking: Option<Unpacking>,
+}
+
+/// The layers of the images for this machine, extracted while they come in.
+struct Unpacking {
+    layers: Layers,
+    /// What to extract, lowest first; known when the configs are here.
+    wanted: OnceLock<Vec<(Descriptor, Digest)>>,
 }
 
 impl<'s> LocalSink<'s> {
@@ -68,7 +80,29 @@ impl<'s> LocalSink<'s> {
         names: Vec<Reference>,
         known_as: Option<Reference>,
     ) -> Self {
-        Self { store, lease, names, known_as }
+        Self { store, lease, names, known_as, unpacking: None }
+    }
+
+    /// Extracts the layers too, those of images for this machine, while their blobs come in.
+    ///
+    /// # Errors
+    /// The directory of layers cannot be made.
+    pub fn unpacking(self) -> Result<Self> {
+        let layers = Layers::open(self.store.paths())?;
+        Ok(Self { unpacking: Some(Unpacking { layers, wanted: OnceLock::new() }), ..self })
+    }
+
+    /// Starts extracting what `partial` receives, where that is a layer to extract.
+    fn extract(&self, descriptor: &Descriptor, partial: &Partial) -> Result<Option<Incoming>> {
+        let Some(unpacking) = &self.unpacking else { return Ok(None) };
+        let wanted = unpacking.wanted.get().map_or(&[][..], Vec::as_slice);
+        let Some((_, diff_id)) = wanted.iter().find(|(blob, _)| blob.digest == descriptor.digest) else {
+            return Ok(None);
+        };
+        unpacking
+            .layers
+            .incoming(descriptor, diff_id, partial.follow()?)
+            .with_context(|| format!("layer {}", diff_id.short()))
     }
 
     /// Reads a blob into its half-received form, which outlives this command if it dies.
@@ -83,6 +117,7 @@ impl<'s> LocalSink<'s> {
         }
         let had = partial.resume(descriptor.size)?;
         bar.set(had);
+        let layer = self.extract(descriptor, &partial)?;
         if had < descriptor.size {
             let reader = source.blob(descriptor, had)?;
             // A place that is no registry may hold more than it should; a byte more shows it.
@@ -98,9 +133,17 @@ impl<'s> LocalSink<'s> {
         }
         match partial.commit() {
             // What an earlier command left may have been wrong; what we read now is believed wrong only if all is ours.
-            Err(_) if had > 0 => self.receive(descriptor, source, bar, true),
+            Err(_) if had > 0 => {
+                drop(layer);
+                self.receive(descriptor, source, bar, true)
+            }
             Err(err) => Err(err),
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                if let Some(layer) = layer {
+                    layer.publish(self.store, &descriptor.digest)?;
+                }
+                Ok(true)
+            }
         }
     }
 }
@@ -108,6 +151,24 @@ impl<'s> LocalSink<'s> {
 impl Sink for LocalSink<'_> {
     fn announce(&self, blobs: &[Descriptor]) -> Result<()> {
         self.lease.hold(blobs.iter().map(|blob| &blob.digest))
+    }
+
+    fn prepare(&self, manifests: &[Document]) -> Result<()> {
+        let Some(unpacking) = &self.unpacking else { return Ok(()) };
+        let mut wanted = Vec::new();
+        for document in manifests {
+            let Kind::Manifest(manifest) = &document.kind else { continue };
+            if !is_image_config(&manifest.config.media_type) {
+                continue;
+            }
+            let config = checked(&self.store.read_blob(&manifest.config.digest, MAX_DOCUMENT)?, manifest)?;
+            if Platform::host().distance(&config.platform()).is_some() {
+                wanted.extend(manifest.layers.iter().cloned().zip(config.rootfs.diff_ids));
+            }
+        }
+        self.lease.hold(wanted.iter().map(|(_, diff_id)| diff_id))?;
+        let _ = unpacking.wanted.set(wanted);
+        Ok(())
     }
 
     fn put(&self, descriptor: &Descriptor, source: &dyn Source, bar: &Bar) -> Result<()> {
@@ -135,6 +196,10 @@ impl Sink for LocalSink<'_> {
         self.store.put_bytes(self.lease, &document.bytes)?;
         if !top {
             return Ok(());
+        }
+        if let Some(Unpacking { layers, wanted }) = &self.unpacking {
+            // Those whose blobs were here before, or that another command was at.
+            layers.ensure(self.store, wanted.get().map_or(&[][..], Vec::as_slice), None)?;
         }
         let mut target = document.descriptor();
         target.platform = config.map(|config| config.platform()).filter(|platform| !platform.os.is_empty());

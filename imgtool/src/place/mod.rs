@@ -55,6 +55,14 @@ pub trait Sink: Sync {
         Ok(())
     }
 
+    /// All `manifests` to come have their configs here now; their layers come next.
+    ///
+    /// # Errors
+    /// A config that does not fit its manifest; what the place says.
+    fn prepare(&self, _manifests: &[Document]) -> Result<()> {
+        Ok(())
+    }
+
     /// Takes a blob, verified, unless it is there; `bar` shows how far.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use contracts::fault::Fault;
 
 use super::Store;
 use super::digest::{Algorithm, Digest, Hasher};
+use super::follow::{Follower, Received};
 use super::lease::{Lease, create_locked};
 
 impl Store {
@@ -159,6 +160,7 @@ impl Store {
                     digest: digest.clone(),
                     hasher: Hasher::new(digest.algorithm()),
                     size: 0,
+                    received: Received::default(),
                 });
             }
         }
@@ -254,9 +256,20 @@ pub struct Partial {
     digest: Digest,
     hasher: Hasher,
     size: u64,
+    received: Received,
 }
 
 impl Partial {
+    /// A reader of what is there and of what comes, for another thread. It ends when this is committed or dropped, and
+    /// is of no use after a [`Partial::restart`].
+    ///
+    /// # Errors
+    /// No descriptor is free.
+    pub fn follow(&self) -> Result<Follower> {
+        let file = self.file.try_clone().with_context(|| format!("follow {}", self.path.display()))?;
+        Ok(Follower::new(file, self.received.clone()))
+    }
+
     /// Reads what is already there into the hash and returns its length; more than `limit` bytes are not believed and
     /// thrown away.
     ///
@@ -273,6 +286,7 @@ impl Partial {
         let mut file = &self.file;
         self.size = copy(&mut file, &mut HashOnly(&mut self.hasher))
             .with_context(|| format!("read {}", self.path.display()))?;
+        self.received.reached(self.size);
         Ok(self.size)
     }
 
@@ -299,6 +313,8 @@ impl Partial {
     /// # Errors
     /// The content is not what the digest says; then nothing is kept.
     pub fn commit(self) -> Result<()> {
+        // Before the sync, which takes its time.
+        self.received.ended();
         let found = self.hasher.clone().finish();
         if found != self.digest {
             let _ = fs::remove_file(&self.path);
@@ -308,11 +324,19 @@ impl Partial {
     }
 }
 
+impl Drop for Partial {
+    fn drop(&mut self) {
+        self.received.ended();
+    }
+}
+
 impl Write for Partial {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
         self.size += count as u64;
+        // Whoever follows reads while this hashes.
+        self.received.reached(self.size);
+        self.hasher.update(&bytes[..count]);
         Ok(count)
     }
 

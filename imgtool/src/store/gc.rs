@@ -190,6 +190,12 @@ impl Store {
                 if name.starts_with(".trash-") {
                     doomed.push(layers.join(&name));
                 }
+                if let Some(unfinished) = name.strip_suffix(".partial") {
+                    let trash = layers.join(format!(".trash-{unfinished}"));
+                    if discard_if_dead(&layers.join(&name), &trash) {
+                        doomed.push(trash);
+                    }
+                }
             }
             doomed.extend(collected.layers.iter().map(|id| layers.join(format!(".trash-{}", id.hex()))));
             doomed
@@ -233,6 +239,13 @@ pub struct Held {
     /// The id of the image it was made from.
     #[serde(default)]
     pub image_id: Option<Digest>,
+}
+
+/// Puts aside the directory of a layer that nobody extracts any more: whoever does holds it locked.
+fn discard_if_dead(path: &Path, trash: &Path) -> bool {
+    let Ok(dir) = fs::File::open(path) else { return false };
+    // Renamed while it is ours: whoever waits for the lock then looks at the name again.
+    dir.try_lock().is_ok() && fs::rename(path, trash).is_ok()
 }
 
 struct Marked {

@@ -15,6 +15,7 @@ pub mod blob;
 pub mod config;
 pub mod digest;
 pub mod document;
+pub mod follow;
 pub mod gc;
 pub mod image;
 pub mod index;

@@ -87,9 +87,12 @@ pub fn transfer_document(
 ) -> Result<Moved> {
     let mut manifests = Vec::new();
     let stored = choose(source, options, &asked, &mut manifests, 0)?;
-    let blobs = blobs_of(&manifests)?;
+    let (blobs, configs) = blobs_of(&manifests)?;
     sink.announce(&blobs)?;
-    move_blobs(source, sink, &blobs, options)?;
+    let (configs, layers) = blobs.split_at(configs);
+    move_blobs(source, sink, configs, options)?;
+    sink.prepare(&manifests)?;
+    move_blobs(source, sink, layers, options)?;
     for document in manifests.iter().filter(|document| document.digest != stored.digest) {
         sink.put_document(document, false)?;
     }
@@ -194,8 +197,8 @@ fn fetch(source: &dyn Source, descriptor: &Descriptor) -> Result<Document> {
     Ok(document)
 }
 
-/// Every blob once, configs first: they are small and tell early that something is wrong.
-fn blobs_of(manifests: &[Document]) -> Result<Vec<Descriptor>> {
+/// Every blob once, and how many of them are configs. Those are first: they tell what the layers are.
+fn blobs_of(manifests: &[Document]) -> Result<(Vec<Descriptor>, usize)> {
     let mut seen = HashSet::new();
     let mut blobs = Vec::new();
     let images: Vec<&Manifest> = manifests
@@ -206,14 +209,18 @@ fn blobs_of(manifests: &[Document]) -> Result<Vec<Descriptor>> {
         })
         .collect();
     let configs = images.iter().map(|manifest| &manifest.config);
-    for blob in configs.chain(images.iter().flat_map(|manifest| &manifest.layers)) {
+    let all = configs.map(|config| (config, true));
+    let layers = images.iter().flat_map(|manifest| &manifest.layers).map(|layer| (layer, false));
+    let mut configs = 0;
+    for (blob, is_config) in all.chain(layers) {
         if seen.insert(&blob.digest) {
             blobs.push(blob.clone());
+            configs += usize::from(is_config);
         } else if blobs.iter().any(|known| known.digest == blob.digest && known.size != blob.size) {
             fault!(Remote, "blob {} is named with two different sizes", blob.digest);
         }
     }
-    Ok(blobs)
+    Ok((blobs, configs))
 }
 
 fn move_blobs(source: &dyn Source, sink: &dyn Sink, blobs: &[Descriptor], options: &Options) -> Result<()> {

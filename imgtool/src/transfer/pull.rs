@@ -5,10 +5,11 @@ use contracts::fault::{Fault, Kind};
 
 use super::progress::Progress;
 use super::{Moved, Options, Platforms};
+use crate::obtain::Wish;
 use crate::place::local::LocalSink;
 use crate::place::remote::RemoteSource;
 use crate::reference::Reference;
-use crate::registry::{Client, Flags};
+use crate::registry::Client;
 use crate::store::Store;
 use crate::store::document::Platform;
 
@@ -23,18 +24,28 @@ pub struct Pulled {
     pub up_to_date: bool,
 }
 
-/// Pulls `name` and gives it that name. An image pulled by digest gets no name.
+/// Pulls `name` and gives it that name; with `unpack`, its layers are extracted on the way where it is for this machine.
+/// An image pulled by digest gets no name.
 ///
 /// # Errors
 /// `NotFound`; `Remote`; no space. The name then points to what it pointed to before.
-pub fn pull(store: &Store, client: &Client, name: &Reference, options: &Options) -> Result<Pulled> {
+pub fn pull(
+    store: &Store,
+    client: &Client,
+    name: &Reference,
+    options: &Options,
+    unpack: bool,
+) -> Result<Pulled> {
     let lease = store.lease()?;
     let source = RemoteSource::new(client, name)?;
     let asked = crate::place::Source::top(&source).map_err(|err| told(err, name))?;
     let names: Vec<Reference> = if name.digest().is_some() { Vec::new() } else { vec![name.clone()] };
     let before = store.resolve(&name.to_string()).ok().map(|(_, entry)| entry.digest);
     let known_as = name.with_digest(asked.digest.clone());
-    let sink = LocalSink::new(store, &lease, names, Some(known_as));
+    let mut sink = LocalSink::new(store, &lease, names, Some(known_as));
+    if unpack {
+        sink = sink.unpacking()?;
+    }
     let moved = super::transfer_document(&source, &sink, options, asked)?;
     let up_to_date = before.as_ref() == Some(&moved.stored.digest);
     Ok(Pulled { moved, up_to_date })
@@ -56,14 +67,14 @@ fn told(err: anyhow::Error, name: &Reference) -> anyhow::Error {
 ///
 /// # Errors
 /// As [`pull`].
-pub fn fetch(store: &Store, written: &str, platform: Option<&Platform>, flags: &Flags) -> Result<Pulled> {
-    let client = Client::new(store.paths(), flags)?;
-    let name = client.parse(written)?.or_latest();
-    let listed: Vec<Platform> = platform.cloned().into_iter().collect();
+pub fn fetch(store: &Store, wish: &Wish<'_>) -> Result<Pulled> {
+    let client = Client::new(store.paths(), wish.flags)?;
+    let name = client.parse(wish.name)?.or_latest();
+    let listed: Vec<Platform> = wish.platform.cloned().into_iter().collect();
     let options = Options {
         platforms: Platforms::from_flags(&listed, false),
         jobs: JOBS,
         progress: Progress::new(false),
     };
-    pull(store, &client, &name, &options)
+    pull(store, &client, &name, &options, wish.unpack)
 }

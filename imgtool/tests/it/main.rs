@@ -18,3 +18,4 @@ mod login;
 mod names;
 mod pull;
 mod rig;
+mod unpack;
