@@ -10,9 +10,9 @@ use clap::ValueEnum;
 use contracts::exit::Exit;
 use contracts::fault;
 use flate2::Compression;
-use flate2::write::GzEncoder;
 
 use super::open_store;
+use crate::layer::gzip::Gzip;
 use crate::place::archive::{Item, write};
 use crate::reference::Reference;
 use crate::store::Store;
@@ -67,7 +67,7 @@ pub fn run(args: &Args) -> Result<Exit> {
         if !args.compress {
             return write(&store, &items, docker, out);
         }
-        let mut encoder = GzEncoder::new(out, Compression::default());
+        let mut encoder = Gzip::new(out, Compression::default());
         write(&store, &items, docker, &mut encoder)?;
         encoder.finish().map(|_| ()).context("compress archive")
     };

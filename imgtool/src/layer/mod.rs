@@ -5,6 +5,7 @@ pub mod changes;
 pub mod compare;
 pub mod diff;
 pub mod extracted;
+pub mod gzip;
 mod header;
 pub mod incoming;
 pub mod pack;

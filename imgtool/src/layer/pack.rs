@@ -4,9 +4,9 @@ use std::io::{self, Write};
 
 use anyhow::{Context as _, Result};
 use flate2::Compression;
-use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 
+use super::gzip::Gzip;
 use crate::store::Store;
 use crate::store::blob::BlobWriter;
 use crate::store::digest::Digest;
@@ -20,7 +20,7 @@ pub const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub struct Packer {
     hash: Sha256,
     bytes: u64,
-    out: GzEncoder<BlobWriter>,
+    out: Gzip<BlobWriter>,
 }
 
 /// A stored layer.
@@ -42,7 +42,7 @@ impl Packer {
     pub fn start(store: &Store) -> Result<Self> {
         // Level 4 is a fifth larger than 9 at a fifth of the time (docs/performance.md). No name and no time go into
         // the header, so equal layers stay equal.
-        let out = GzEncoder::new(store.writer()?, Compression::new(4));
+        let out = Gzip::new(store.writer()?, Compression::new(4));
         Ok(Self { hash: Sha256::new(), bytes: 0, out })
     }
 

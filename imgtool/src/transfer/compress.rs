@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use contracts::fault;
 use flate2::Compression;
-use flate2::write::GzEncoder;
 
+use crate::layer::gzip::Gzip;
 use crate::layer::stream::unpack;
 use crate::store::Store;
 use crate::store::blob::copy;
@@ -95,7 +95,7 @@ fn pack_one(store: &Store, lease: &Lease, layer: &Descriptor, wish: Wish) -> Res
             let Some(level) = u32::try_from(level).ok().filter(|level| *level <= 9) else {
                 fault!(Usage, "gzip has levels 0 to 9, not {level}");
             };
-            let mut encoder = GzEncoder::new(writer, Compression::new(level));
+            let mut encoder = Gzip::new(writer, Compression::new(level));
             copy(&mut reader, &mut encoder).with_context(what)?;
             (encoder.finish().with_context(what)?, OCI_LAYER_GZIP)
         }
