@@ -29,7 +29,7 @@ pub struct Overlay<'a> {
 ///
 /// # Errors
 /// What the kernel says: `ENODEV` without overlayfs, `EINVAL` for an upper directory on an unsuitable file system. Where
-/// that is another overlay (two may be stacked since Linux 6.7, none before), the error says so and what to do.
+/// that is another overlay, as everything inside a container, the error says so and what to do.
 pub fn mount(overlay: &Overlay<'_>, target: &Path) -> io::Result<()> {
     let mounted = match modern(overlay, target) {
         // EINVAL: no `lowerdir+` before 6.5; ENOSYS: no fsopen, or a sandbox without it.
@@ -43,8 +43,8 @@ pub fn mount(overlay: &Overlay<'_>, target: &Path) -> io::Result<()> {
             Err(io::Error::new(
                 err.kind(),
                 format!(
-                    "{} is on an overlay itself, and the kernel does not stack one more: put the store on a disk or \
-                     a tmpfs (BULKHEAD_STORE)",
+                    "{} is on an overlay, which cannot hold the changes of another: use a directory on a disk or a \
+                     tmpfs (BULKHEAD_STORE says where the store is)",
                     upper.display()
                 ),
             ))
