@@ -27,6 +27,9 @@ PREFIX         ?= /usr/local
 DESTDIR        ?=
 PROGRAM_PREFIX ?=
 RUNTIME        ?= $(BIN)/runtime
+# What starts a virtual machine, and where it is built: see tests/vm/run.
+VM_RUN         ?= /work/shared/tools/vm/vm-run.sh
+VM_DIR         ?= /opt/vm
 
 .PHONY: help setup setup-demo build demo test check conformance bench size test-vm fuzz bless man completions install clean
 help: ## Show this list
@@ -78,6 +81,10 @@ bench: build ## Side by side with the peers that are installed: ratios from one 
 size: ## Sizes of the binaries, and source files over the soft limit
 	@ls -l $(TOOLS:%=$(BIN)/%) 2>/dev/null | awk '{n=split($$9,p,"/"); printf "%-10s %8.2f MB\n", p[n], $$5/1e6}'
 	@tests/check-sizes --list
+
+test-vm: ## cgroup v2 alone, systemd as PID 1, AppArmor, an ordinary user: in a virtual machine (VM_RUN=, VM_DIR=)
+	cargo build --release --target $(TARGET) --package runtime --package conformance
+	$(SUDO) env "VM_RUN=$(VM_RUN)" "VM_DIR=$(VM_DIR)" tests/vm/run $(BIN) || [ $$? = 77 ]
 
 fuzz: ## Each reader of outside bytes for SECONDS_EACH=60 seconds (TARGETS=…)
 	fuzz/run $(TARGETS)

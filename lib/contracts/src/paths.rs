@@ -3,6 +3,18 @@
 use std::env;
 use std::path::PathBuf;
 
+/// Whether this process acts for an ordinary user: it is one, or (as podman without privileges starts a runtime) root of
+/// a user namespace that is no machine of its own: then the XDG directories are told, and the user is not called root.
+#[must_use]
+pub fn is_ordinary_user() -> bool {
+    if !nix::unistd::geteuid().is_root() {
+        return true;
+    }
+    env::var_os("XDG_RUNTIME_DIR").is_some_and(|path| !path.is_empty())
+        && env::var_os("USER").is_none_or(|user| user != "root")
+        && sys::namespace::in_user_namespace()
+}
+
 /// The three roots. As root: `/run/bulkhead`, `/var/lib/bulkhead`, `/etc/bulkhead`; as a user the XDG directories.
 /// `BULKHEAD_STATE`, `BULKHEAD_STORE` and `BULKHEAD_CONFIG` override them, which is how tests and demos stay apart.
 #[derive(Debug, Clone)]
@@ -19,7 +31,7 @@ impl Paths {
     /// The roots for this process.
     #[must_use]
     pub fn from_env() -> Self {
-        let root = nix::unistd::geteuid().is_root();
+        let root = !is_ordinary_user();
         let home = PathBuf::from(env::var_os("HOME").unwrap_or_else(|| "/".into()));
         let pick = |over: &str, system: &str, xdg: &str, fallback: PathBuf| {
             if let Some(path) = env::var_os(over).filter(|path| !path.is_empty()) {

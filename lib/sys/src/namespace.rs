@@ -1,4 +1,4 @@
-//! Joining and leaving namespaces: `setns(2)`, `unshare(2)`.
+//! Joining and leaving namespaces: `setns(2)`, `unshare(2)`; whether we are in a user namespace.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -20,4 +20,12 @@ pub fn join(fd: BorrowedFd<'_>, flags: i32) -> io::Result<()> {
 pub fn unshare(flags: i32) -> io::Result<()> {
     // SAFETY: passes integers only.
     if unsafe { libc::unshare(flags) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Whether this process is in a user namespace other than the machine's first, which alone maps every id to itself. Its
+/// root has no rights over what belongs to the machine.
+#[must_use]
+pub fn in_user_namespace() -> bool {
+    let Ok(map) = std::fs::read_to_string("/proc/self/uid_map") else { return false };
+    !map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }

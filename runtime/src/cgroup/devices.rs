@@ -142,7 +142,7 @@ pub fn apply(dirs: &[Dir], resources: Option<&LinuxResources>, rootless: bool) -
         },
     };
     match done {
-        Err(err) if rootless && super::v1::is_refusal(&err) => Ok(()),
+        Err(err) if super::v1::may_go_without(rootless, &err) => Ok(()),
         other => other,
     }
 }

@@ -95,8 +95,9 @@ impl Layout {
                 Some(mounts) => mounts,
                 None => mounts.insert(read_mounts()?),
             };
-            // A hierarchy that the kernel has and nobody mounted is none of ours.
-            if let Some(mount) = mounts.iter().find(|mount| mount.is_of(controllers)) {
+            // A hierarchy that the kernel has and nobody mounted is none of ours; one that is covered is listed, too.
+            let seen = |mount: &&Mount| mount.is_of(controllers) && is_mount_of(&mount.at, magic);
+            if let Some(mount) = mounts.iter().find(seen) {
                 let below = Path::new(path).strip_prefix(&mount.root).unwrap_or(Path::new(""));
                 let below = below.to_path_buf();
                 hierarchies.push(Found {

@@ -16,6 +16,7 @@ mod kill;
 pub mod layout;
 mod mounts;
 mod oom;
+pub mod owner;
 mod remove;
 mod resources;
 pub mod stats;
@@ -200,11 +201,14 @@ impl Cgroup {
     /// leaves a trail.
     pub fn create(request: &Request<'_>, record: impl FnOnce(&Location) -> Result<()>) -> Result<Self> {
         if request.disabled {
-            request.resources.map_or(Ok(()), |resources| resources::apply(&[], resources))?;
-            record(&Location::default())?;
-            return Ok(Self { dirs: Vec::new(), location: Location::default(), _placeholder: None });
+            return Self::none(request, record);
         }
-        let layout = layout::Layout::find()?;
+        let layout = match layout::Layout::find() {
+            Err(_) if request.path.is_none() && may_be_none(request.rootless) => {
+                return Self::none(request, record);
+            }
+            other => other?,
+        };
         record(&planned(&layout, request)?)?;
         let ((dirs, location), placeholder) = match &layout {
             layout::Layout::V2(root) if request.systemd => {
@@ -227,6 +231,13 @@ impl Cgroup {
             return Err(err);
         }
         Ok(cgroup)
+    }
+
+    /// No cgroup at all; a limit that was asked for is missed then.
+    fn none(request: &Request<'_>, record: impl FnOnce(&Location) -> Result<()>) -> Result<Self> {
+        request.resources.map_or(Ok(()), |resources| resources::apply(&[], resources))?;
+        record(&Location::default())?;
+        Ok(Self { dirs: Vec::new(), location: Location::default(), _placeholder: None })
     }
 
     fn limit(&self, request: &Request<'_>) -> Result<()> {
@@ -256,6 +267,11 @@ impl Cgroup {
     pub fn location(&self) -> &Location {
         &self.location
     }
+}
+
+/// Whether the container can do without a cgroup: where its runtime is rootless, or root of a user namespace only.
+fn may_be_none(rootless: bool) -> bool {
+    rootless || sys::namespace::in_user_namespace()
 }
 
 /// Where [`Cgroup::create`] is going to make directories. Those of systemd are its own to clean up.

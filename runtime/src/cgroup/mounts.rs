@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
-
 use super::layout::{Found, Layout};
 use super::{Location, Member};
 
@@ -49,22 +47,21 @@ impl Hierarchy {
 }
 
 impl Location {
-    /// What to mount for this container. One without a cgroup of its own sees ours.
-    ///
-    /// # Errors
-    /// This machine has no cgroup hierarchy.
-    pub fn mounts(&self) -> Result<Mounts> {
+    /// What to mount for this container. One without a cgroup of its own sees ours, or nothing where we see nothing.
+    #[must_use]
+    pub fn mounts(&self) -> Mounts {
         if !self.dirs.is_empty() {
-            return Ok(plan(&self.dirs));
+            return plan(&self.dirs);
         }
         let member = |found: &Found| Member {
             controllers: found.controllers.clone(),
             path: found.mount.join(&found.own),
         };
-        Ok(match Layout::find()? {
-            Layout::V1(all) => plan(&all.iter().map(member).collect::<Vec<_>>()),
-            Layout::V2(root) => plan(&[member(&root)]),
-        })
+        match Layout::find() {
+            Ok(Layout::V1(all)) => plan(&all.iter().map(member).collect::<Vec<_>>()),
+            Ok(Layout::V2(root)) => plan(&[member(&root)]),
+            Err(_) => plan(&[]),
+        }
     }
 }
 

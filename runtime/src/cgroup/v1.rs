@@ -22,7 +22,7 @@ pub fn create(hierarchies: &[Found], place: &Place, request: &Request<'_>) -> Re
                 location.dirs.push(Member { controllers: found.controllers.clone(), path });
                 dirs.push(dir);
             }
-            Err(err) if request.rootless && request.path.is_none() && is_refusal(&err) => {}
+            Err(err) if request.path.is_none() && may_go_without(request.rootless, &err) => {}
             Err(err) => {
                 let _ = remove::remove(&location);
                 return Err(err);
@@ -32,11 +32,13 @@ pub fn create(hierarchies: &[Found], place: &Place, request: &Request<'_>) -> Re
     Ok((dirs, location))
 }
 
-/// Whether we may not make cgroups here, which a rootless container without limits can live with.
-pub fn is_refusal(err: &anyhow::Error) -> bool {
-    err.chain()
+/// Whether we may not do this to cgroups here, and the container can live with it.
+pub fn may_go_without(rootless: bool, err: &anyhow::Error) -> bool {
+    let refused = err
+        .chain()
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|cause| matches!(cause.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem))
+        .any(|cause| matches!(cause.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem));
+    refused && super::may_be_none(rootless)
 }
 
 fn create_in(found: &Found, path: &Path) -> Result<Dir> {

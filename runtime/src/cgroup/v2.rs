@@ -1,12 +1,13 @@
 //! A container's directory in the unified hierarchy.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
 use super::file::Dir;
 use super::layout::{Found, Place};
-use super::v1::{is_refusal, make_dir, refuse_if_used};
+use super::v1::{make_dir, may_go_without, refuse_if_used};
 use super::{Location, Member, Request};
 
 /// Makes the directory, with every controller there is enabled down to it.
@@ -14,7 +15,7 @@ pub fn create(root: &Found, place: &Place, request: &Request<'_>) -> Result<(Vec
     let path = root.mount.join(place.in_hierarchy(root));
     let made = make_dir(&path).with_context(|| format!("create cgroup {}", path.display()));
     let made = match made {
-        Err(err) if request.rootless && request.path.is_none() && is_refusal(&err) => {
+        Err(err) if request.path.is_none() && may_go_without(request.rootless, &err) => {
             return Ok((Vec::new(), Location::default()));
         }
         other => other?,
@@ -30,7 +31,10 @@ pub fn create(root: &Found, place: &Place, request: &Request<'_>) -> Result<(Vec
 }
 
 /// Enables each controller of the root for the children of every cgroup between it and `path`. One that cannot be
-/// enabled (threads above, not delegated) is left out: a limit that needs it says so when it is set.
+/// enabled (not delegated) is left out: a limit that needs it says so when it is set.
+///
+/// A cgroup with processes of its own (that of a container whose processes make containers) takes the threaded
+/// controllers alone, and no process could enter a cgroup below it any more: it is left as it is.
 fn enable_controllers(mount: &Path, path: &Path) -> Result<()> {
     let root = Dir::open("", mount)?;
     let available = root.read("cgroup.controllers").with_context(|| root.name_of("cgroup.controllers"))?;
@@ -44,7 +48,9 @@ fn enable_controllers(mount: &Path, path: &Path) -> Result<()> {
             .filter(|one| !enabled.split_ascii_whitespace().any(|other| other == *one))
             .map(|one| format!("+{one}"))
             .collect();
-        if !missing.is_empty() && dir.write("cgroup.subtree_control", &missing.join(" ")).is_err() {
+        let all =
+            if missing.is_empty() { Ok(()) } else { dir.write("cgroup.subtree_control", &missing.join(" ")) };
+        if all.is_err_and(|err| err.kind() != ErrorKind::ResourceBusy) {
             for one in &missing {
                 let _ = dir.write("cgroup.subtree_control", one);
             }

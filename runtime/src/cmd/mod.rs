@@ -40,7 +40,7 @@ impl Context {
     pub fn new(global: &Global) -> Self {
         let root = global.root.clone().unwrap_or_else(|| contracts::paths::Paths::from_env().runtime());
         let rootless = match global.rootless {
-            Rootless::Auto => !nix::unistd::geteuid().is_root(),
+            Rootless::Auto => contracts::paths::is_ordinary_user(),
             Rootless::True => true,
             Rootless::False => false,
         };

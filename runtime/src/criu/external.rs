@@ -116,7 +116,7 @@ fn cgroup_binds(mounts: &[Planned<'_>], cgroups: Option<&Location>) -> Result<Ve
     let mut binds = Vec::new();
     for planned in mounts.iter().filter(|planned| is_cgroup(planned)) {
         let place = &planned.mount.destination;
-        match location.mounts()? {
+        match location.mounts() {
             Mounts::V2(source) => binds.push((place.clone(), source)),
             Mounts::V1(all) => binds.extend(all.into_iter().map(|one| (place.join(&one.name), one.source))),
         }

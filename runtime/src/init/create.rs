@@ -203,7 +203,7 @@ fn build_root(plan: &Plan<'_>) -> Result<Root> {
     let root = Root::from(root);
     let own_cgroups = plan.namespaces.has(libc::CLONE_NEWCGROUP);
     for planned in plan.mounts {
-        if !planned.options.bind && matches!(planned.mount.kind.as_str(), "cgroup" | "cgroup2") {
+        if planned.is_cgroup() {
             cgroupfs::mount(&root, planned, plan.cgroup.0, own_cgroups)?;
         } else {
             planned.perform(&root, &plan.document.linux.mount_label)?;

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use contracts::fault;
 use contracts::process::Process;
-use nix::fcntl::AT_FDCWD;
 use nix::libc;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use sys::clone::{CloneOptions, Cloned};
@@ -250,12 +249,12 @@ fn spawn(
     let userns = input.namespaces.has(libc::CLONE_NEWUSER);
     let mut mounts = mount::plan(&document.mounts, &input.bundle)?;
     let maps = (document.linux.uid_mappings.as_slice(), document.linux.gid_mappings.as_slice());
+    give_cgroup(input, cgroup, &mounts)?;
     // An unprivileged runtime may not copy mounts in its own namespace, nor has its container any need of it.
     let early = userns && nix::unistd::geteuid().is_root();
     mount::open_early(&mut mounts, early, maps)?;
     let tree = if early {
-        let tree = sys::mount::copy_tree(AT_FDCWD, &input.rootfs, true, false);
-        Some(tree.with_context(|| format!("mount root file system {}", input.rootfs.display()))?)
+        Some(propagation::copy_for_user_namespace(&input.rootfs)?)
     } else {
         made.shared_root.as_mut().and_then(|(tree, ..)| tree.take())
     };
@@ -296,6 +295,24 @@ fn spawn(
             init::create::run(plan, &theirs)
         }
     }
+}
+
+/// A container that mounts cgroups of its own to write to gets to be the owner of its cgroup.
+fn give_cgroup(input: &Input<'_>, cgroup: &Cgroup, mounts: &[mount::Planned<'_>]) -> Result<()> {
+    let own = libc::CLONE_NEWCGROUP | libc::CLONE_NEWNS;
+    if !cgroup.location().is_v2() || input.namespaces.new & own != own {
+        return Ok(());
+    }
+    if !mounts.iter().any(mount::Planned::is_writable_cgroup) {
+        return Ok(());
+    }
+    let uid = input.document.process.as_ref().map_or(0, |process| process.user.uid);
+    let owner = if input.namespaces.has(libc::CLONE_NEWUSER) {
+        cgroup::owner::on_host(uid, &input.document.linux.uid_mappings)
+    } else {
+        Some(uid)
+    };
+    owner.map_or(Ok(()), |owner| cgroup.give_to(owner, input.request.rootless))
 }
 
 /// Does our share for the new process until it is ready; returns its final pid.

@@ -23,7 +23,7 @@ pub fn mount(root: &Root, planned: &Planned<'_>, location: &Location, own: bool)
     let context = || format!("mount cgroups at {}", planned.mount.destination.display());
     let place = planned.directory(root).with_context(context)?;
     let attributes = planned.options.attributes.set;
-    match location.mounts().with_context(context)? {
+    match location.mounts() {
         Mounts::V2(source) => {
             let mount = hierarchy("cgroup2", "", attributes, own, &source).with_context(context)?;
             sys::mount::attach(mount.as_fd(), place.as_fd()).with_context(context)

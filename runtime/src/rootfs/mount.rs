@@ -132,6 +132,18 @@ impl Planned<'_> {
         self.try_perform(root, label).with_context(|| self.describe())
     }
 
+    /// Whether it shows the container its cgroups.
+    #[must_use]
+    pub fn is_cgroup(&self) -> bool {
+        !self.options.bind && matches!(self.mount.kind.as_str(), "cgroup" | "cgroup2")
+    }
+
+    /// Whether it shows the container its cgroups, to write to.
+    #[must_use]
+    pub fn is_writable_cgroup(&self) -> bool {
+        self.is_cgroup() && self.options.attributes.set & attr::RDONLY == 0
+    }
+
     /// The source of a bind mount, absolute.
     #[must_use]
     pub fn source(&self) -> &Path {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use contracts::fault;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{AT_FDCWD, OFlag, open};
 use nix::libc;
 use nix::sys::stat::Mode;
 use sys::mount::Attributes;
@@ -62,6 +62,17 @@ pub fn isolate(rootfs: &Path, propagation: Propagation, ready: Option<OwnedFd>) 
     };
     sys::mount::attach(copy.as_fd(), place.as_fd()).with_context(context)?;
     Ok(copy)
+}
+
+/// A copy of the root file system for [`isolate`], made before there is a container: its root may have no way to it. A
+/// copy of a shared mount is shared with the host until it says otherwise, and no root for `pivot_root(2)`.
+///
+/// # Errors
+/// The root file system is missing, or mounting it is not allowed.
+pub fn copy_for_user_namespace(rootfs: &Path) -> Result<OwnedFd> {
+    let tree = sys::mount::copy_tree(AT_FDCWD, rootfs, true, false);
+    let tree = tree.and_then(|tree| set(tree.as_fd(), SLAVE).map(|()| tree));
+    tree.with_context(|| format!("mount root file system {}", rootfs.display()))
 }
 
 fn directory(path: &Path) -> Result<OwnedFd> {

@@ -90,3 +90,86 @@ fn the_hosts_cgroups_are_read_only() {
     // Where it is asked for, its own can be written to: the test above sees what it looks for.
     assert!(written(Some(&["rw"])).lines().count() > 1);
 }
+
+/// Runs a shell script as root of a user namespace, as `unshare` makes it: in `root`, with these words of environment.
+fn in_user_namespace(rig: &Rig, script: &str, environment: &[(&str, &str)]) -> Said {
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "/bin/sh", "-c", script]);
+    command.env_clear().envs(environment.iter().copied()).env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
+    command.env("RUNTIME", runtime()).env("ID", rig.id("c")).current_dir(rig.bundle());
+    run(command.stdin(std::process::Stdio::null()))
+}
+
+/// There is but one group to give a terminal to.
+fn without_groups(config: &mut Value) {
+    for mount in config["mounts"].as_array_mut().unwrap().iter_mut().filter(|mount| mount["type"] == "devpts")
+    {
+        mount["options"].as_array_mut().unwrap().retain(|option| option != "gid=5");
+    }
+}
+
+/// A runtime that is root of a user namespace (in a container, or where podman without privileges starts it) makes
+/// containers there, with cgroups or without; what the machine's root alone may do it leaves out.
+#[test]
+fn root_of_a_user_namespace_makes_containers() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script("cat /proc/self/uid_map").with(|config| {
+        config["linux"]["resources"] = json!({"devices": [{"allow": false, "access": "rwm"}]});
+        without_groups(config);
+    });
+    for prepare in ["", "mount -t tmpfs tmpfs /sys/fs/cgroup; "] {
+        let said = in_user_namespace(&rig, &format!("{prepare}$RUNTIME --root \"$PWD/state\" run $ID"), &[]);
+        let words: Vec<String> = said.ok().split_whitespace().map(str::to_owned).collect();
+        assert_eq!(words, ["0", "0", "1"], "{prepare}");
+    }
+    // A limit cannot be had without a cgroup, and is missed.
+    let rig = rig.with(|config| config["linux"]["resources"]["memory"] = json!({"limit": 33_554_432}));
+    let script = "mount -t tmpfs tmpfs /sys/fs/cgroup; $RUNTIME --root \"$PWD/state\" run $ID";
+    let line = in_user_namespace(&rig, script, &[]).fails(125);
+    assert!(line.contains("limits are asked for"), "{line}");
+}
+
+/// Where the containers of such a root are, when nobody says: with the user's, unless it is called root.
+#[test]
+fn the_state_of_a_users_namespace_is_the_users() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/true"]).with(without_groups);
+    let own = rig.path().to_str().unwrap().to_owned();
+    let script = "$RUNTIME run -d $ID </dev/null >/dev/null; $RUNTIME list -q; $RUNTIME delete --force $ID";
+    assert_eq!(in_user_namespace(&rig, script, &[("XDG_RUNTIME_DIR", &own)]).ok().trim_end(), rig.id("c"));
+    assert!(rig.path().join("bulkhead/runtime").is_dir());
+    // A machine of its own, whose root is not told from the real one: its /run.
+    let script = "mount -t tmpfs tmpfs /run; $RUNTIME run -d $ID </dev/null >/dev/null; ls /run/bulkhead/runtime; $RUNTIME delete --force $ID";
+    let environment = [("XDG_RUNTIME_DIR", own.as_str()), ("USER", "root")];
+    assert_eq!(in_user_namespace(&rig, script, &environment).ok().trim_end(), rig.id("c"));
+}
+
+/// Where the host's mounts are shared, as systemd has them, the copy of the root file system for a user namespace is cut
+/// off from them: `pivot_root(2)` takes no shared root, and what is mounted in the container stays there.
+#[test]
+fn a_user_namespace_on_a_host_whose_mounts_are_shared() {
+    if !can_run() {
+        return;
+    }
+    for propagation in ["", "private", "slave", "shared"] {
+        let rig = Rig::script("mount -t tmpfs tmpfs /tmp && touch /tmp/inside && echo done").with(|config| {
+            let linux = &mut config["linux"];
+            linux["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+            linux["uidMappings"] = json!([{"containerID": 0, "hostID": 0, "size": 100}]);
+            linux["gidMappings"] = linux["uidMappings"].clone();
+            if !propagation.is_empty() {
+                linux["rootfsPropagation"] = propagation.into();
+            }
+            config["process"]["capabilities"] = json!({"bounding": ["CAP_SYS_ADMIN"], "effective": ["CAP_SYS_ADMIN"], "permitted": ["CAP_SYS_ADMIN"]});
+        });
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--mount", "--propagation", "shared", "/bin/sh", "-c"]);
+        command.arg("$RUNTIME --root \"$PWD/state\" run $ID && ls rootfs/tmp").env("ID", rig.id("c"));
+        command.env("RUNTIME", runtime()).current_dir(rig.bundle()).stdin(std::process::Stdio::null());
+        assert_eq!(run(&mut command).ok(), "done\n", "{propagation:?}");
+    }
+}
