@@ -21,6 +21,7 @@ pub mod overlay;
 pub mod pass_fd;
 pub mod path;
 pub mod pidfd;
+pub mod pipe;
 pub mod pty;
 pub mod sched;
 pub mod seccomp;

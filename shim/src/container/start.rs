@@ -7,7 +7,7 @@ use std::process::{ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use contracts::atomic;
-use contracts::container::{Container, Status};
+use contracts::container::{Container, State, Status};
 use contracts::fault::{Fault, Kind};
 use contracts::lock::Lock;
 use contracts::process::Process;
@@ -49,10 +49,19 @@ pub fn start(
     let id = &record.id;
     own(store, id)?;
     let started = prepare(store, record, network).and_then(|()| supervise(store, id, lock, client, &[]));
-    if let Err(err) = &started {
-        failed(store, record, err);
-    }
-    started
+    started.inspect_err(|err| failed(store, record, err))
+}
+
+/// Starts a container again, as its policy wants, whose supervisor was killed with its payload.
+pub fn revive(store: &Store, record: &Container, mut kept: Status, lock: &Lock) -> Result<()> {
+    let id = &record.id;
+    // Should this process be killed now, the next one knows what was to be done.
+    kept.state = State::Restarting;
+    store.save_kept(id, &kept)?;
+    own(store, id)?;
+    let started =
+        prepare(store, record, None).and_then(|()| supervise(store, id, lock, None, &["--revive"]));
+    started.inspect_err(|err| failed(store, record, err))
 }
 
 fn prepare(store: &Store, record: &Container, network: Option<NetworkUp>) -> Result<()> {
@@ -81,6 +90,9 @@ fn failed(store: &Store, record: &Container, err: &anyhow::Error) {
     let mut status =
         atomic::read_json::<Status>(&store.dir(id).join("status.json")).ok().flatten().unwrap_or_default();
     status.version = 1;
+    if status.state.is_live() {
+        status.state = State::Exited;
+    }
     status.error = contracts::report::one_line(err);
     status.exit_code = i32::from(contracts::exit::Exit::before_payload(err).code());
     if status.exit_code == 125 {

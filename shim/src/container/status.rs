@@ -9,10 +9,11 @@ use contracts::container::{State, Status, now};
 use contracts::lock::Lock;
 
 use super::{Store, remove, start};
+use crate::supervisor::wants_restart;
 use crate::{events, tools};
 
-/// Reads the state; cleans up after an owner that was killed, and takes a payload that outlived its supervisor into
-/// care again.
+/// Reads the state; cleans up after an owner that was killed, takes a payload that outlived its supervisor into care
+/// again, and starts one again that did not, where its policy wants that.
 pub fn read(store: &Store, id: &str) -> Result<Status> {
     if let Some(status) = settled(store, id)? {
         return Ok(status);
@@ -21,7 +22,7 @@ pub fn read(store: &Store, id: &str) -> Result<Status> {
     let Some(lock) = Lock::try_exclusive(&store.dir(id).join("lock"))? else {
         return stale(store, id);
     };
-    read_locked(store, id, &lock)
+    revived(store, id, &lock)
 }
 
 /// [`read`] for a caller that holds the container's lock.
@@ -30,6 +31,23 @@ pub fn read_locked(store: &Store, id: &str, lock: &Lock) -> Result<Status> {
         Some(status) => Ok(status),
         None => recover(store, id, lock),
     }
+}
+
+/// A container whose supervisor and payload were both killed starts again where its policy wants that.
+fn revived(store: &Store, id: &str, lock: &Lock) -> Result<Status> {
+    // Only then it ran since the machine was started: after a reboot `boot` decides.
+    let ran = atomic::read_json::<Status>(&store.live_status(id))?.is_some_and(|live| live.state.is_live());
+    let status = read_locked(store, id, lock)?;
+    if ran && status.owner.is_none() && !status.manually_stopped && status.state == State::Exited {
+        let record = store.load(id)?;
+        let policy = &record.host_config.restart_policy;
+        if wants_restart(policy, status.exit_code, status.restart_count) {
+            // Where it cannot be started, its status says why.
+            let _ = start::revive(store, &record, status, lock);
+            return stale(store, id);
+        }
+    }
+    Ok(status)
 }
 
 /// The status where nobody has to do anything: an owner lives, or the container is at rest.
@@ -62,11 +80,13 @@ fn recover(store: &Store, id: &str, lock: &Lock) -> Result<Status> {
     let _ = tools::run(tools::runtime(store, &record).args(["delete", "--force", id]));
     let network = tools::network_down(id);
     if status.state.is_live() || (status.process.is_some() && status.finished_at.is_empty()) {
-        // Nobody saw it end.
-        status.exit_code = 255;
-        status.finished_at = now();
+        // Nobody saw it end; unless it was to be started again at that moment.
+        if status.state != State::Restarting {
+            status.exit_code = 255;
+            status.finished_at = now();
+            events::container(store, &record, "die", &[("exitCode", "255")]);
+        }
         status.state = State::Exited;
-        events::container(store, &record, "die", &[("exitCode", "255")]);
     }
     status.owner = None;
     status.process = None;

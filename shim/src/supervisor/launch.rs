@@ -42,7 +42,7 @@ impl Supervisor {
             command.arg("--console-socket").arg(&console.path);
         }
         command.arg(&id);
-        let stderr = self.streams.prepare(&mut command, &self.record)?;
+        let stderr = self.streams.prepare(&mut command, &live, &self.record)?;
         self.run_runtime(&mut command, stderr, &runtime_log)?;
         if let Some(console) = console {
             self.streams.terminal = Some(console.receive()?);
@@ -99,7 +99,7 @@ impl Supervisor {
         let Some(pidfd) = process.open().context("open the payload")? else { bail!("the payload has ended") };
         self.epoll.add(&pidfd, EpollEvent::new(EpollFlags::EPOLLIN, ADOPTED))?;
         self.payload = Some(pidfd);
-        self.streams.adopt(process.pid, &self.record);
+        self.streams.adopt(&self.store.live(&self.record.id), &self.record)?;
         self.streams.watch(&self.epoll)?;
         self.phase = Phase::Running;
         self.publish();

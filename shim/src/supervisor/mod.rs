@@ -5,10 +5,12 @@ mod clients;
 mod ending;
 mod health;
 mod launch;
+mod output;
 mod policy;
 mod streams;
 
 pub use launch::{classify, logged_error};
+pub use policy::wants_restart;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -81,13 +83,19 @@ struct Supervisor {
     health: Option<health::Check>,
 }
 
-/// `shim supervise ID [--adopt]`: answers with one line on stdout, then goes on alone.
-pub fn main(id: &str, adopt: bool) -> Exit {
+/// `shim supervise ID [--adopt|--revive]`: answers with one line on stdout, then goes on alone.
+pub fn main(id: &str, flag: &str) -> Exit {
     let started = Supervisor::open(id).and_then(|mut supervisor| {
-        if adopt {
-            supervisor.adopt()?;
-        } else {
-            supervisor.first_start()?;
+        match flag {
+            "--adopt" => supervisor.adopt()?,
+            "--revive" => {
+                supervisor.status.restart_count += 1;
+                supervisor.first_start()?;
+            }
+            _ => {
+                supervisor.status.restart_count = 0;
+                supervisor.first_start()?;
+            }
         }
         Ok(supervisor)
     });
@@ -172,7 +180,6 @@ impl Supervisor {
 
     fn first_start(&mut self) -> Result<()> {
         self.inherit_client();
-        self.status.restart_count = 0;
         self.status.manually_stopped = false;
         self.launch()?;
         if !self.record.host_config.auto_remove {
@@ -222,7 +229,7 @@ impl Supervisor {
                     self.watch_feeders();
                 }
                 if flags != EpollFlags::EPOLLOUT {
-                    self.read_output(token == STDOUT);
+                    self.read_output(token == STDOUT, flags.contains(EpollFlags::EPOLLHUP));
                 }
             }
             STDIN => {

@@ -1,8 +1,8 @@
 //! The payload's stdin, stdout, stderr or terminal: to the log, and to whoever is attached.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::unistd::{pipe2, read, write};
 
 use super::launch::output_pipe;
+use super::output::{Glass, Output};
 use super::{STDERR, STDIN, STDOUT, Supervisor};
 use crate::attach::wire;
 use crate::log::Stream;
@@ -25,13 +26,14 @@ pub(super) const STDIN_LIMIT: usize = 1 << 20;
 pub(super) struct Streams {
     pub terminal: Option<OwnedFd>,
     pub stdin: Option<OwnedFd>,
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
+    stdout: Option<Output>,
+    stderr: Option<Output>,
+    glass: Option<Glass>,
     /// Bytes for the payload's stdin that it has not taken yet.
     pub queue: VecDeque<u8>,
     /// Close stdin when the queue is empty.
     pub closing: bool,
-    /// Output that the log would not take (a full disk); offered again at `retry_at`.
+    /// Output that the log would not take (a full disk) and that no pipe keeps; offered again at `retry_at`.
     pub refused: VecDeque<(Stream, Vec<u8>)>,
     /// Bytes in `refused`.
     refused_bytes: usize,
@@ -42,7 +44,12 @@ pub(super) struct Streams {
 
 impl Streams {
     /// Gives the runtime's command the payload's ends; the read end of stderr, for the runtime's own last words.
-    pub fn prepare(&mut self, command: &mut Command, record: &Container) -> Result<Option<OwnedFd>> {
+    pub fn prepare(
+        &mut self,
+        command: &mut Command,
+        live: &Path,
+        record: &Container,
+    ) -> Result<Option<OwnedFd>> {
         self.reset();
         if record.config.tty {
             let (read, write) = output_pipe()?;
@@ -58,31 +65,24 @@ impl Streams {
         } else {
             command.stdin(std::process::Stdio::null());
         }
-        let (stdout, write) = output_pipe()?;
+        let (stdout, write) = Output::make(live, "stdout")?;
         command.stdout(write);
-        let (stderr, write) = output_pipe()?;
+        let (stderr, write) = Output::make(live, "stderr")?;
         command.stderr(write);
-        for fd in [&stdout, &stderr] {
-            set_nonblocking(fd)?;
-        }
-        let words = stderr.try_clone()?;
-        (self.stdout, self.stderr) = (Some(stdout), Some(stderr));
+        let words = stderr.fd().try_clone()?;
+        (self.stdout, self.stderr, self.glass) = (Some(stdout), Some(stderr), Some(Glass::new()?));
         Ok(Some(words))
     }
 
     /// Opens the other ends of a running payload's pipes. Its terminal's master end is gone with the supervisor that
     /// held it: such a payload has had its SIGHUP.
-    pub fn adopt(&mut self, pid: i32, record: &Container) {
+    pub fn adopt(&mut self, live: &Path, record: &Container) -> Result<()> {
         if record.config.tty {
-            return;
+            return Ok(());
         }
-        let open = |fd: u32| {
-            let file = File::options().read(true).open(format!("/proc/{pid}/fd/{fd}")).ok()?;
-            let fd = OwnedFd::from(file);
-            set_nonblocking(&fd).ok()?;
-            Some(fd)
-        };
-        (self.stdout, self.stderr) = (open(1), open(2));
+        (self.stdout, self.stderr) = (Output::open(live, "stdout").ok(), Output::open(live, "stderr").ok());
+        self.glass = Some(Glass::new()?);
+        Ok(())
     }
 
     /// Watches what there is to read.
@@ -92,29 +92,33 @@ impl Streams {
             set_nonblocking(terminal)?;
             epoll.add(terminal, input(STDOUT)).context("watch the terminal")?;
         }
+        // At each write only: an unfinished line stays in its pipe.
+        let each = |token| EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, token);
         if let Some(stdout) = &self.stdout {
-            epoll.add(stdout, input(STDOUT)).context("watch stdout")?;
+            epoll.add(stdout.fd(), each(STDOUT)).context("watch stdout")?;
         }
         if let Some(stderr) = &self.stderr {
-            epoll.add(stderr, input(STDERR)).context("watch stderr")?;
+            epoll.add(stderr.fd(), each(STDERR)).context("watch stderr")?;
         }
         Ok(())
     }
 
-    fn output(&self, first: bool) -> Option<BorrowedFd<'_>> {
-        let fd = if first { self.terminal.as_ref().or(self.stdout.as_ref()) } else { self.stderr.as_ref() };
-        fd.map(OwnedFd::as_fd)
+    fn pipe(&mut self, first: bool) -> &mut Option<Output> {
+        if first { &mut self.stdout } else { &mut self.stderr }
     }
 
     fn close_output(&mut self, epoll: &Epoll, first: bool) {
-        if let Some(fd) = self.output(first) {
-            let _ = epoll.delete(fd);
+        if let Some(output) = self.pipe(first).take() {
+            let _ = epoll.delete(output.fd());
         }
-        if first {
-            (self.terminal, self.stdout) = (None, None);
-        } else {
-            self.stderr = None;
+        if first && let Some(terminal) = self.terminal.take() {
+            let _ = epoll.delete(terminal);
         }
+    }
+
+    /// Whether the log is behind with lines that wait in a pipe.
+    fn pipe_waits(&self) -> bool {
+        [&self.stdout, &self.stderr].into_iter().flatten().any(|output| output.refused)
     }
 
     /// Closes everything at the payload's end.
@@ -136,45 +140,98 @@ impl Streams {
 }
 
 impl Supervisor {
-    /// Reads once from stdout (or the terminal) or stderr.
-    pub(super) fn read_output(&mut self, first: bool) {
-        self.read_some(first);
+    /// Takes what stdout (or the terminal) or stderr has; at its end, all.
+    pub(super) fn read_output(&mut self, first: bool, ended: bool) {
+        if first && self.streams.terminal.is_some() {
+            self.read_terminal();
+        } else if ended {
+            while self.look(first, true) {}
+        } else if !self.streams.held && self.look(first, false) {
+            // Others have their turn before the rest, which is told of once more.
+            self.watch_pipe(first);
+        }
         self.hold_or_go_on();
     }
 
     /// Reads all that is there: the payload has ended and nothing more will come.
     pub(super) fn drain(&mut self) {
-        while self.read_some(true) {}
-        while self.read_some(false) {}
+        while self.read_terminal() {}
+        while self.look(true, true) {}
+        while self.look(false, true) {}
     }
 
     /// False at the end, or where nothing is there now.
-    fn read_some(&mut self, first: bool) -> bool {
-        let Some(fd) = self.streams.output(first) else { return false };
-        let mut buffer = [0; 64 << 10];
+    fn read_terminal(&mut self) -> bool {
+        let Some(fd) = &self.streams.terminal else { return false };
+        // A terminal gives no more at once.
+        let mut buffer = [0; 4 << 10];
         match read(fd, &mut buffer) {
             Err(Errno::EAGAIN) => false,
             Err(Errno::EINTR) => true,
             // EIO: the last process closed the terminal.
             Ok(0) | Err(_) => {
-                self.streams.close_output(&self.epoll, first);
+                self.streams.close_output(&self.epoll, true);
                 false
             }
             Ok(length) => {
-                self.take(if first { Stream::Stdout } else { Stream::Stderr }, &buffer[..length]);
+                self.show(Stream::Stdout, &buffer[..length]);
+                if !self.log_takes(Stream::Stdout, &buffer[..length]) {
+                    self.keep(Stream::Stdout, &buffer[..length]);
+                }
                 true
             }
         }
     }
 
-    fn take(&mut self, stream: Stream, bytes: &[u8]) {
+    /// Looks into a pipe once and takes out what the log takes; with `all` also what it does not take, and unfinished
+    /// lines. Whether there is more.
+    fn look(&mut self, first: bool, all: bool) -> bool {
+        let Streams { stdout, stderr, glass: Some(glass), .. } = &mut self.streams else { return false };
+        let Some(output) = (if first { stdout } else { stderr }) else { return false };
+        let look = match glass.look(output, all) {
+            Err(Errno::EAGAIN) => return false,
+            Err(Errno::EINTR) => return true,
+            Ok(None) | Err(_) => {
+                self.streams.close_output(&self.epoll, first);
+                return false;
+            }
+            Ok(Some(look)) => look,
+        };
+        let stream = if first { Stream::Stdout } else { Stream::Stderr };
+        self.show(stream, &look.bytes[look.new..]);
+        let lines = &look.bytes[..look.lines];
+        let taken = lines.is_empty() || self.log_takes(stream, lines);
+        if !taken && (all || self.log_buffer.is_some()) {
+            self.keep(stream, lines);
+        } else if !taken {
+            self.streams.retry_at.get_or_insert(Instant::now() + Duration::from_secs(1));
+        }
+        let Streams { stdout, stderr, glass: Some(glass), .. } = &mut self.streams else { return false };
+        let Some(output) = (if first { stdout } else { stderr }) else { return false };
+        output.refused = !taken && !all && self.log_buffer.is_none();
+        let refused = output.refused;
+        if !refused {
+            glass.take(output, look.lines);
+        }
+        let rest = look.bytes.len() - look.lines;
+        glass.done(look);
+        !refused && output.has_more(rest)
+    }
+
+    /// To everyone who watches.
+    fn show(&mut self, stream: Stream, bytes: &[u8]) {
         let kind = if stream == Stream::Stdout { wire::STDOUT } else { wire::STDERR };
         for chunk in bytes.chunks(wire::CHUNK) {
             self.show_attached(kind, chunk);
         }
-        if self.streams.refused.is_empty() && self.log.write(stream, bytes).is_ok() {
-            return;
-        }
+    }
+
+    fn log_takes(&mut self, stream: Stream, bytes: &[u8]) -> bool {
+        self.streams.refused.is_empty() && self.log.write(stream, bytes).is_ok()
+    }
+
+    /// Keeps what the log did not take.
+    fn keep(&mut self, stream: Stream, bytes: &[u8]) {
         self.streams.retry_at.get_or_insert(Instant::now() + Duration::from_secs(1));
         let room = self.log_buffer.is_none_or(|limit| self.streams.refused_bytes + bytes.len() <= limit);
         // As docker's ring: the first message always fits, the newest is the one that is lost.
@@ -187,7 +244,7 @@ impl Supervisor {
     /// The log's receiver takes more.
     pub(super) fn log_ready(&mut self) {
         self.log.ready();
-        if !self.streams.refused.is_empty() {
+        if !self.streams.refused.is_empty() || self.streams.pipe_waits() {
             self.retry_log();
         }
     }
@@ -214,23 +271,40 @@ impl Supervisor {
             self.streams.refused_bytes -= bytes.len();
             self.streams.refused.pop_front();
         }
+        for first in [true, false] {
+            // What is left in a pipe is told of when it is watched again.
+            if self.streams.pipe(first).as_ref().is_some_and(|output| output.refused) {
+                self.look(first, false);
+            }
+        }
         self.hold_or_go_on();
     }
 
     /// While the log (but for `mode=non-blocking`) or the foreground is behind, the payload's output waits in its
     /// pipe: nothing is lost, and our memory stays small.
     pub(super) fn hold_or_go_on(&mut self) {
-        let log_is_behind = self.log_buffer.is_none() && !self.streams.refused.is_empty();
+        let log_is_behind =
+            self.log_buffer.is_none() && (!self.streams.refused.is_empty() || self.streams.pipe_waits());
         let hold = log_is_behind || self.clients.values().any(|client| client.holds_output());
         if hold == self.streams.held {
             return;
         }
         self.streams.held = hold;
-        let flags = if hold { EpollFlags::empty() } else { EpollFlags::EPOLLIN };
-        for (first, token) in [(true, STDOUT), (false, STDERR)] {
-            if let Some(fd) = self.streams.output(first) {
-                let _ = self.epoll.modify(fd, &mut EpollEvent::new(flags, token));
-            }
+        if let Some(terminal) = &self.streams.terminal {
+            let flags = if hold { EpollFlags::empty() } else { EpollFlags::EPOLLIN };
+            let _ = self.epoll.modify(terminal, &mut EpollEvent::new(flags, STDOUT));
+        }
+        self.watch_pipe(true);
+        self.watch_pipe(false);
+    }
+
+    /// Watches a pipe (anew): if there is something in it now, that is an event, too.
+    fn watch_pipe(&mut self, first: bool) {
+        let mut flags = EpollFlags::EPOLLET;
+        flags.set(EpollFlags::EPOLLIN, !self.streams.held);
+        let token = if first { STDOUT } else { STDERR };
+        if let Some(output) = self.streams.pipe(first) {
+            let _ = self.epoll.modify(output.fd(), &mut EpollEvent::new(flags, token));
         }
     }
 

@@ -86,3 +86,52 @@ fn a_killed_create_leaves_nothing_that_stays() {
     rig.ok(&["ps", "-a"]);
     assert!(rig.left().is_empty(), "{:?}", rig.left());
 }
+
+#[test]
+fn the_policy_holds_when_supervisor_and_payload_are_killed() {
+    let rig = Rig::new();
+    for (name, policy, end) in [
+        ("always", "always", "running 1"),
+        ("failing", "on-failure:3", "running 1"),
+        ("plain", "no", "exited 0"),
+        ("stopped", "unless-stopped", "exited 0"),
+    ] {
+        let id = rig.sleeper(name, &["--restart", policy]);
+        if name == "stopped" {
+            rig.ok(&["stop", "-t", "0", name]);
+        } else {
+            let pid = rig.inspect(name, "{{.State.Pid}}").parse().unwrap();
+            kill(rig.supervisor(&id));
+            kill(pid);
+        }
+        assert!(wait_until(|| rig.inspect(name, "{{.State.Status}} {{.RestartCount}}") == end), "{name}");
+    }
+    rig.ok(&["rm", "-f", "always", "failing", "plain", "stopped"]);
+    assert!(rig.left().is_empty(), "{:?}", rig.left());
+}
+
+#[test]
+fn no_line_is_lost_or_torn_when_supervisors_are_killed_again_and_again() {
+    let rig = Rig::new();
+    // Written in blocks that end in the middle of a line.
+    let script = "awk 'BEGIN {for (i = 1; i <= 300000; i++) print i, \"end\"}'; exec sleep 1000";
+    let id = rig.ok(&["run", "-d", "--name", "flood", "--network", "none", "busybox", "sh", "-c", script]);
+    let last = |rig: &Rig| rig.ok(&["logs", "--tail", "1", "flood"]);
+    let mut kills = 0;
+    while last(&rig) != "300000 end" {
+        if kills < 12 {
+            kill(rig.supervisor(&id));
+            kills += 1;
+        }
+        assert_eq!(rig.inspect("flood", "{{.State.Status}}"), "running");
+    }
+    let mut before = 0;
+    for line in rig.ok(&["logs", "flood"]).lines() {
+        let number: u32 = line.strip_suffix(" end").and_then(|number| number.parse().ok()).expect(line);
+        // What was logged but not yet taken from the pipe comes once more.
+        assert!(number <= before + 1, "{number} after {before}");
+        before = number;
+    }
+    assert_eq!(before, 300_000);
+    rig.ok(&["rm", "-f", "flood"]);
+}
