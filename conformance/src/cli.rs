@@ -130,6 +130,10 @@ pub struct Bench {
     /// Load name servers instead: netctl (of --tools) and aardvark-dns, with so many names
     #[arg(long, value_name = "N", conflicts_with = "net", num_args = 0..=1, default_missing_value = "200")]
     pub names: Option<u32>,
+    /// Load loggers instead: shim (of --tools) and conmon (--peer, or the one installed), with so many MiB of lines
+    #[arg(long, value_name = "MIB", conflicts_with_all = ["net", "names"], num_args = 0..=1,
+          default_missing_value = "256")]
+    pub logs: Option<u32>,
     /// Print every sample as JSON instead of the tables
     #[arg(long)]
     pub json: bool,

@@ -3,6 +3,7 @@
 
 mod config;
 pub mod floor;
+mod logs;
 pub mod measure;
 mod names;
 mod net;
@@ -34,6 +35,9 @@ pub fn run(flags: &Bench) -> Result<bool> {
     ensure!(nix::unistd::geteuid().is_root(), "this needs root");
     if flags.net {
         return net::run(flags);
+    }
+    if let Some(mib) = flags.logs {
+        return logs::run(flags, mib);
     }
     if let Some(count) = flags.names {
         return names::run(flags, count);

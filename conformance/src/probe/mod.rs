@@ -9,6 +9,7 @@ mod facts;
 use std::env;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::kernel;
 
 /// Runs the probe verb in `args`.
 ///
-/// `facts` · `tty` · `try OP…` · `exit CODE` · `die SIGNAL` · `echo WORD…` · `cat` · `pause` (until SIGTERM) · `signals` (names
+/// `facts` · `tty` · `try OP…` · `exit CODE` · `die SIGNAL` · `echo WORD…` · `cat` · `lines MIB` · `pause` (until SIGTERM) · `signals` (names
 /// those it gets, until SIGTERM) · `exchange PATH PATH` (for ever) · `hook NAME FILE [EXIT]` · `fork N` · `eat MIB`
 pub fn run(args: &[String]) -> ExitCode {
     let argument = |index: usize| args.get(index).map_or("", String::as_str);
@@ -37,6 +38,7 @@ pub fn run(args: &[String]) -> ExitCode {
             let copied = io::copy(&mut io::stdin(), &mut io::stdout());
             if copied.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
+        "lines" => lines(argument(1)),
         "pause" => await_signals(false),
         "signals" => await_signals(true),
         "exchange" => exchange(argument(1), argument(2)),
@@ -48,6 +50,25 @@ pub fn run(args: &[String]) -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// That many MiB of lines of 100 bytes, in blocks as a buffered writer makes them.
+fn lines(mib: &str) -> ExitCode {
+    let Ok(mib) = mib.parse::<usize>() else { return ExitCode::from(2) };
+    let mut line = [b'x'; 100];
+    line[99] = b'\n';
+    let block = line.repeat(160);
+    let mut left = (mib << 20).div_ceil(100) * 100;
+    let Ok(out) = io::stdout().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
+    let mut out = std::fs::File::from(out);
+    while left > 0 {
+        let length = left.min(block.len());
+        if out.write_all(&block[..length]).is_err() {
+            return ExitCode::FAILURE;
+        }
+        left -= length;
+    }
+    ExitCode::SUCCESS
 }
 
 fn print(value: &Value) -> ExitCode {
