@@ -19,6 +19,7 @@ use crate::bundle;
 use crate::check::{self, Work};
 use crate::cli::Bench;
 use crate::kernel;
+use crate::tool::LIMIT;
 
 /// Who writes the file.
 enum Kind {
@@ -145,11 +146,19 @@ impl Contender {
         let runtime = bed.tools.join("runtime");
         let state = self.dir.join("state");
         let mut command = Command::new(program);
+        let payload = self.dir.join("pid");
+        let _ = fs::remove_file(&payload);
         command.args(verb).args(["-c", id, "-u", id, "-n", id]).arg("-r").arg(&runtime);
-        command.arg("-b").arg(self.dir.join("bundle")).arg("-p").arg(self.dir.join("pid"));
+        command.arg("-b").arg(self.dir.join("bundle")).arg("-p").arg(&payload);
         command.arg("--conmon-pidfile").arg(&pid_file).arg("-l").arg(format!("k8s-file:{}", log.display()));
         command.arg("--runtime-arg=--root").arg(format!("--runtime-arg={}", state.display()));
         done(command.stdin(Stdio::null()).stdout(Stdio::null()))?;
+        // Without podman's pipes it answers before the container is made.
+        let given_up = Instant::now() + LIMIT;
+        while fs::read_to_string(&payload).unwrap_or_default().is_empty() {
+            ensure!(Instant::now() < given_up, "no container came to be");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let text = fs::read_to_string(&pid_file).context("read conmon's pid file")?;
         let conmon = Pid::from_raw(text.trim().parse().context("read conmon's pid file")?);
         let began = Instant::now();
