@@ -150,7 +150,13 @@ impl Contender {
         let _ = fs::remove_file(&payload);
         command.args(verb).args(["-c", id, "-u", id, "-n", id]).arg("-r").arg(&runtime);
         command.arg("-b").arg(self.dir.join("bundle")).arg("-p").arg(&payload);
-        command.arg("--conmon-pidfile").arg(&pid_file).arg("-l").arg(format!("k8s-file:{}", log.display()));
+        command
+            .arg("--socket-dir-path")
+            .arg(&self.dir)
+            .arg("--conmon-pidfile")
+            .arg(&pid_file)
+            .arg("-l")
+            .arg(format!("k8s-file:{}", log.display()));
         command.arg("--runtime-arg=--root").arg(format!("--runtime-arg={}", state.display()));
         done(command.stdin(Stdio::null()).stdout(Stdio::null()))?;
         // Without podman's pipes it answers before the container is made.

@@ -59,8 +59,7 @@ pub fn revive(store: &Store, record: &Container, mut kept: Status, lock: &Lock) 
     kept.state = State::Restarting;
     store.save_kept(id, &kept)?;
     own(store, id)?;
-    let started =
-        prepare(store, record, None).and_then(|()| supervise(store, id, lock, None, &["--revive"]));
+    let started = prepare(store, record, None).and_then(|()| supervise(store, id, lock, None, &["--revive"]));
     started.inspect_err(|err| failed(store, record, err))
 }
 
