@@ -1,7 +1,7 @@
 //! conmon's log drivers: k8s-file, journald, none, passthrough; several at once.
 
 use std::fs::{File, OpenOptions};
-use std::io::{IoSlice, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,8 @@ use crate::log::Stream;
 
 /// Timestamp, stream and tag of a line, as the size limit counts them.
 const OVERHEAD: u64 = 46;
+/// A longer line comes in parts, as conmon reads no more at once.
+pub const LONGEST: usize = 8192;
 
 /// All logs of a container.
 pub struct Logs {
@@ -124,38 +126,31 @@ impl KubernetesFile {
         }
         let word = if stream == Stream::Stdout { "stdout" } else { "stderr" };
         let stamp = format!("{} {word} ", now.strftime("%Y-%m-%dT%H:%M:%S%.9f%:z"));
-        let mut parts: Vec<IoSlice<'_>> = Vec::new();
-        let mut length = 0;
-        for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        let mut batch = Vec::with_capacity(bytes.len() * 3 / 2 + stamp.len() + 3);
+        let lines = bytes.split_inclusive(|&byte| byte == b'\n');
+        for line in lines.flat_map(|line| line.chunks(LONGEST)) {
             let partial = !line.ends_with(b"\n");
             let counted = OVERHEAD + line.len() as u64 + u64::from(partial);
-            if self.max > 0 && self.size + length + counted > self.max && self.size + length > 0 {
-                self.put(&mut parts, length)?;
-                parts.clear();
-                length = 0;
+            let before = self.size + batch.len() as u64;
+            if self.max > 0 && before + counted > self.max && before > 0 {
+                self.put(&batch)?;
+                batch.clear();
                 self.turn()?;
             }
-            parts.push(IoSlice::new(stamp.as_bytes()));
-            parts.push(IoSlice::new(if partial { b"P " } else { b"F " }));
-            parts.push(IoSlice::new(line));
-            length += stamp.len() as u64 + 2 + line.len() as u64;
+            batch.extend_from_slice(stamp.as_bytes());
+            batch.extend_from_slice(if partial { b"P " } else { b"F " });
+            batch.extend_from_slice(line);
             if partial {
-                parts.push(IoSlice::new(b"\n"));
-                length += 1;
+                batch.push(b'\n');
             }
         }
-        self.put(&mut parts, length)
+        self.put(&batch)
     }
 
-    fn put(&mut self, mut parts: &mut [IoSlice<'_>], length: u64) -> Result<()> {
-        while !parts.is_empty() {
-            // The kernel takes 1024 pieces at most.
-            let some = parts.len().min(1024);
-            let written = self.file.write_vectored(&parts[..some])?;
-            IoSlice::advance_slices(&mut parts, written);
-        }
-        self.size += length;
-        self.total += length;
+    fn put(&mut self, batch: &[u8]) -> Result<()> {
+        self.file.write_all(batch)?;
+        self.size += batch.len() as u64;
+        self.total += batch.len() as u64;
         Ok(())
     }
 

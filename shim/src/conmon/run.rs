@@ -22,7 +22,7 @@ use super::cli::Options;
 use super::clients::{Clients, Sent};
 use super::create::{self, Payload, bundle};
 use super::ending::{self, Ends};
-use super::log::Logs;
+use super::log::{LONGEST, Logs};
 use super::notify::Notify;
 use super::pipes;
 use crate::cgroup::Cgroup;
@@ -43,6 +43,9 @@ pub const CLIENTS: u64 = 16;
 /// Most bytes of stdin kept for a payload that does not read.
 const STDIN_LIMIT: usize = 256 << 10;
 
+/// A payload that has much to say gets a pipe and a buffer of so many bytes.
+const FLOOD: usize = 256 << 10;
+
 /// One container, or one process in it.
 pub struct Monitor<'a> {
     options: &'a Options,
@@ -60,6 +63,8 @@ pub struct Monitor<'a> {
     closing: bool,
     full: bool,
     held: bool,
+    /// The large buffer, while there is use for it.
+    large: Vec<u8>,
     deadline: Option<Instant>,
     timed_out: bool,
 }
@@ -106,6 +111,7 @@ impl<'a> Monitor<'a> {
             closing: false,
             full: false,
             held: false,
+            large: Vec::new(),
             deadline: None,
             timed_out: false,
         };
@@ -302,8 +308,11 @@ impl<'a> Monitor<'a> {
             payload.stderr.as_ref()
         };
         let Some(fd) = fd else { return false };
-        let mut buffer = [0; 8192];
-        match read(fd, &mut buffer) {
+        // Read in large pieces while the payload has as much to say.
+        let (mut small, large) = ([0; LONGEST], &mut self.large);
+        let buffer = if large.is_empty() { &mut small[..] } else { &mut large[..] };
+        let flood = buffer.len();
+        match read(fd, buffer) {
             Err(Errno::EAGAIN) => false,
             Err(Errno::EINTR) => true,
             Ok(0) | Err(_) => {
@@ -319,7 +328,17 @@ impl<'a> Monitor<'a> {
                 let stream = if first { Stream::Stdout } else { Stream::Stderr };
                 self.logs.write(stream, &buffer[..length]);
                 if let Some(clients) = &mut self.clients {
-                    clients.show(&self.epoll, stream, &buffer[..length]);
+                    for piece in buffer[..length].chunks(LONGEST) {
+                        clients.show(&self.epoll, stream, piece);
+                    }
+                }
+                if length < LONGEST {
+                    *large = Vec::new();
+                } else if length == flood && large.is_empty() {
+                    *large = vec![0; FLOOD];
+                    // Where the kernel refuses, the pipe stays as small as it is.
+                    let size = i32::try_from(FLOOD).unwrap_or(i32::MAX);
+                    let _ = fcntl(fd, FcntlArg::F_SETPIPE_SZ(size));
                 }
                 true
             }

@@ -15,8 +15,8 @@ use contracts::container::now;
 use super::lines::Splitter;
 use super::{Limits, Stream, compress};
 
-/// What is kept for the next batch at most.
-const KEPT: usize = 256 << 10;
+/// A batch this small is kept for the next one in any case.
+const KEPT: usize = 8 << 10;
 
 /// The log being written.
 #[derive(Debug)]
@@ -76,10 +76,12 @@ impl Writer {
     pub fn write(&mut self, stream: Stream, bytes: &[u8]) -> Result<()> {
         let before = self.splitter(stream).clone();
         let mut splitter = std::mem::take(self.splitter(stream));
-        self.encode(stream, |each| splitter.feed(bytes, each));
+        let mut encoder = self.encoder(stream, bytes.len());
+        splitter.feed(bytes, |line| encoder.line(line));
         *self.splitter(stream) = splitter;
         let written = self.write_out();
-        if self.batch.capacity() > KEPT {
+        // Kept while a payload floods us.
+        if self.batch.capacity() > KEPT && self.batch.len() < self.batch.capacity() / 8 {
             self.batch = Vec::new();
             self.ends = Vec::new();
         }
@@ -90,7 +92,8 @@ impl Writer {
     pub fn flush(&mut self) -> Result<()> {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let mut splitter = std::mem::take(self.splitter(stream));
-            self.encode(stream, |each| splitter.finish(each));
+            let mut encoder = self.encoder(stream, 0);
+            splitter.finish(|line| encoder.line(line));
             self.write_out()?;
         }
         Ok(())
@@ -103,31 +106,20 @@ impl Writer {
         }
     }
 
-    /// Encodes lines into `self.batch`, with one time for what was read together.
-    fn encode(&mut self, stream: Stream, feed: impl FnOnce(&mut dyn FnMut(&[u8]))) {
+    /// Begins a batch for about so many bytes, with one time for what was read together.
+    fn encoder(&mut self, stream: Stream, length: usize) -> Encoder<'_> {
         let word = if stream == Stream::Stdout { "stdout" } else { "stderr" };
         let now = now();
-        let Self { batch, ends, .. } = self;
-        batch.clear();
-        ends.clear();
-        if self.cri {
-            let head = format!("{now} {word} ");
-            feed(&mut |line: &[u8]| {
-                batch.extend_from_slice(head.as_bytes());
-                batch.extend_from_slice(if line.ends_with(b"\n") { b"F " } else { b"P " });
-                batch.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
-                batch.push(b'\n');
-                ends.push(batch.len());
-            });
-            return;
-        }
-        let tail = format!("\",\"stream\":\"{word}\"{},\"time\":\"{now}\"}}\n", self.attributes);
-        feed(&mut |line: &[u8]| {
-            batch.extend_from_slice(b"{\"log\":\"");
-            escape(line, batch);
-            batch.extend_from_slice(tail.as_bytes());
-            ends.push(batch.len());
-        });
+        let around = if self.cri {
+            format!("{now} {word} ")
+        } else {
+            format!("\",\"stream\":\"{word}\"{},\"time\":\"{now}\"}}\n", self.attributes)
+        };
+        self.batch.clear();
+        self.batch.reserve(length + length / 2);
+        self.ends.clear();
+        let ends = (self.limits.size > 0).then_some(&mut self.ends);
+        Encoder { batch: &mut self.batch, ends, around, cri: self.cri }
     }
 
     fn write_out(&mut self) -> Result<()> {
@@ -225,6 +217,35 @@ impl Writer {
     }
 }
 
+/// Lines on their way into a batch.
+struct Encoder<'a> {
+    batch: &'a mut Vec<u8>,
+    /// Where each line ends, for a log that rotates.
+    ends: Option<&'a mut Vec<usize>>,
+    /// What stands before each line in CRI's form, behind it in docker's.
+    around: String,
+    cri: bool,
+}
+
+impl Encoder<'_> {
+    fn line(&mut self, line: &[u8]) {
+        if self.cri {
+            let (kind, text) = line.strip_suffix(b"\n").map_or((&b"P "[..], line), |text| (&b"F "[..], text));
+            self.batch.extend_from_slice(self.around.as_bytes());
+            self.batch.extend_from_slice(kind);
+            self.batch.extend_from_slice(text);
+            self.batch.push(b'\n');
+        } else {
+            self.batch.extend_from_slice(b"{\"log\":\"");
+            escape(line, self.batch);
+            self.batch.extend_from_slice(self.around.as_bytes());
+        }
+        if let Some(ends) = &mut self.ends {
+            ends.push(self.batch.len());
+        }
+    }
+}
+
 /// The name of the file that was rotated `number` times.
 pub fn numbered(path: &Path, number: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -276,25 +297,15 @@ fn escape(mut line: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// How many bytes at the beginning stand for themselves in JSON; eight are looked at together.
+/// How many bytes at the beginning stand for themselves in JSON. Many are looked at together: the compiler makes vector
+/// instructions of it.
 fn plain_length(line: &[u8]) -> usize {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES << 7;
-    let zeroes = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
-    let (words, _) = line.as_chunks::<8>();
-    let mut at = 0;
-    for bytes in words {
-        let word = u64::from_ne_bytes(*bytes);
-        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-        let quote = zeroes(word ^ (ONES * u64::from(b'"')));
-        let backslash = zeroes(word ^ (ONES * u64::from(b'\\')));
-        if (word & HIGH) | control | quote | backslash != 0 {
-            break;
-        }
-        at += 8;
-    }
-    let special = |&byte: &u8| !(0x20..0x80).contains(&byte) || byte == b'"' || byte == b'\\';
-    at + line[at..].iter().position(special).unwrap_or(line.len() - at)
+    let special = |byte: u8| !(0x20..0x80).contains(&byte) | (byte == b'"') | (byte == b'\\');
+    let (blocks, _) = line.as_chunks::<32>();
+    let plain =
+        |block: &&[u8; 32]| block.iter().fold(0_u8, |found, &byte| found | u8::from(special(byte))) == 0;
+    let at = blocks.iter().take_while(plain).count() * 32;
+    at + line[at..].iter().position(|&byte| special(byte)).unwrap_or(line.len() - at)
 }
 
 #[cfg(test)]

@@ -116,7 +116,8 @@ impl Glass {
                 Err(err) => return Err(err),
             }
         }
-        if length == most && !output.large {
+        // Pieces that do not fit into the pages of the pipe fill it earlier.
+        if length >= most / 2 && !output.large {
             self.enlarge(output);
         }
         let new = output.seen.min(length);
