@@ -103,6 +103,11 @@ completions: ## Shell completions into dist/completions
 install: build ## Install into PREFIX= (DESTDIR=, PROGRAM_PREFIX= honoured)
 	@for t in $(TOOLS); do install -D -m 755 $(BIN)/$$t "$(DESTDIR)$(PREFIX)/bin/$(PROGRAM_PREFIX)$$t"; done
 	@ln -sf $(PROGRAM_PREFIX)shim "$(DESTDIR)$(PREFIX)/bin/containerd-shim-bulkhead-v2"
+	@install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system" "$(DESTDIR)$(PREFIX)/share/bulkhead"
+	@for f in lib/systemd/system/bulkhead.service share/bulkhead/bulkhead.init; do \
+	   sed 's#@BIN@/shim#@BIN@/$(PROGRAM_PREFIX)shim#; s#@BIN@#$(PREFIX)/bin#; s#^\(\texec\|\t\) shim#\1 $(PROGRAM_PREFIX)shim#' \
+	     shim/boot/$${f##*/} >"$(DESTDIR)$(PREFIX)/$$f"; done
+	@chmod 755 "$(DESTDIR)$(PREFIX)/share/bulkhead/bulkhead.init"
 
 clean: ## Remove build output
 	cargo clean

@@ -35,6 +35,9 @@ pub enum Command {
     Rmi(cmd::rmi::Args),
     /// Remove images that have no name, or that nothing uses
     Prune(cmd::prune::Args),
+    /// Pass a socket's bytes through TLS (for shim)
+    #[command(hide = true)]
+    Relay(cmd::relay::Args),
     /// Fetch images from a registry
     Pull(cmd::pull::Args),
     /// Send an image to a registry

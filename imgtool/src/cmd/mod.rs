@@ -26,6 +26,7 @@ pub mod prune;
 pub mod pull;
 pub mod push;
 pub mod referrers;
+pub mod relay;
 pub mod rmi;
 pub mod save;
 pub mod sync;
@@ -53,6 +54,7 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Tag(args) => tag::run(&args),
         Command::Rmi(args) => rmi::run(&args),
         Command::Prune(args) => prune::run(&args),
+        Command::Relay(args) => relay::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Push(args) => push::run(&args),
         Command::Save(args) => save::run(&args),

@@ -123,7 +123,7 @@ fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>> {
 }
 
 /// Parsed once per process. `SSL_CERT_FILE` and `SSL_CERT_DIR` replace the system's.
-fn system_authorities() -> &'static [Certificate<'static>] {
+pub fn system_authorities() -> &'static [Certificate<'static>] {
     static FOUND: OnceLock<Vec<Certificate<'static>>> = OnceLock::new();
     FOUND.get_or_init(|| {
         let told = env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);

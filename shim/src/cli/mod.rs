@@ -90,7 +90,10 @@ pub enum Verb {
     #[command(subcommand)]
     Healthcheck(HealthcheckVerb),
     /// Start the containers whose restart policy asks for it, after a boot
-    Boot,
+    #[command(
+        after_help = "`make install` brings shim/boot/bulkhead.service (systemd) and bulkhead.init (any other init), which call it."
+    )]
+    Boot(BootFlags),
     /// Show the machine as shim sees it
     Info(FormatOnly),
     /// Show the version

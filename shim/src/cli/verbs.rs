@@ -329,6 +329,13 @@ pub struct FormatOnly {
     pub format: Option<String>,
 }
 
+#[derive(Debug, Args)]
+pub struct BootFlags {
+    /// The other way round, before a shutdown: end what runs, to be started again at the next boot
+    #[arg(long)]
+    pub stop: bool,
+}
+
 /// `shim healthcheck …`
 #[derive(Debug, Subcommand)]
 pub enum HealthcheckVerb {

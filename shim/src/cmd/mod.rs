@@ -75,7 +75,7 @@ pub fn run(verb: Verb) -> ExitCode {
         Verb::Events(flags) => finish(events::run(store, &flags)),
         Verb::Volume(verb) => finish(volume::run(store, &verb)),
         Verb::Healthcheck(verb) => finish(healthcheck::run(store, &verb)),
-        Verb::Boot => finish(boot::run(store)),
+        Verb::Boot(flags) => finish(if flags.stop { boot::stop(store) } else { boot::run(store) }),
         Verb::Info(flags) => finish(info::info(store, &flags)),
         Verb::Version(flags) => finish(info::version(&flags)),
     }

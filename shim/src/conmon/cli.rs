@@ -235,7 +235,7 @@ impl Options {
                 ensure!(files >= 0, "log-max-files must be non-negative, got {files}");
                 match u32::try_from(files) {
                     Ok(files) if i32::try_from(files).is_ok() => self.log_max_files = files,
-                    _ => bail!("log-max-files cannot exceed {}, got {files}", i32::MAX),
+                    _ => bail!("log-max-files {files} is out of range: at most {}", i32::MAX),
                 }
             }
             "log-allowlist-dir" => self.log_allowlist_dirs.push(value.into()),

@@ -166,11 +166,18 @@ pub fn again(store: &Store, id: &str, client: Option<OwnedFd>) -> Result<bool> {
 /// Waits until the container's owner is done with it: it has cleared away, has ended, or only still sends its last log
 /// lines; or it was about to start the payload for a command that was killed, and now has.
 pub fn wait_for(store: &Store, id: &str, owner: Process) -> Result<()> {
+    wait_while(store, id, owner, |status| !status.state.is_live())
+}
+
+/// Waits until the container's owner has ended it and cleared away.
+pub fn wait_for_end(store: &Store, id: &str, owner: Process) -> Result<()> {
+    wait_while(store, id, owner, |_| true)
+}
+
+fn wait_while(store: &Store, id: &str, owner: Process, so: impl Fn(&Status) -> bool) -> Result<()> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     let Some(pidfd) = owner.open().context("open the supervisor")? else { return Ok(()) };
-    while let Some(status) = atomic::read_json::<Status>(&store.live_status(id))?
-        && !status.state.is_live()
-    {
+    while atomic::read_json::<Status>(&store.live_status(id))?.is_some_and(|status| so(&status)) {
         match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::from(20_u8)) {
             Ok(0) | Err(nix::errno::Errno::EINTR) => {}
             other => return other.map(drop).context("wait for the supervisor"),

@@ -28,7 +28,15 @@ fn own(driver: &str) -> Option<&'static [&'static str]> {
         "json-file" | "local" => &["max-size", "max-file", "compress"],
         "k8s-file" => &["max-size", "max-file", "compress", "path"],
         "journald" => &[],
-        "syslog" => &["syslog-address", "syslog-facility", "syslog-format"],
+        "syslog" => &[
+            "syslog-address",
+            "syslog-facility",
+            "syslog-format",
+            "syslog-tls-ca-cert",
+            "syslog-tls-cert",
+            "syslog-tls-key",
+            "syslog-tls-skip-verify",
+        ],
         "fluentd" => &[
             "fluentd-address",
             "fluentd-async",
@@ -75,9 +83,6 @@ pub fn check(config: &LogConfig) -> Result<()> {
     };
     for (key, value) in &config.config {
         match key.as_str() {
-            "syslog-tls-ca-cert" | "syslog-tls-cert" | "syslog-tls-key" | "syslog-tls-skip-verify" => {
-                fault!(Unsupported, "log-opt {key}: TLS is not supported")
-            }
             key if !own.contains(&key) && !COMMON.contains(&key) => {
                 fault!(Usage, "unknown log opt '{key}' for {driver} log driver")
             }

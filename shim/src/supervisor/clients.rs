@@ -171,7 +171,7 @@ impl Supervisor {
                 if let Some(client) = self.clients.get_mut(&token) {
                     client.waits = true;
                 }
-                self.stop(signal, timeout)?;
+                self.stop(signal, timeout, true)?;
             }
             Request::Signal { number } => {
                 self.user_signal(number)?;
@@ -266,9 +266,10 @@ impl Supervisor {
     }
 
     /// `stop`: the signal now, SIGKILL when patience ends.
-    pub(super) fn stop(&mut self, signal: i32, timeout: i64) -> Result<()> {
+    /// `manually`: by the user, so that no boot starts it again.
+    pub(super) fn stop(&mut self, signal: i32, timeout: i64, manually: bool) -> Result<()> {
         self.stopping = true;
-        self.status.manually_stopped = true;
+        self.status.manually_stopped = manually;
         match self.phase {
             Phase::Running => {
                 self.publish();

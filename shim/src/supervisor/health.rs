@@ -230,7 +230,7 @@ impl Supervisor {
     fn on_unhealthy(&mut self) {
         match self.record.health_on_failure.as_str() {
             "kill" => self.signal(libc::SIGKILL),
-            "stop" => drop(self.stop(self.stop_signal(), self.stop_timeout())),
+            "stop" => drop(self.stop(self.stop_signal(), self.stop_timeout(), true)),
             "restart" => {
                 // The policy may be `no`: this restart is the check's, not the policy's.
                 self.restart_once = true;

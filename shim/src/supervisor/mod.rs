@@ -249,8 +249,9 @@ impl Supervisor {
         while let Ok(Some(info)) = self.signals.read_signal() {
             match i32::try_from(info.ssi_signo) {
                 Ok(number) if number == Signal::SIGCHLD as i32 => reap = true,
-                // Asked to go (a shutdown): the container is stopped as `stop` would.
-                Ok(_) => self.stop(self.stop_signal(), self.stop_timeout())?,
+                // Asked to go (a shutdown): the container is stopped as `stop` would, but not by its user: what was to
+                // run unless stopped is started again at the next boot.
+                Ok(_) => self.stop(self.stop_signal(), self.stop_timeout(), self.status.manually_stopped)?,
                 Err(_) => {}
             }
         }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use contracts::fault;
 
+use super::relay::{Relay, Trust};
+
 /// A receiver, as the option names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
@@ -13,7 +15,7 @@ pub enum Address {
     UnixDatagram(PathBuf),
     Udp(String),
     Tcp(String),
-    Tls(String),
+    Tls(String, Trust),
 }
 
 /// A receiver, looked up: the supervisor asks no name server while it serves.
@@ -23,6 +25,7 @@ pub enum Target {
     UnixDatagram(PathBuf),
     Udp(SocketAddr),
     Tcp(Vec<SocketAddr>),
+    Tls(Relay),
 }
 
 impl Address {
@@ -50,7 +53,7 @@ impl Address {
         Ok(match text.split_once("://") {
             Some(("udp", host)) => Self::Udp(with_port(host)?),
             Some(("tcp", host)) => Self::Tcp(with_port(host)?),
-            Some(("tcp+tls" | "tls", host)) => Self::Tls(with_port(host)?),
+            Some(("tcp+tls" | "tls", host)) => Self::Tls(with_port(host)?, Trust::default()),
             Some(("unix", name)) => Self::Unix(path(name)?),
             Some(("unixgram", name)) => Self::UnixDatagram(path(name)?),
             _ => fault!(Usage, "{option} should be in form proto://address, got {text}"),
@@ -70,14 +73,22 @@ impl Address {
             Self::UnixDatagram(path) => Target::UnixDatagram(path.clone()),
             Self::Udp(host) => Target::Udp(look(host)?[0]),
             Self::Tcp(host) => Target::Tcp(look(host)?),
-            Self::Tls(host) => fault!(Unsupported, "{host}: TLS is not supported for logs"),
+            Self::Tls(host, trust) => Target::Tls(Relay {
+                addresses: look(host)?,
+                name: host
+                    .rsplit_once(':')
+                    .map_or(host.as_str(), |(name, _)| name)
+                    .trim_matches(['[', ']'])
+                    .to_owned(),
+                trust: trust.clone(),
+            }),
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Address;
+    use super::{Address, Trust};
 
     #[test]
     fn addresses() {
@@ -89,6 +100,6 @@ mod tests {
         for wrong in ["bogus", "udp://", "tcp://h:x", "unix://a", "ftp://h", "tcp://:"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
-        assert!(read("tcp+tls://h").unwrap().resolve().unwrap_err().to_string().contains("TLS"));
+        assert_eq!(read("tcp+tls://h:99").unwrap(), Address::Tls("h:99".into(), Trust::default()));
     }
 }

@@ -34,9 +34,8 @@ impl Options {
             Some(text) => Address::parse("fluentd-address", text, 24224)?,
         };
         match &address {
-            Address::Tls(host) => fault!(Unsupported, "fluentd-address tls://{host}: TLS is not supported"),
             Address::Udp(_) | Address::UnixDatagram(_) => {
-                fault!(Usage, "unsupported scheme in fluentd-address: use tcp or unix")
+                fault!(Usage, "unsupported scheme in fluentd-address: use tcp, tls or unix")
             }
             _ => {}
         }

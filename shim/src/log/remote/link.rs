@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -15,6 +16,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage};
 
 use super::address::Target;
+use super::relay;
 
 /// The longest wait between two attempts to connect.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -257,16 +259,17 @@ impl Link {
             if self.epoll.wait(&mut events, 0_u8).unwrap_or(0) == 0 {
                 return;
             }
-            let fine = socket::getsockopt(socket, socket::sockopt::SocketError).is_ok_and(|error| error == 0);
-            let copy = socket.try_clone();
-            match copy {
-                Ok(copy) if fine => {
-                    let _ = self.epoll.delete(socket);
-                    if self.up(Channel::Tcp(TcpStream::from(copy))).is_err() {
-                        self.lost(queue);
-                    }
-                }
-                _ => self.lost(queue),
+            let Ok(copy) = socket.try_clone() else { return self.lost(queue) };
+            let channel = if let Target::Tls(_) = self.target {
+                let socket = UnixStream::from(copy);
+                relay::connected(&socket).then_some(Channel::Unix(socket))
+            } else {
+                let error = socket::getsockopt(socket, socket::sockopt::SocketError);
+                error.is_ok_and(|error| error == 0).then(|| Channel::Tcp(TcpStream::from(copy)))
+            };
+            let _ = self.epoll.delete(socket);
+            if channel.is_none_or(|channel| self.up(channel).is_err()) {
+                self.lost(queue);
             }
             return;
         }
@@ -342,6 +345,9 @@ impl Link {
             }
             return Err(last.unwrap_or_else(|| anyhow::anyhow!("no address")));
         }
+        if let Target::Tls(relay) = &self.target {
+            return relay.connect(CONNECT * 2).map(Channel::Unix);
+        }
         self.local()
     }
 
@@ -367,20 +373,25 @@ impl Link {
                 socket.set_nonblocking(true)?;
                 Channel::Udp(socket)
             }
-            Target::Tcp(_) => anyhow::bail!("TCP takes its time"),
+            Target::Tcp(_) | Target::Tls(_) => anyhow::bail!("this takes its time"),
         })
     }
 
     /// Begins to connect again, without waiting.
     fn begin(&mut self) -> Result<()> {
-        let Target::Tcp(addresses) = &self.target else {
-            let channel = self.local()?;
-            return self.up(channel);
+        let (socket, event) = match &self.target {
+            Target::Tcp(addresses) => {
+                let address = addresses[self.next_address % addresses.len()];
+                self.next_address = self.next_address.wrapping_add(1);
+                (begin_tcp(address)?, EpollFlags::EPOLLOUT)
+            }
+            Target::Tls(relay) => (OwnedFd::from(relay.begin(Stdio::null())?), EpollFlags::EPOLLIN),
+            _ => {
+                let channel = self.local()?;
+                return self.up(channel);
+            }
         };
-        let address = addresses[self.next_address % addresses.len()];
-        self.next_address = self.next_address.wrapping_add(1);
-        let socket = begin_tcp(address)?;
-        self.epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLOUT, 0)).context("watch a connection")?;
+        self.epoll.add(&socket, EpollEvent::new(event, 0)).context("watch a connection")?;
         self.state = State::Connecting { socket, until: Instant::now() + CONNECT };
         Ok(())
     }

@@ -8,6 +8,7 @@ pub mod gelf;
 pub mod journald;
 mod link;
 pub mod msgpack;
+mod relay;
 mod source;
 pub mod syslog;
 

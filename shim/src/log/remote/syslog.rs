@@ -6,6 +6,7 @@ use contracts::fault;
 use jiff::tz::TimeZone;
 
 use super::address::{Address, Target};
+use super::relay::Trust;
 use super::{Driver, Encoder as Any, Line, Link, Message, Patience, Source};
 use crate::log::Stream;
 
@@ -30,10 +31,15 @@ impl Options {
     /// Reads `syslog-*`.
     pub fn read(config: &LogConfig) -> Result<Self> {
         let option = |name: &str| config.config.get(name).map(String::as_str);
-        let address =
+        let mut address =
             option("syslog-address").map(|text| Address::parse("syslog-address", text, 514)).transpose()?;
-        if let Some(Address::Tls(host)) = &address {
-            fault!(Unsupported, "syslog-address tcp+tls://{host}: TLS is not supported");
+        let trust = Trust::read(config)?;
+        match &mut address {
+            Some(Address::Tls(_, wanted)) => *wanted = trust,
+            _ if trust != Trust::default() => {
+                fault!(Usage, "log-opt syslog-tls-*: only with --log-opt syslog-address=tcp+tls://HOST")
+            }
+            _ => {}
         }
         let format = match option("syslog-format") {
             None | Some("") => Format::Unix,
