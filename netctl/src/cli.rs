@@ -56,7 +56,9 @@ pub enum Command {
     #[command(after_help = "Without flags, the request is read as JSON from stdin. Examples:\n  \
         netctl up web1 --name web -p 8080:80 </dev/null\n  \
         ip netns exec web1 ... works after ln -s /run/bulkhead/net/ns/web1 /run/netns/web1\n  \
-        nsenter --net=/run/bulkhead/net/ns/web1 ip addr")]
+        nsenter --net=/run/bulkhead/net/ns/web1 ip addr\n\n\
+        An ordinary user does the same inside `unshare -Urm` or `podman unshare`: slirp4netns or pasta \
+        (NETCTL_UPLINK) joins the user's networks to the host's.")]
     Up(Box<Up>),
     /// Undo `up`; an id that is not attached is no error
     Down(Down),

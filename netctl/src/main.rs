@@ -17,6 +17,7 @@ mod guest;
 mod netavark;
 mod netlink;
 mod network;
+mod rootless;
 mod state;
 
 use std::process::ExitCode;

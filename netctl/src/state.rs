@@ -9,6 +9,8 @@
 //! | `files/<id>/` | hosts, resolv.conf, hostname |
 //! | `leases/<network>/<address>` | holds the id that has the address |
 //! | `ports/<protocol>-<port>/<address or any>` | holds the id that published the port |
+//! | `firewall` | where the rules of attached containers are ([`crate::firewall::choice`]) |
+//! | `host`, `uplink.*` | the network namespace of an ordinary user's networks ([`crate::rootless`]) |
 //! | `guests/<zone>/<id>/<network>,<interface>.json` | [`crate::guest::Guest`] |
 //! | `members/<network>/<id>` | names and addresses for the DNS server; the network is up while there are any |
 
@@ -19,6 +21,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use contracts::lock::Lock;
 use contracts::paths::Paths;
+
+use crate::rootless;
 
 /// The state directory, locked.
 #[derive(Debug)]
@@ -50,6 +54,7 @@ impl State {
     pub fn open_at(dir: PathBuf, networks: PathBuf, table: &'static str) -> Result<Self> {
         make_dir(&dir)?;
         let state = Self { networks, table, _lock: Lock::exclusive(&dir.join("lock"))?, dir };
+        rootless::enter(&state)?;
         if let Some(id) = read(&state.dir.join("pending"))? {
             state.sweep_temporary()?;
             // Killed before it wrote the id: nothing was begun.

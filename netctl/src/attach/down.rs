@@ -14,6 +14,7 @@ use crate::firewall::{Filter, choice};
 use crate::netlink::link;
 use crate::netlink::socket::Socket;
 use crate::network::{self, Network, bridge};
+use crate::rootless;
 use crate::state::{self, State};
 
 /// Detaches `id`; not being attached is no error. Returns as soon as the namespace and the files are gone: what makes
@@ -27,7 +28,8 @@ pub fn down(state: &State, id: &str, wait: bool) -> Result<()> {
     let Some(record) = Record::read(state, id)? else { return undo(state, id) };
     state.pending(id)?;
     release(state, &record).with_context(|| format!("detach {id}"))?;
-    if wait || !has_slow_part(state, &record)? {
+    // A child would be without the thread on the host's side.
+    if wait || rootless::is_used() || !has_slow_part(state, &record)? {
         return finish(state, &record).with_context(|| format!("detach {id}"));
     }
     // On failure the id stays pending, and the next command tries again and reports.
@@ -98,9 +100,11 @@ fn finish(state: &State, record: &Record) -> Result<()> {
     retire(state, record.order.iter().map(String::as_str))?;
     port::give_back(state, &record.status.ports, &record.id)?;
     state::remove(&state.path(&["attachments", &format!("{}.json", record.id)]))?;
+    rootless::withdraw(state, record)?;
     claim::forget_idle(state)?;
     namespace::forget(state);
     dns::forget(&state.path(&["dns"]))?;
+    rootless::forget(state)?;
     for empty in ["attachments", "files", "members", "ports", "dns"] {
         let _ = fs::remove_dir(state.path(&[empty]));
     }

@@ -9,6 +9,7 @@ use contracts::fault;
 use contracts::network::Port;
 
 use super::claim::is_alive;
+use crate::rootless;
 use crate::state::{self, State};
 
 /// The port that our own DNS server has on every gateway.
@@ -30,6 +31,11 @@ pub fn choose(state: &State, wanted: &[Port]) -> Result<Vec<Port>> {
         }
         if let Some(owner) = owner(state, &port)? {
             fault!(Busy, "cannot publish {}: port is already allocated to {owner}", shown(&port));
+        }
+        if rootless::is_used() {
+            // The host's ports are out of our sight: whoever opens this one there will say.
+            chosen.push(port);
+            continue;
         }
         if let Err(err) = bind(&port) {
             match err.kind() {
@@ -140,7 +146,8 @@ fn pick(state: &State, port: &Port, chosen: &[Port]) -> Result<u16> {
         let mut candidate = port.clone();
         candidate.host_port = match port.protocol.as_str() {
             "tcp" | "udp" => {
-                bind(port).with_context(|| format!("pick a port for {}", port.container_port))?
+                let seen = Port { host_ip: port.host_ip.filter(|_| !rootless::is_used()), ..port.clone() };
+                bind(&seen).with_context(|| format!("pick a port for {}", port.container_port))?
             }
             _ => 49_152 + attempt,
         };

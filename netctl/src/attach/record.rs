@@ -28,6 +28,10 @@ pub struct Record {
     pub shares: Option<String>,
     /// The networks in the order they were joined; the first that has a way out gives the default route.
     pub order: Vec<String>,
+    /// Whether the host's side of its ports is another program's ([`crate::rootless`]), which hands all of them to us on
+    /// one address.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub rootless: bool,
     /// Network → name of the host's end of the veth pair.
     pub host_ends: BTreeMap<String, String>,
 }
@@ -82,7 +86,7 @@ impl Record {
             for port in &self.status.ports {
                 let Some(protocol) = protocol_number(&port.protocol) else { continue };
                 if port.host_ip.is_none_or(|host| host.is_ipv4() == v4) {
-                    let host = port.host_ip.filter(|host| !host.is_unspecified());
+                    let host = port.host_ip.filter(|host| !host.is_unspecified() && !self.rootless);
                     let (host_port, to_port) = (port.host_port, port.container_port);
                     found.push(Publish { host, protocol, host_port, to, to_port });
                 }

@@ -13,6 +13,7 @@ use crate::firewall::{Filter, choice};
 use crate::guest;
 use crate::netlink::socket::Socket;
 use crate::network::{self, Network, bridge};
+use crate::rootless;
 use crate::state::State;
 
 /// Attaches `id`. On failure nothing is left.
@@ -30,7 +31,11 @@ pub fn up(state: &State, id: &str, request: Request) -> Result<Status> {
         down::undo(state, id)?;
     }
     choice::check(state)?;
+    if matches!(mode, Mode::Networks(_)) {
+        rootless::make(state)?;
+    }
     let mut record = Record { version: 1, id: id.into(), request, ..Record::default() };
+    record.rootless = rootless::is_used();
     record.status.version = 1;
     record.status.hostname = hostname(&record, &mode)?;
     state.pending(id)?;
@@ -104,6 +109,7 @@ fn join(state: &State, record: &mut Record, wanted: &[Attachment]) -> Result<()>
         member::announce(state, record, network)?;
     }
     publish(state, record, fresh)?;
+    rootless::publish(state, record)?;
     files::write(state, record, &networks, true)
 }
 

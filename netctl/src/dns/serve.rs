@@ -81,6 +81,7 @@ impl Server {
     /// # Errors
     /// The directory cannot be read, or none of the addresses can be bound.
     pub fn new(task: Task) -> Result<Self> {
+        let host = host::Servers::new(task.dir.with_file_name(crate::rootless::SERVERS));
         let mut server = Self {
             task,
             names: Names::default(),
@@ -92,7 +93,7 @@ impl Server {
             streams: HashMap::new(),
             next_stream: FIRST_STREAM,
             forwarder: Forwarder::new().context("open sockets")?,
-            host: host::Servers::default(),
+            host,
             elsewhere: HashMap::new(),
             turn: 0,
         };

@@ -29,6 +29,7 @@ pub use batch::Family;
 use batch::Transaction;
 pub use choice::Choice;
 use programs::Programs;
+pub use programs::find as find_program;
 
 /// What the rules need to know of a network whose bridge exists.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

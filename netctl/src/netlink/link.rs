@@ -231,6 +231,11 @@ pub fn set_up(batch: &mut Batch, index: u32, name: &str) {
     batch.message(NEWLINK, REQUEST, &ifinfo(index, true), format!("set {name} up"));
 }
 
+/// Changes nothing about a link: allowed to whoever may change it.
+pub fn touch(batch: &mut Batch, index: u32) {
+    batch.message(NEWLINK, REQUEST, &ifinfo(index, false), format!("touch link {index}"));
+}
+
 /// Has a bridge take every frame, whatever its address.
 pub fn set_promiscuous(batch: &mut Batch, index: u32) {
     const IFF_PROMISC: u32 = 0x100;

@@ -10,5 +10,6 @@ mod lan;
 mod netavark;
 mod overlay;
 mod rig;
+mod rootless;
 mod traffic;
 mod up;
