@@ -6,53 +6,9 @@ use anyhow::{Context as _, Result};
 use contracts::container::Container;
 use contracts::fault;
 use serde_json::{Value, json};
+use sys::capability::NAMES;
 
 use super::{list, object, set, strings};
-
-/// Every capability of linux/capability.h, in its order.
-const ALL: &[&str] = &[
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
 
 /// System calls that docker's profile allows only with a capability: giving the capability gives the calls.
 const CALLS: &[(&str, &[&str])] = &[
@@ -130,13 +86,13 @@ pub fn apply(record: &Container, spec: &mut Value) -> Result<()> {
 fn capabilities(record: &Container, default: &[String]) -> Result<Vec<String>> {
     let host = &record.host_config;
     if host.privileged {
-        return Ok(ALL.iter().map(|cap| format!("CAP_{cap}")).collect());
+        return Ok(NAMES.iter().map(|cap| format!("CAP_{cap}")).collect());
     }
     let add = read("CapAdd", host.cap_add.as_deref().unwrap_or_default())?;
     let drop = read("CapDrop", host.cap_drop.as_deref().unwrap_or_default())?;
     let all = |list: &[String]| list.iter().any(|cap| cap == "ALL");
     let base: Vec<String> = match () {
-        () if all(&add) => ALL.iter().map(|cap| format!("CAP_{cap}")).collect(),
+        () if all(&add) => NAMES.iter().map(|cap| format!("CAP_{cap}")).collect(),
         () if all(&drop) => Vec::new(),
         () => default.to_vec(),
     };
@@ -156,7 +112,7 @@ fn read(field: &str, caps: &[String]) -> Result<Vec<String>> {
         let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
         match name {
             "ALL" => read.push(name.into()),
-            _ if ALL.contains(&name) => read.push(format!("CAP_{name}")),
+            _ if NAMES.contains(&name) => read.push(format!("CAP_{name}")),
             _ => fault!(Usage, "invalid {field}: unknown capability: \"CAP_{name}\""),
         }
     }
@@ -262,5 +218,5 @@ fn resolve_profile(mut profile: Value, caps: &[String]) -> Value {
 
 /// Every capability.
 pub fn all() -> Vec<String> {
-    ALL.iter().map(|cap| format!("CAP_{cap}")).collect()
+    NAMES.iter().map(|cap| format!("CAP_{cap}")).collect()
 }
