@@ -76,6 +76,7 @@ conformance: build ## Black-box cases against RUNTIME= (default: ours), and agai
 
 bench: build ## Side by side with the peers that are installed: ratios from one run
 	$(SUDO) $(BIN)/conformance bench --tools $(BIN)
+	$(SUDO) $(BIN)/conformance bench --images --tools $(BIN) --runs 4
 	@$(MAKE) --no-print-directory size
 
 size: ## Sizes of the binaries, and source files over the soft limit

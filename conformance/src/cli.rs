@@ -134,6 +134,14 @@ pub struct Bench {
     #[arg(long, value_name = "MIB", conflicts_with_all = ["net", "names"], num_args = 0..=1,
           default_missing_value = "256")]
     pub logs: Option<u32>,
+    /// Time images instead: pull, unpack, build, save and load, by imgtool (of --tools), skopeo with umoci, podman and
+    /// buildah
+    #[arg(long, conflicts_with_all = ["net", "names", "logs"])]
+    pub images: bool,
+    /// For --images: measure this image, the one named `latest` in an OCI layout unless :NAME says otherwise, instead of
+    /// one made of 9,000 files
+    #[arg(long, value_name = "DIR[:NAME]", requires = "images")]
+    pub image: Option<PathBuf>,
     /// Print every sample as JSON instead of the tables
     #[arg(long)]
     pub json: bool,

@@ -3,6 +3,7 @@
 
 mod config;
 pub mod floor;
+mod images;
 mod logs;
 pub mod measure;
 mod names;
@@ -38,6 +39,9 @@ pub fn run(flags: &Bench) -> Result<bool> {
     }
     if let Some(mib) = flags.logs {
         return logs::run(flags, mib);
+    }
+    if flags.images {
+        return images::run(flags);
     }
     if let Some(count) = flags.names {
         return names::run(flags, count);
