@@ -1,7 +1,7 @@
-//! What is fuzzed: every reader of the runtime that gets bytes from outside, and what must hold of its answer whatever
+//! What is fuzzed: every reader of the runtime and of imgtool that gets bytes from outside, and what must hold of its answer whatever
 //! the bytes are. A panic, a hang, or a broken promise is a finding.
 //!
-//! The runtime is a program and no library, so its sources are compiled into this crate once more.
+//! They are programs and no libraries, so their sources are compiled into this crate once more.
 
 #![allow(dead_code, unused_imports, unused_crate_dependencies)]
 
@@ -27,7 +27,35 @@ mod runtime {
 }
 use runtime::*;
 
+#[path = "../../imgtool/src"]
+mod imgtool {
+    pub mod reference;
+
+    pub mod build {
+        pub mod dockerfile;
+        pub mod glob;
+        pub mod ignore;
+    }
+    pub mod layer {
+        pub mod apply;
+        pub mod header;
+        pub mod read;
+        pub mod tree;
+        pub mod whiteout;
+        pub mod write;
+    }
+    pub mod store {
+        pub mod config;
+        pub mod digest;
+        pub mod document;
+        pub mod platform;
+    }
+}
+use imgtool::*;
+
+mod images;
 mod machine;
 mod readers;
 
+pub use images::{dockerfile, layer, manifest, reference as name};
 pub use readers::{channel, config, mountinfo, passwd, seccomp_profile as seccomp, state, words};

@@ -22,7 +22,7 @@ use crate::spec::seccomp::Seccomp;
 use crate::{cmd, seccomp};
 
 /// An error of ours is one line, whatever it quotes.
-fn one_line<T>(result: anyhow::Result<T>) -> Option<T> {
+pub(crate) fn one_line<T>(result: anyhow::Result<T>) -> Option<T> {
     result
         .inspect_err(|err| {
             let line = report::one_line(err);
