@@ -1,13 +1,15 @@
 //! Pausing all processes of a container: the v1 freezer where there is one, else `cgroup.freeze`.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use contracts::fault;
 
-use super::Location;
 use super::file::Dir;
+use super::{Location, Member};
 
 /// How long processes may take to freeze: one in an uninterruptible wait cannot.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -20,12 +22,16 @@ struct Freezer {
 }
 
 impl Freezer {
+    fn find(location: &Location) -> Option<(&Member, &'static str, [&'static str; 2])> {
+        match (location.with_controller("freezer"), location.unified()) {
+            (Some(member), _) => Some((member, "freezer.state", ["THAWED", "FROZEN"])),
+            (None, Some(member)) => Some((member, "cgroup.freeze", ["0", "1"])),
+            (None, None) => None,
+        }
+    }
+
     fn of(location: &Location) -> Result<Option<Self>> {
-        let (member, file, words) = match (location.with_controller("freezer"), location.unified()) {
-            (Some(member), _) => (member, "freezer.state", ["THAWED", "FROZEN"]),
-            (None, Some(member)) => (member, "cgroup.freeze", ["0", "1"]),
-            (None, None) => return Ok(None),
-        };
+        let Some((member, file, words)) = Self::find(location) else { return Ok(None) };
         Ok(Some(Self { dir: Dir::open(&member.controllers, &member.path)?, file, words }))
     }
 
@@ -93,7 +99,12 @@ impl Location {
     /// # Errors
     /// The cgroup cannot be read.
     pub fn is_frozen(&self) -> Result<bool> {
-        let Some(freezer) = Freezer::of(self)? else { return Ok(false) };
-        Ok(freezer.read(freezer.file)?.trim_end() != freezer.words[0])
+        let Some((member, file, words)) = Freezer::find(self) else { return Ok(false) };
+        // Every `state` and `start` asks: one open and one read, of a word that never is longer.
+        let path = member.path.join(file);
+        let mut word = [0; 16];
+        let length = File::open(&path).and_then(|mut file| file.read(&mut word));
+        let length = length.with_context(|| format!("read {}", path.display()))?;
+        Ok(word[..length].trim_ascii_end() != words[0].as_bytes())
     }
 }

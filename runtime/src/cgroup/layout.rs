@@ -82,7 +82,7 @@ impl Layout {
             let usual = Path::new(BASE).join(name);
             let magic = if controllers.is_empty() { CGROUP2_SUPER_MAGIC } else { CGROUP_SUPER_MAGIC };
             let mounted = is_mount_of(&usual, magic);
-            if mounted && usual.join(path.trim_start_matches('/')).exists() {
+            if mounted && (path == "/" || usual.join(path.trim_start_matches('/')).exists()) {
                 hierarchies.push(found(controllers, usual, path));
                 continue;
             }

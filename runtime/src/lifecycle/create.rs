@@ -70,6 +70,8 @@ struct Input<'a> {
     namespaces: Namespaces,
     filter: Option<seccomp::Program>,
     descriptors: Descriptors,
+    /// The trusted procfs.
+    proc: Procfs,
 }
 
 /// Creates a container.
@@ -92,7 +94,8 @@ pub fn create(request: &Request<'_>) -> Result<Created> {
         Err(err) => return Err(err).with_context(|| format!("open root file system {}", path.display())),
     };
     let filter = document.linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
-    let input = Input { request, document, bundle, rootfs, namespaces, filter, descriptors };
+    let proc = Procfs::open()?;
+    let input = Input { request, document, bundle, rootfs, namespaces, filter, descriptors, proc };
 
     let directory = Directory::reserve(request.root, &flags.id)?;
     let mut made = Made::default();
@@ -179,8 +182,7 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(St
         directory.write_bytes("seccomp.bpf", &filter.encode())?;
     }
     let (channel, pid) = spawn(input, directory, &state, &cgroup, made)?;
-    let proc = Procfs::open()?;
-    let pid = converse(input, &state, &channel, (pid, &proc), made)?;
+    let pid = converse(input, &state, &channel, pid, made)?;
 
     let Some(pidfd) = &made.pidfd else { bail!("no process was made") };
     state.init = Some(Process::of(pid).context("look at the container's process")?);
@@ -259,7 +261,6 @@ fn spawn(
         made.shared_root.as_mut().and_then(|(tree, ..)| tree.take())
     };
     let propagation = propagation::read(&document.linux.rootfs_propagation)?;
-    let proc = Procfs::open()?;
     let tasks = cgroup.tasks()?;
     let waiting = if input.request.waits { Some(wait::prepare(directory)?) } else { None };
     let (ours, theirs) = channel::pair()?;
@@ -286,7 +287,7 @@ fn spawn(
                 propagation,
                 filter: input.filter.as_ref(),
                 cgroup: (cgroup.location(), &tasks),
-                proc: &proc,
+                proc: &input.proc,
                 waiting,
                 no_pivot: flags.no_pivot,
                 new_keyring: !flags.no_new_keyring,
@@ -320,7 +321,7 @@ fn converse(
     input: &Input<'_>,
     state: &State,
     channel: &RuntimeEnd,
-    (mut pid, proc): (i32, &Procfs),
+    mut pid: i32,
     made: &mut Made,
 ) -> Result<i32> {
     let (document, namespaces) = (&input.document, &input.namespaces);
@@ -340,7 +341,7 @@ fn converse(
         if !waits {
             return Ok(());
         }
-        limits::apply(proc, pid, document.process.as_ref().context("process is missing")?)?;
+        limits::apply(&input.proc, pid, document.process.as_ref().context("process is missing")?)?;
         channel.proceed()
     };
     if !joins {

@@ -81,6 +81,10 @@ pub fn set_scheduler(scheduler: &Scheduler) -> Result<()> {
 pub fn set_io_priority(priority: &IoPriority) -> Result<()> {
     let classes = [("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
     let class = lookup("process.ioPriority.class", &classes, &priority.class)?;
+    // The kernel takes the bits above for hints, and 9 for 1.
+    if !(0..=7).contains(&priority.priority) {
+        fault!(Usage, "process.ioPriority.priority: {} is not between 0 and 7", priority.priority);
+    }
     sys::sched::set_io_priority(class, priority.priority)
         .with_context(|| format!("set I/O priority {} {}", priority.class, priority.priority))
 }

@@ -15,6 +15,7 @@ mod exec;
 mod faults;
 mod features;
 mod kill;
+mod labels;
 mod list;
 mod mounts;
 mod network;

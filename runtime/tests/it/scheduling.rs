@@ -16,6 +16,10 @@ fn scheduler_and_priorities() {
             config["process"]["ioPriority"] = json!({ "class": "IOPRIO_CLASS_BE", "priority": 6 });
         });
     assert_eq!(rig.runtime(&["run", "@c"]).ok(), "5 3\nbest-effort: prio 6\n");
+    let rig = rig.with(|config| config["process"]["ioPriority"]["priority"] = 9.into());
+    let line = rig.runtime(&["run", "@e"]).fails(125);
+    assert!(line.contains("9 is not between 0 and 7"), "{line}");
+    let rig = rig.with(|config| config["process"]["ioPriority"]["priority"] = 6.into());
     let rig = rig.with(|config| config["process"]["scheduler"]["policy"] = "SCHED_FANCY".into());
     let line = rig.runtime(&["run", "@d"]).fails(125);
     assert!(line.contains("process.scheduler.policy: unknown value \"SCHED_FANCY\""), "{line}");

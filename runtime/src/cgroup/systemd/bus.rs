@@ -90,18 +90,20 @@ impl Bus {
         stream.set_write_timeout(Some(PATIENCE))?;
         // AUTH EXTERNAL: the uid in decimal, in hexadecimal; the kernel vouches for it. In a user namespace our number is
         // not the one that systemd knows us by: none is named, and the kernel's word is taken.
-        let anonymous = sys::namespace::in_user_namespace();
-        let uid = if anonymous { String::new() } else { nix::unistd::geteuid().to_string() };
-        let uid: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
-        stream.write_all(format!("\0AUTH EXTERNAL {uid}").trim_end().as_bytes())?;
-        stream.write_all(b"\r\n")?;
+        let identity = if sys::namespace::in_user_namespace() {
+            "\r\nDATA".to_owned()
+        } else {
+            let uid = nix::unistd::geteuid().to_string();
+            uid.bytes().fold(" ".to_owned(), |hex, byte| format!("{hex}{byte:02x}"))
+        };
+        // BEGIN at once, and the first call only after the answer: what systemd reads in one piece with BEGIN waits in its
+        // buffer until more comes, which is for ever.
+        stream.write_all(format!("\0AUTH EXTERNAL{identity}\r\nBEGIN\r\n").as_bytes())?;
         let mut answer = read_line(&mut stream)?;
-        if anonymous && answer.starts_with(b"DATA") {
-            stream.write_all(b"DATA\r\n")?;
+        if answer.starts_with(b"DATA") {
             answer = read_line(&mut stream)?;
         }
         ensure!(answer.starts_with(b"OK "), "D-Bus: {}", String::from_utf8_lossy(&answer).trim_end());
-        stream.write_all(b"BEGIN\r\n")?;
         Ok(Self { stream, serial: 0, signals: Vec::new() })
     }
 

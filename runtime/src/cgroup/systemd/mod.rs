@@ -104,6 +104,8 @@ pub fn create(root: &Found, request: &Request<'_>) -> Result<(Vec<Dir>, Location
     } else {
         properties.push(("Wants".to_owned(), Value::Texts(vec![unit.slice.clone()])));
     }
+    // A scope that failed (its processes were killed for memory, or had gone before it began) keeps no name.
+    properties.push(text("CollectMode", "inactive-or-failed".to_owned()));
     let accounting = ["MemoryAccounting", "CPUAccounting", "IOAccounting", "TasksAccounting"];
     properties.extend(accounting.map(|name| flag(name, true)));
     properties.push(flag("DefaultDependencies", false));
