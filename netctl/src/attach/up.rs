@@ -193,6 +193,22 @@ pub fn reload(state: &State, filter: &Filter, extra: Option<&Record>) -> Result<
     filter.rebuild(&bridge::zones(state)?, &ports)
 }
 
+/// Moves the rules to where the user wants them now, if they are elsewhere.
+///
+/// # Errors
+/// As [`reload`].
+pub fn move_rules(state: &State) -> Result<()> {
+    let (Some(noted), Some(asked)) = (choice::noted(state)?, choice::asked()?) else { return Ok(()) };
+    if noted == asked {
+        return Ok(());
+    }
+    // Both exist for a moment, which is right for every packet; none would not be.
+    let new = Filter::with(state, Socket::netfilter()?, asked)?;
+    reload(state, &new, None)?;
+    choice::note(state, asked)?;
+    Filter::with(state, Socket::netfilter()?, noted)?.rebuild(&[], &[])
+}
+
 /// Joins one more network.
 ///
 /// # Errors

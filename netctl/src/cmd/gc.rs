@@ -28,16 +28,7 @@ pub fn run() -> Result<Exit> {
 /// The kernel's refusal.
 pub fn reload() -> Result<Exit> {
     let state = State::open()?;
-    let (noted, asked) = (choice::noted(&state)?, choice::asked()?);
-    if let (Some(noted), Some(asked)) = (noted, asked)
-        && noted != asked
-    {
-        // Both exist for a moment, which is right for every packet; none would not be.
-        let new = Filter::with(&state, Socket::netfilter()?, asked)?;
-        attach::up::reload(&state, &new, None)?;
-        choice::note(&state, asked)?;
-        Filter::with(&state, Socket::netfilter()?, noted)?.rebuild(&[], &[])?;
-    }
+    attach::up::move_rules(&state)?;
     let host = Socket::route()?;
     for name in state.live()? {
         let network = network::find(&state, &name)?;

@@ -24,7 +24,7 @@ pub struct Cli {
     /// Directory with driver plugins
     #[arg(long, global = true)]
     pub plugin_directory: Vec<PathBuf>,
-    /// none or nftables; else what NETAVARK_FW says
+    /// nftables, iptables or none; else what NETAVARK_FW says
     #[arg(long, global = true)]
     pub firewall_driver: Option<String>,
     /// Read the input from this file instead of stdin

@@ -25,7 +25,7 @@ use clap::Parser as _;
 use contracts::paths::Paths;
 use serde_json::{Value, json};
 
-use crate::firewall::Filter;
+use crate::firewall::{Filter, choice};
 use crate::state::State;
 use cli::{CONTRACT, Cli, Command};
 use input::Input;
@@ -69,13 +69,17 @@ fn command(cli: Cli) -> Result<Option<Value>> {
         }))),
         Command::FirewallReload => {
             let state = place(&cli)?.state;
+            crate::attach::up::move_rules(&state)?;
             crate::attach::up::reload(&state, &Filter::open(&state)?, None)?;
             log::say(Level::Info, "commands::firewall_reload", "Successfully reloaded firewall rules");
             Ok(None)
         }
         Command::Setup { netns } => {
             let input = read(&cli)?;
-            setup::setup(&place(&cli)?, &input, netns).map(Some)
+            let place = place(&cli)?;
+            // Of containers that were there before somebody changed the driver.
+            crate::attach::up::move_rules(&place.state)?;
+            setup::setup(&place, &input, netns).map(Some)
         }
         Command::Teardown { netns } => {
             let input = read(&cli)?;
@@ -91,16 +95,21 @@ fn command(cli: Cli) -> Result<Option<Value>> {
 
 fn place(cli: &Cli) -> Result<Place> {
     let driver = cli.firewall_driver.clone().or_else(|| env::var("NETAVARK_FW").ok());
-    let without_rules = match driver.as_deref() {
-        None | Some("" | "nftables") => false,
-        Some("none") => true,
-        Some(other) => bail!("firewall driver {other:?} is not supported: nftables or none"),
+    let says = match driver.as_deref() {
+        None | Some("") => "Using nftables firewall driver",
+        Some("nftables") => {
+            choice::ask("nftables")?;
+            "Using nftables firewall driver"
+        }
+        Some("iptables") => {
+            choice::ask("iptables")?;
+            "Using iptables firewall driver"
+        }
+        Some("none") => "Not using firewall",
+        Some(other) => bail!("firewall driver {other:?} is not supported: nftables, iptables or none"),
     };
-    log::say(
-        Level::Info,
-        "firewall",
-        if without_rules { "Not using firewall" } else { "Using nftables firewall driver" },
-    );
+    let without_rules = driver.as_deref() == Some("none");
+    log::say(Level::Info, "firewall", says);
     let port = match env::var("NETAVARK_DNS_PORT") {
         Ok(text) => match text.parse() {
             Ok(port) if port > 0 => port,

@@ -131,6 +131,48 @@ fn names_on_another_port_are_asked_for_on_the_usual_one() {
 }
 
 #[test]
+fn the_rules_are_where_the_driver_says_and_move_with_it() {
+    let mut rig = Rig::new();
+    if !rig.output("iptables-save", &[]).status.success() {
+        eprintln!("skipped: iptables does not work here");
+        return;
+    }
+    for id in ["a", "b"] {
+        rig.up(&[id, "--network", "none"]);
+    }
+    let netns = |id: &str| rig.net("ns").join(id).to_str().unwrap().to_owned();
+    let (a, b) = (netns("a"), netns("b"));
+    let port =
+        json!([{"host_ip": "", "host_port": 8080, "container_port": 80, "range": 1, "protocol": "tcp"}]);
+    let (first, second) = (input("a", "10.88.0.2", port), input("b", "10.88.0.3", json!(null)));
+    let by = |driver| ("NETAVARK_FW", driver);
+    let (done, said) = call_with(&rig, by("iptables"), &["setup", &a], &first);
+    assert!(done, "{said}");
+    rig.serve("a", "podman");
+    let is_in_iptables = || rig.run("iptables-save", &[]).contains("BULKHEAD_PODMAN-PUBLISH");
+    let is_in_nftables = || rig.run("nft", &["list", "tables"]).contains("bulkhead_podman");
+    assert!(is_in_iptables() && !is_in_nftables());
+    assert_eq!(rig.get("127.0.0.1:8080"), "podman");
+    let (done, said) = call_with(&rig, by("nftables"), &["setup", &b], &second);
+    assert!(done, "{said}");
+    assert!(!is_in_iptables() && is_in_nftables());
+    assert_eq!(rig.get("127.0.0.1:8080"), "podman");
+    let (done, said) = call_with(&rig, by("iptables"), &["firewall-reload"], &json!(null));
+    assert!(done, "{said}");
+    assert!(is_in_iptables() && !is_in_nftables());
+    assert_eq!(rig.get("127.0.0.1:8080"), "podman");
+    let (done, said) = call_with(&rig, by("firewalld"), &["setup", &b], &second);
+    assert!(!done && said["error"].as_str().unwrap().contains("\"firewalld\" is not supported"), "{said}");
+    for (netns, input) in [(&a, &first), (&b, &second)] {
+        assert!(call_with(&rig, by("iptables"), &["teardown", netns], input).0);
+    }
+    assert!(!is_in_iptables() && !is_in_nftables());
+    for id in ["a", "b"] {
+        rig.ok(&["down", "--wait", id]);
+    }
+}
+
+#[test]
 fn a_name_server_that_does_not_start_leaves_nothing() {
     let rig = Rig::new();
     rig.up(&["a", "--network", "none"]);
