@@ -106,7 +106,7 @@ install: build ## Install into PREFIX= (DESTDIR=, PROGRAM_PREFIX= honoured)
 	@ln -sf $(PROGRAM_PREFIX)shim "$(DESTDIR)$(PREFIX)/bin/containerd-shim-bulkhead-v2"
 	@install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system" "$(DESTDIR)$(PREFIX)/share/bulkhead"
 	@for f in lib/systemd/system/bulkhead.service share/bulkhead/bulkhead.init; do \
-	   sed 's#@BIN@/shim#@BIN@/$(PROGRAM_PREFIX)shim#; s#@BIN@#$(PREFIX)/bin#; s#^\(\texec\|\t\) shim#\1 $(PROGRAM_PREFIX)shim#' \
+	   sed 's#@BIN@/shim#@BIN@/$(PROGRAM_PREFIX)shim#; s#@BIN@#$(PREFIX)/bin#; s#^\(\t\|\texec \)shim#\1$(PROGRAM_PREFIX)shim#' \
 	     shim/boot/$${f##*/} >"$(DESTDIR)$(PREFIX)/$$f"; done
 	@chmod 755 "$(DESTDIR)$(PREFIX)/share/bulkhead/bulkhead.init"
 

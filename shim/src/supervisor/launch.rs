@@ -148,12 +148,13 @@ fn read_what_is_there(fd: OwnedFd) -> Vec<u8> {
     said
 }
 
-/// The last error of the runtime's JSON log.
+/// The last error of the runtime's JSON log: an object a line, or (newer crun) over several.
 pub fn logged_error(log: &Path) -> Option<String> {
     let text = fs::read_to_string(log).ok()?;
-    let errors = text.lines().rev().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let mut errors = errors.filter(|entry| matches!(entry["level"].as_str(), Some("error" | "fatal")));
-    errors.find_map(|entry| entry["msg"].as_str().map(str::to_owned))
+    let entries =
+        serde_json::Deserializer::from_str(&text).into_iter::<serde_json::Value>().map_while(Result::ok);
+    let errors = entries.filter(|entry| matches!(entry["level"].as_str(), Some("error" | "fatal")));
+    errors.filter_map(|entry| entry["msg"].as_str().map(str::to_owned)).last()
 }
 
 fn last_line(said: &[u8]) -> Option<String> {
@@ -169,6 +170,9 @@ pub fn classify(message: &str, code: Option<i32>) -> anyhow::Error {
         Some(126) => Some(Kind::CommandNotExecutable),
         _ if has(&["executable file not found", "executable file `"]) => Some(Kind::CommandNotFound),
         _ if has(&["exec: "]) && has(&["no such file or directory"]) => Some(Kind::CommandNotFound),
+        _ if has(&["open executable: No such file"]) => Some(Kind::CommandNotFound),
+        // crun's words for a file that is none.
+        _ if has(&["open executable: ", "` is not a regular file"]) => Some(Kind::CommandNotExecutable),
         _ if has(&["exec: ", "exec `"])
             && has(&["permission denied", "Permission denied", "is a directory"]) =>
         {
@@ -179,5 +183,33 @@ pub fn classify(message: &str, code: Option<i32>) -> anyhow::Error {
     match kind {
         Some(kind) => Fault::new(kind, message).into(),
         None => anyhow::Error::msg(message.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_error_of_either_kind_of_log() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let log = |text: &str| {
+            fs::write(file.path(), text).unwrap();
+            logged_error(file.path())
+        };
+        let lines = "{\"level\":\"error\",\"msg\":\"a\"}\n{\"level\":\"error\",\"msg\":\"b\"}\n{\"level\":\"warning\",\"msg\":\"c\"}\n";
+        assert_eq!(log(lines).as_deref(), Some("b"));
+        assert_eq!(log("{\n  \"msg\": \"d\",\n  \"level\": \"error\"\n}\n").as_deref(), Some("d"));
+        assert_eq!(log(&format!("{lines}{{\"level\":\"err")).as_deref(), Some("b"));
+        assert_eq!(log("no JSON"), None);
+    }
+
+    #[test]
+    fn other_runtimes_words() {
+        let kind = |message: &str| Kind::of(&classify(message, Some(1)));
+        assert_eq!(kind("executable file `x` not found in $PATH: No such file"), Some(Kind::CommandNotFound));
+        assert_eq!(kind("open executable: Operation not permitted"), Some(Kind::CommandNotExecutable));
+        assert_eq!(kind("the path `/etc` is not a regular file: Op"), Some(Kind::CommandNotExecutable));
+        assert_eq!(kind("something else"), None);
     }
 }
