@@ -12,7 +12,7 @@ use contracts::network;
 use contracts::tool;
 use sys::command::with_clean_signals;
 
-use crate::container::{Store, shared_memory};
+use crate::container::{Store, shared_memory, subpaths};
 
 /// The image tool with its verb.
 pub fn imgtool(verb: &str) -> Command {
@@ -130,9 +130,10 @@ pub fn mount(bundle: &Path) -> Result<()> {
     run(imgtool("mount").arg(bundle)).map(drop)
 }
 
-/// `imgtool umount`, and the shared memory beside it.
+/// `imgtool umount`, and what is mounted beside it.
 pub fn unmount(bundle: &Path) -> Result<()> {
     shared_memory::remove(bundle)?;
+    subpaths::remove(bundle)?;
     if !is_mounted(bundle) {
         return Ok(());
     }

@@ -280,6 +280,9 @@ pub struct MountPoint {
     /// A volume without a name of the user's: `rm -v` and `--rm` remove it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub anonymous: bool,
+    /// The place inside the volume that is mounted, where it is not the whole.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub subpath: String,
 }
 
 /// Where a container is in its life.

@@ -6,6 +6,7 @@ pub mod remove;
 pub mod shared_memory;
 pub mod start;
 pub mod status;
+pub mod subpaths;
 
 use std::fs;
 use std::io::ErrorKind;

@@ -10,7 +10,7 @@ use contracts::container::{Container, Status};
 use contracts::fault::Kind;
 use contracts::lock::Lock;
 
-use super::{Store, names, shared_memory};
+use super::{Store, names, shared_memory, subpaths};
 use crate::{events, tools, volume};
 
 /// The record of a container that is being removed.
@@ -50,6 +50,7 @@ pub fn clear(store: &Store, record: &Container, volumes: bool) -> Result<()> {
 pub fn files(store: &Store, id: &str) -> Result<()> {
     let bundle = store.bundle(id);
     shared_memory::remove(&bundle)?;
+    subpaths::remove(&bundle)?;
     if bundle.exists()
         && let Err(err) = tools::run(tools::imgtool("unbundle").arg(&bundle))
     {

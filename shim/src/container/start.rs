@@ -14,7 +14,7 @@ use contracts::process::Process;
 use serde::{Deserialize, Serialize};
 use sys::command::{with_clean_signals, with_descriptors};
 
-use super::{Store, make_dir, shared_memory, status};
+use super::{Store, make_dir, shared_memory, status, subpaths};
 use crate::tools::{self, NetworkUp};
 use crate::{events, spec};
 
@@ -75,6 +75,7 @@ fn prepare(store: &Store, record: &Container, network: Option<NetworkUp>) -> Res
     let network = network.answer()?;
     mounted?;
     shared_memory::make(store, record)?;
+    subpaths::make(store, record)?;
     let mut config = spec::read(&bundle)?;
     spec::join_network(&mut config, &network);
     atomic::write_json_volatile(&bundle.join("config.json"), &config, 0o600)?;

@@ -12,7 +12,7 @@ use nix::mount::{MsFlags, mount, umount2};
 use sys::path::Root;
 
 use super::{Volume, data, ensure, load};
-use crate::container::{Store, make_dir, names};
+use crate::container::{Store, make_dir, names, subpaths};
 use crate::copy::tree;
 use crate::request::mounts::{Wish, clean};
 
@@ -49,6 +49,10 @@ pub fn resolve(
         };
         points.push(point);
     }
+    let bundle = store.bundle(&record.id);
+    for (index, point) in points.iter_mut().enumerate().filter(|(_, point)| !point.subpath.is_empty()) {
+        point.source = subpaths::place(&bundle, index).display().to_string();
+    }
     Ok(points)
 }
 
@@ -80,7 +84,7 @@ fn volume_point(store: &Store, wish: Wish, rootfs: &Root) -> Result<MountPoint> 
     };
     ensure(store, &volume)?;
     mount_options(store, &point.name)?;
-    let mut source = data(store, &point.name);
+    let source = data(store, &point.name);
     if !wish.subpath.is_empty() {
         let root = Root::open(&source)?;
         if !root.exists(Path::new(&wish.subpath)).unwrap_or(false)
@@ -88,7 +92,7 @@ fn volume_point(store: &Store, wish: Wish, rootfs: &Root) -> Result<MountPoint> 
         {
             fault!(NotFound, "volume {}: no such subpath: {}", point.name, wish.subpath);
         }
-        source.push(&wish.subpath);
+        point.subpath = wish.subpath;
     } else if !wish.no_copy && is_empty(&source) {
         // A volume that is still empty gets what the image has at that place, with its owner and mode.
         tree::copy_up(rootfs, Path::new(&point.destination), &source)
