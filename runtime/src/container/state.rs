@@ -4,13 +4,16 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use anyhow::{Context as _, Result};
 use contracts::process::Process;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Location;
 use crate::intel_rdt::Group;
+use crate::log;
+use crate::namespace::Namespaces;
 use crate::spec;
-use crate::spec::document::Hooks;
+use crate::spec::document::{Document, Hooks};
 
 /// The file.
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,4 +58,32 @@ pub struct State {
     /// Hooks that are still to come.
     #[serde(default)]
     pub hooks: Hooks,
+}
+
+impl State {
+    /// The state before anything is made: what `document` says. The id and the paths are the caller's to fill in.
+    ///
+    /// # Errors
+    /// There is no `process`.
+    pub fn of(document: &Document, namespaces: &Namespaces) -> Result<Self> {
+        Ok(Self {
+            version: 1,
+            id: String::new(),
+            oci_version: document.oci_version.clone(),
+            init: None,
+            bundle: PathBuf::new(),
+            config: None,
+            rootfs: PathBuf::new(),
+            created: log::now(),
+            owner: nix::unistd::getuid().as_raw(),
+            annotations: document.annotations.clone(),
+            cgroup: None,
+            namespaces: namespaces.all(),
+            shared_root: None,
+            intel_rdt: None,
+            filtered: document.linux.seccomp.is_some(),
+            process: document.process.clone().context("process is missing")?,
+            hooks: document.hooks.clone(),
+        })
+    }
 }

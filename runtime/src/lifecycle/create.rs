@@ -1,11 +1,9 @@
 //! `create`, as one list of steps with their undoing.
 
-use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use contracts::fault;
 use contracts::process::Process;
 use nix::libc;
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
@@ -87,12 +85,7 @@ pub fn create(request: &Request<'_>) -> Result<Created> {
     let terminal = document.process.as_ref().is_some_and(|process| process.terminal == Some(true));
     console::check(terminal, flags.console_socket.as_deref(), request.detached)?;
     let descriptors = Descriptors::read(flags.preserve_fds, true)?;
-    let path = document.root.as_ref().map(|root| bundle.join(&root.path)).unwrap_or_default();
-    let rootfs = match fs::canonicalize(&path) {
-        Ok(rootfs) if rootfs != Path::new("/") => rootfs,
-        Ok(_) => fault!(Usage, "root.path: the host's root cannot be a container's"),
-        Err(err) => return Err(err).with_context(|| format!("open root file system {}", path.display())),
-    };
+    let rootfs = load::rootfs_path(&document, &bundle)?;
     let filter = document.linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
     let proc = Procfs::open()?;
     let input = Input { request, document, bundle, rootfs, namespaces, filter, descriptors, proc };
@@ -211,31 +204,14 @@ fn allocate(input: &Input<'_>, state: &mut State) -> Result<Option<PathBuf>> {
 }
 
 /// A later command may stand in another directory.
-fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).with_context(|| format!("find {}", path.display()))
-}
-
 fn first_state(input: &Input<'_>) -> Result<State> {
-    let document = &input.document;
-    let process = document.process.clone().context("process is missing")?;
+    let flags = input.request.flags;
     Ok(State {
-        version: 1,
-        id: input.request.flags.id.clone(),
-        oci_version: document.oci_version.clone(),
-        init: None,
+        id: flags.id.clone(),
         bundle: input.bundle.clone(),
-        config: input.request.flags.config.as_deref().map(absolute).transpose()?,
+        config: flags.config.as_deref().map(load::absolute).transpose()?,
         rootfs: input.rootfs.clone(),
-        created: log::now(),
-        owner: nix::unistd::getuid().as_raw(),
-        annotations: document.annotations.clone(),
-        cgroup: None,
-        namespaces: input.namespaces.all(),
-        shared_root: None,
-        intel_rdt: None,
-        filtered: input.filter.is_some(),
-        process,
-        hooks: document.hooks.clone(),
+        ..State::of(&input.document, &input.namespaces)?
     })
 }
 

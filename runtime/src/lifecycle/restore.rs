@@ -92,9 +92,7 @@ pub fn restore(request: &Request<'_>) -> Result<Restored> {
     check::document(&document, &namespaces)?;
     let terminal = document.process.as_ref().is_some_and(|process| process.terminal == Some(true));
     console::check(terminal, flags.console_socket.as_deref(), flags.detach)?;
-    let path = document.root.as_ref().map(|root| bundle.join(&root.path)).unwrap_or_default();
-    let rootfs =
-        fs::canonicalize(&path).with_context(|| format!("open root file system {}", path.display()))?;
+    let rootfs = load::rootfs_path(&document, &bundle)?;
     let directory = Directory::reserve(request.root, &flags.id)?;
     let mut made = Made::default();
     let input =
@@ -176,25 +174,13 @@ fn fill(input: &Input<'_>, state: &State) -> Result<Options> {
 }
 
 fn first_state(input: &Input<'_>) -> Result<State> {
-    let document = input.document;
+    let flags = input.request.flags;
     Ok(State {
-        version: 1,
-        id: input.request.flags.id.clone(),
-        oci_version: document.oci_version.clone(),
-        init: None,
+        id: flags.id.clone(),
         bundle: input.bundle.to_owned(),
-        config: input.request.flags.config.as_deref().map(std::path::absolute).transpose()?,
+        config: flags.config.as_deref().map(load::absolute).transpose()?,
         rootfs: input.rootfs.to_owned(),
-        created: log::now(),
-        owner: nix::unistd::getuid().as_raw(),
-        annotations: document.annotations.clone(),
-        cgroup: None,
-        namespaces: input.namespaces.all(),
-        shared_root: None,
-        intel_rdt: None,
-        filtered: document.linux.seccomp.is_some(),
-        process: document.process.clone().context("process is missing")?,
-        hooks: document.hooks.clone(),
+        ..State::of(input.document, input.namespaces)?
     })
 }
 

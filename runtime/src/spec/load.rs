@@ -30,6 +30,27 @@ pub fn bundle_path(given: &Path) -> Result<PathBuf> {
     }
 }
 
+/// The root file system's absolute path, without symbolic links.
+///
+/// # Errors
+/// It is missing, or a usage fault: it is the host's root.
+pub fn rootfs_path(document: &Document, bundle: &Path) -> Result<PathBuf> {
+    let path = document.root.as_ref().map(|root| bundle.join(&root.path)).unwrap_or_default();
+    match fs::canonicalize(&path) {
+        Ok(rootfs) if rootfs != Path::new("/") => Ok(rootfs),
+        Ok(_) => fault!(Usage, "root.path: the host's root cannot be a container's"),
+        Err(err) => Err(err).with_context(|| format!("open root file system {}", path.display())),
+    }
+}
+
+/// A path as it is from anywhere.
+///
+/// # Errors
+/// It is empty, or this directory is gone.
+pub fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("find {}", path.display()))
+}
+
 fn first_line() -> Result<PathBuf> {
     let mut line = Vec::new();
     // Byte by byte and past any buffer: what follows the first line is the container's stdin.

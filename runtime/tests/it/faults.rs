@@ -36,6 +36,22 @@ fn broken_documents() {
 }
 
 #[test]
+fn the_hosts_root_is_no_containers() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/true"]).with(|config| config["root"]["path"] = json!("/"));
+    fs::create_dir(rig.path().join("images")).unwrap();
+    let restore = ["restore", "--image-path", "../images", "@c"];
+    for verb in [&["create", "@c"][..], &["run", "@c"], &restore] {
+        let code = if verb[0] == "create" { 2 } else { 125 };
+        let line = rig.runtime(verb).fails(code);
+        assert!(line.contains("the host's root cannot be a container's"), "{verb:?}: {line}");
+    }
+    rig.is_clean();
+}
+
+#[test]
 fn contradictions_are_named() {
     if !can_run() {
         return;
