@@ -88,6 +88,11 @@ impl Writer {
         written.inspect_err(|_| *self.splitter(stream) = before)
     }
 
+    /// Gives the memory for batches back.
+    pub fn rest(&mut self) {
+        (self.batch, self.ends) = Default::default();
+    }
+
     /// Writes the unfinished lines.
     pub fn flush(&mut self) -> Result<()> {
         for stream in [Stream::Stdout, Stream::Stderr] {

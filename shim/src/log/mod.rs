@@ -127,6 +127,13 @@ impl Sink {
         }
     }
 
+    /// Gives back the memory that lines needed.
+    pub fn rest(&mut self) {
+        if let Some(file) = self.file() {
+            file.rest();
+        }
+    }
+
     fn file(&mut self) -> Option<&mut json_file::Writer> {
         match self {
             Self::File(writer) => Some(writer),

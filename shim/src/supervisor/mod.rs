@@ -41,6 +41,8 @@ const HEALTH: u64 = 6;
 const LOG: u64 = 7;
 /// How long the last lines are offered to a log that does not take them, after the payload has ended.
 const LAST_LINES: Duration = Duration::from_secs(60);
+/// After so long without an event the memory that events needed is let go.
+const QUIET: Duration = Duration::from_secs(2);
 /// Clients count up from here.
 const CLIENTS: u64 = 16;
 
@@ -81,6 +83,10 @@ struct Supervisor {
     /// Start again whatever the policy: a failed health check asked for it.
     restart_once: bool,
     health: Option<health::Check>,
+    /// What can be let go of while nothing happens.
+    text: Option<sys::memory::Text>,
+    /// When nothing will have happened for a while.
+    quiet_at: Option<Instant>,
 }
 
 /// `shim supervise ID [--adopt|--revive]`: answers with one line on stdout, then goes on alone.
@@ -116,7 +122,7 @@ pub fn main(id: &str, flag: &str) -> Exit {
         let _ = nix::unistd::dup2_stdin(&null);
     }
     // Most of what a start needs is not needed again.
-    let _ = sys::memory::forget_text();
+    supervisor.text = sys::memory::Text::find().ok();
     match supervisor.run() {
         Ok(()) => Exit::Ok,
         Err(_) => Exit::Failed,
@@ -175,6 +181,8 @@ impl Supervisor {
             stopping: false,
             lines_until: None,
             restart_once: false,
+            text: None,
+            quiet_at: Some(Instant::now()),
         })
     }
 
@@ -205,17 +213,34 @@ impl Supervisor {
             || self.clients.values().any(clients::Client::has_more)
             || self.has_last_lines()
         {
+            if self.quiet_at.is_some_and(|at| at <= Instant::now()) {
+                self.rest();
+            }
             let timeout = self.timeout();
+            if let Some(text) = self.text.as_ref().filter(|_| self.quiet_at.is_none()) {
+                // Last of all: what comes after this is in memory while we wait.
+                text.forget();
+            }
             let count = match self.epoll.wait(&mut events, timeout) {
                 Err(Errno::EINTR) => continue,
                 other => other.context("epoll_wait")?,
             };
+            if count > 0 {
+                self.quiet_at = Some(Instant::now() + QUIET);
+            }
             for event in &events[..count] {
                 self.handle(event.data(), event.events())?;
             }
             self.timers()?;
         }
         Ok(())
+    }
+
+    /// Nothing has happened for a while: no memory for it is kept. There is one wake-up for this, and then none.
+    fn rest(&mut self) {
+        self.quiet_at = None;
+        self.streams.rest();
+        self.log.rest();
     }
 
     fn handle(&mut self, token: u64, flags: EpollFlags) -> Result<()> {
@@ -267,6 +292,7 @@ impl Supervisor {
             health.and_then(health::Check::next),
             self.streams.retry_at,
             self.log.deadline(),
+            self.quiet_at,
         ];
         let Some(next) = next.into_iter().flatten().min() else { return EpollTimeout::NONE };
         // Rounded up: a timer must not be early, which would spin.

@@ -153,6 +153,11 @@ impl Glass {
         output.seen = output.seen.saturating_sub(length);
     }
 
+    /// Gives the memory for looks back.
+    pub fn rest(&mut self) {
+        self.buffer = Vec::new();
+    }
+
     /// Gives a look's memory back: kept while it is small, or while a payload floods us.
     pub fn done(&mut self, look: Look) {
         if look.bytes.capacity() <= KEPT || look.bytes.len() >= LARGE / 8 {

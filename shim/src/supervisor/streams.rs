@@ -131,6 +131,13 @@ impl Streams {
         self.reset();
     }
 
+    /// Gives back the memory for looks.
+    pub fn rest(&mut self) {
+        if let Some(glass) = &mut self.glass {
+            glass.rest();
+        }
+    }
+
     /// Nothing of the last run but the lines that its log would not take yet.
     fn reset(&mut self) {
         let (refused, refused_bytes, retry_at) =
