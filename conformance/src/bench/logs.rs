@@ -27,7 +27,7 @@ enum Kind {
     Copy(PathBuf),
     /// conmon's command line, with its format.
     Conmon(PathBuf, Vec<&'static str>),
-    /// `shim run -d`, with docker's format or conmon's.
+    /// `shim start`, with docker's format or conmon's.
     Shim(&'static str),
 }
 
@@ -106,7 +106,7 @@ impl Contender {
                     format!("FROM scratch\nCOPY probe /probe\nCMD [\"/probe\", \"lines\", \"{mib}\"]\n");
                 fs::write(context.join("Dockerfile"), text)?;
                 let build = ["build", "-q", "-t", "conformance-logs", &context.to_string_lossy()];
-                done(self.tool(&bed.tools.join("imgtool")).args(build))?;
+                said(self.tool(&bed.tools.join("imgtool")).args(build))?;
             }
         }
         Ok(())
@@ -177,9 +177,10 @@ impl Contender {
 
     fn shim(&self, driver: &str, bed: &Bed<'_>) -> Result<(Duration, PathBuf)> {
         let shim = bed.tools.join("shim");
-        let flags = ["run", "-d", "--network", "none", "--log-driver", driver, "conformance-logs"];
-        let began = Instant::now();
+        let flags = ["create", "--network", "none", "--log-driver", driver, "conformance-logs"];
         let id = said(self.tool(&shim).args(flags))?;
+        let began = Instant::now();
+        done(self.tool(&shim).args(["start", &id]).stdout(Stdio::null()))?;
         done(self.tool(&shim).args(["wait", &id]).stdout(Stdio::null()))?;
         let took = began.elapsed();
         let log = self.dir.join("log");

@@ -11,6 +11,7 @@ use jiff::Zoned;
 use super::cli::Options;
 use super::journal::Journal;
 use crate::log::Stream;
+use crate::log::json_file::append;
 
 /// Timestamp, stream and tag of a line, as the size limit counts them.
 const OVERHEAD: u64 = 46;
@@ -33,6 +34,8 @@ struct KubernetesFile {
     total: u64,
     max: u64,
     global_max: u64,
+    /// Encoded lines, kept to spare allocations.
+    batch: Vec<u8>,
     /// Old files that are kept; 0 where the content just goes.
     rotate: u32,
 }
@@ -114,6 +117,7 @@ impl KubernetesFile {
             file,
             size,
             total: size,
+            batch: Vec::new(),
             max: options.log_size_max,
             global_max: options.log_global_size_max,
             rotate: if options.log_rotate { options.log_max_files.max(1) } else { 0 },
@@ -125,10 +129,17 @@ impl KubernetesFile {
             return Ok(());
         }
         let word = if stream == Stream::Stdout { "stdout" } else { "stderr" };
-        let stamp = format!("{} {word} ", now.strftime("%Y-%m-%dT%H:%M:%S%.9f%:z"));
-        let mut batch = Vec::with_capacity(bytes.len() * 3 / 2 + stamp.len() + 3);
-        let lines = bytes.split_inclusive(|&byte| byte == b'\n');
-        for line in lines.flat_map(|line| line.chunks(LONGEST)) {
+        let stamp = now.strftime("%Y-%m-%dT%H:%M:%S%.9f%:z");
+        let (whole, part) = (format!("{stamp} {word} F "), format!("{stamp} {word} P "));
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.clear();
+        batch.reserve(bytes.len() * 3 / 2);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let look = &rest[..rest.len().min(LONGEST)];
+            let end = memchr::memchr(b'\n', look).map_or(look.len(), |at| at + 1);
+            let (line, after) = rest.split_at(end);
+            rest = after;
             let partial = !line.ends_with(b"\n");
             let counted = OVERHEAD + line.len() as u64 + u64::from(partial);
             let before = self.size + batch.len() as u64;
@@ -137,14 +148,18 @@ impl KubernetesFile {
                 batch.clear();
                 self.turn()?;
             }
-            batch.extend_from_slice(stamp.as_bytes());
-            batch.extend_from_slice(if partial { b"P " } else { b"F " });
-            batch.extend_from_slice(line);
+            append(&mut batch, if partial { part.as_bytes() } else { whole.as_bytes() });
+            append(&mut batch, line);
             if partial {
                 batch.push(b'\n');
             }
         }
-        self.put(&batch)
+        self.put(&batch)?;
+        // Kept while a payload floods us.
+        if batch.capacity() <= LONGEST || batch.len() >= batch.capacity() / 8 {
+            self.batch = batch;
+        }
+        Ok(())
     }
 
     fn put(&mut self, batch: &[u8]) -> Result<()> {

@@ -15,6 +15,8 @@ use contracts::container::now;
 use super::lines::Splitter;
 use super::{Limits, Stream, compress};
 
+/// What each line of docker's begins with.
+const HEAD: &str = "{\"log\":\"";
 /// A batch this small is kept for the next one in any case.
 const KEPT: usize = 8 << 10;
 
@@ -42,7 +44,7 @@ pub struct Writer {
 impl Writer {
     /// Opens or continues the log at `path`.
     pub fn open(path: &Path, limits: Limits, attributes: &[(String, String)]) -> Result<Self> {
-        let file = append(path)?;
+        let file = open(path)?;
         // What a supervisor that was killed left of a compression.
         if limits.compress {
             let _ = fs::remove_file(compress::unfinished(path));
@@ -78,6 +80,7 @@ impl Writer {
         let mut splitter = std::mem::take(self.splitter(stream));
         let mut encoder = self.encoder(stream, bytes.len());
         splitter.feed(bytes, |line| encoder.line(line));
+        encoder.finish();
         *self.splitter(stream) = splitter;
         let written = self.write_out();
         // Kept while a payload floods us.
@@ -99,6 +102,7 @@ impl Writer {
             let mut splitter = std::mem::take(self.splitter(stream));
             let mut encoder = self.encoder(stream, 0);
             splitter.finish(|line| encoder.line(line));
+            encoder.finish();
             self.write_out()?;
         }
         Ok(())
@@ -115,16 +119,20 @@ impl Writer {
     fn encoder(&mut self, stream: Stream, length: usize) -> Encoder<'_> {
         let word = if stream == Stream::Stdout { "stdout" } else { "stderr" };
         let now = now();
-        let around = if self.cri {
-            format!("{now} {word} ")
+        let (whole, part) = if self.cri {
+            (format!("{now} {word} F "), format!("{now} {word} P "))
         } else {
-            format!("\",\"stream\":\"{word}\"{},\"time\":\"{now}\"}}\n", self.attributes)
+            let part = format!("\",\"stream\":\"{word}\"{},\"time\":\"{now}\"}}\n{HEAD}", self.attributes);
+            (format!("\\n{part}"), part)
         };
         self.batch.clear();
-        self.batch.reserve(length + length / 2);
+        self.batch.reserve(length * 2);
+        if !self.cri {
+            self.batch.extend_from_slice(HEAD.as_bytes());
+        }
         self.ends.clear();
         let ends = (self.limits.size > 0).then_some(&mut self.ends);
-        Encoder { batch: &mut self.batch, ends, around, cri: self.cri }
+        Encoder { batch: &mut self.batch, ends, whole, part, cri: self.cri }
     }
 
     fn write_out(&mut self) -> Result<()> {
@@ -179,7 +187,7 @@ impl Writer {
         } else {
             let _ = fs::remove_file(&self.path);
         }
-        self.file = append(&self.path)?;
+        self.file = open(&self.path)?;
         self.size = 0;
         if let Some((_, number)) = &mut self.packing {
             *number += 1;
@@ -227,27 +235,51 @@ struct Encoder<'a> {
     batch: &'a mut Vec<u8>,
     /// Where each line ends, for a log that rotates.
     ends: Option<&'a mut Vec<usize>>,
-    /// What stands before each line in CRI's form, behind it in docker's.
-    around: String,
+    /// What stands before a whole line in CRI's form; in docker's what stands behind it, and the next one's head.
+    whole: String,
+    /// The same for a part of a line.
+    part: String,
     cri: bool,
 }
 
 impl Encoder<'_> {
     fn line(&mut self, line: &[u8]) {
+        let text = line.strip_suffix(b"\n");
+        let around = if text.is_some() { &self.whole } else { &self.part };
+        let text = text.unwrap_or(line);
         if self.cri {
-            let (kind, text) = line.strip_suffix(b"\n").map_or((&b"P "[..], line), |text| (&b"F "[..], text));
-            self.batch.extend_from_slice(self.around.as_bytes());
-            self.batch.extend_from_slice(kind);
-            self.batch.extend_from_slice(text);
+            append(self.batch, around.as_bytes());
+            append(self.batch, text);
             self.batch.push(b'\n');
         } else {
-            self.batch.extend_from_slice(b"{\"log\":\"");
-            escape(line, self.batch);
-            self.batch.extend_from_slice(self.around.as_bytes());
+            escape(text, self.batch);
+            append(self.batch, around.as_bytes());
         }
         if let Some(ends) = &mut self.ends {
-            ends.push(self.batch.len());
+            ends.push(self.batch.len() - if self.cri { 0 } else { HEAD.len() });
         }
+    }
+
+    /// The last line has no next one.
+    fn finish(self) {
+        if !self.cri {
+            self.batch.truncate(self.batch.len() - HEAD.len());
+        }
+    }
+}
+
+/// Adds a few bytes: for lines a call of memcpy, which for musl is an instruction with a long run-up, is too much.
+pub fn append(out: &mut Vec<u8>, bytes: &[u8]) {
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    for block in blocks {
+        out.extend_from_slice(block);
+    }
+    let (words, rest) = rest.as_chunks::<8>();
+    for word in words {
+        out.extend_from_slice(word);
+    }
+    for &byte in rest {
+        out.push(byte);
     }
 }
 
@@ -260,7 +292,7 @@ pub fn numbered(path: &Path, number: u32) -> PathBuf {
     name.into()
 }
 
-fn append(path: &Path) -> Result<File> {
+fn open(path: &Path) -> Result<File> {
     OpenOptions::new()
         .append(true)
         .create(true)
@@ -273,7 +305,7 @@ fn append(path: &Path) -> Result<File> {
 fn escape(mut line: &[u8], out: &mut Vec<u8>) {
     loop {
         let (plain, rest) = line.split_at(plain_length(line));
-        out.extend_from_slice(plain);
+        append(out, plain);
         let Some((&byte, after)) = rest.split_first() else { return };
         if byte >= 0x80 {
             // An ASCII byte ends every sequence, whole or not.
