@@ -142,7 +142,10 @@ pub fn dissolve(store: &Store, record: &Record) -> Result<()> {
 pub fn sweep(store: &Store) -> Result<()> {
     atomic::sweep(&store.paths().store.join("bundles"));
     for record in all(store)? {
-        if record.maker.is_some_and(|maker| !maker.is_running()) {
+        let Some(maker) = record.maker.filter(|maker| !maker.is_running()) else { continue };
+        // Read again now that its maker has gone: it may have gone because it was done.
+        let now = atomic::read_json::<Record>(&path_of(store, &record.name))?;
+        if now.is_some_and(|now| now.maker == Some(maker)) {
             dissolve(store, &record)?;
         }
     }

@@ -154,3 +154,20 @@ fn isolation_flags() {
         "seen"
     );
 }
+
+#[test]
+fn many_at_once() {
+    let rig = Rig::new();
+    let start =
+        |_| rig.shim(&["run", "-d", "--network", "none", "busybox", "sleep", "1000"]).spawn().unwrap();
+    let children: Vec<_> = (0..48).map(start).collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    let ids = rig.ok(&["ps", "-q"]);
+    assert_eq!(ids.lines().count(), 48);
+    let mut remove = vec!["rm", "-f"];
+    remove.extend(ids.lines());
+    rig.ok(&remove);
+    assert!(rig.left().is_empty(), "{:?}", rig.left());
+}
