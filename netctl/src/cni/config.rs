@@ -181,27 +181,31 @@ pub struct RuntimeConfig {
 #[serde(default)]
 pub struct RuntimeDns {
     /// Servers.
+    #[serde(alias = "Servers")]
     pub servers: Vec<String>,
     /// Search domains.
+    #[serde(alias = "Searches")]
     pub searches: Vec<String>,
     /// Options.
+    #[serde(alias = "Options")]
     pub options: Vec<String>,
 }
 
-/// One published port.
+/// One published port. containerd writes the fields' names as in Go, and plugins in Go read any.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortMapping {
     /// The host's port; 0 publishes nothing.
-    #[serde(default)]
+    #[serde(default, alias = "HostPort")]
     pub host_port: u16,
     /// The container's.
+    #[serde(alias = "ContainerPort")]
     pub container_port: u16,
     /// `tcp`, `udp`, `sctp`.
-    #[serde(default)]
+    #[serde(default, alias = "Protocol")]
     pub protocol: String,
     /// The host's address; empty for all.
-    #[serde(default, rename = "hostIP")]
+    #[serde(default, rename = "hostIP", alias = "HostIP")]
     pub host_ip: String,
 }
 
@@ -341,5 +345,15 @@ mod tests {
         let (config, _) = Config::parse(r#"{"cniVersion":"1.0.0","name":"n","unknown":{}}"#).unwrap();
         assert!(config.is_at_least("0.4.0") && !config.is_at_least("1.1.0"));
         assert_eq!(Config::parse(r#"{"name":"n"}"#).unwrap().0.cni_version, "0.1.0");
+    }
+
+    #[test]
+    fn fields_are_named_as_containerd_names_them() {
+        let text = r#"{"portMappings": [{"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": ""}],
+            "dns": {"Servers": ["9.9.9.9"], "Searches": ["a"], "Options": []}}"#;
+        let read: RuntimeConfig = serde_json::from_str(text).unwrap();
+        let port = &read.port_mappings[0];
+        assert_eq!((port.host_port, port.container_port, port.protocol.as_str()), (8080, 80, "tcp"));
+        assert_eq!(read.dns.unwrap().servers, ["9.9.9.9"]);
     }
 }
