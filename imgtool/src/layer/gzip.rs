@@ -138,15 +138,21 @@ impl<W: Write> Write for Gzip<W> {
 fn start(level: Compression, threads: usize) -> io::Result<Sender<Job>> {
     let (jobs, taken) = channel::<Job>();
     let taken = Arc::new(Mutex::new(taken));
-    for _ in 0..threads.max(1) {
+    for nth in 0..threads.max(1) {
         let taken = Arc::clone(&taken);
-        thread::Builder::new().name("gzip".into()).spawn(move || {
+        let work = move || {
             loop {
                 let job = taken.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 let Ok(job) = job else { return };
                 job.run(level);
             }
-        })?;
+        };
+        match thread::Builder::new().name("gzip".into()).spawn(work) {
+            // One does it too, where a limit of processes allows no more.
+            Err(err) if nth == 0 => return Err(err),
+            Err(_) => break,
+            Ok(_) => {}
+        }
     }
     Ok(jobs)
 }
