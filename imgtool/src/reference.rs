@@ -88,7 +88,9 @@ impl Reference {
     #[must_use]
     pub fn familiar_name(&self) -> String {
         if self.domain == HUB {
-            self.path.strip_prefix("library/").unwrap_or(&self.path).to_owned()
+            // Only one part: `library/a/b` without its beginning would be another image, or one of the registry `a`.
+            let short = self.path.strip_prefix("library/").filter(|rest| !rest.contains('/'));
+            short.unwrap_or(&self.path).to_owned()
         } else {
             self.repository()
         }
@@ -232,6 +234,8 @@ mod tests {
             ("[::1]:5000/a", "[::1]:5000/a:latest", "[::1]:5000/a:latest"),
             ("index.docker.io/busybox", "docker.io/library/busybox:latest", "busybox:latest"),
             ("a.b/c__d-e.f:T-1.x", "a.b/c__d-e.f:T-1.x", "a.b/c__d-e.f:T-1.x"),
+            ("docker.io/library/a.b/c", "docker.io/library/a.b/c:latest", "library/a.b/c:latest"),
+            ("docker.io/library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest"),
             ("sha256:1", "docker.io/library/sha256:1", "sha256:1"),
         ] {
             let parsed: Reference = text.parse().unwrap();

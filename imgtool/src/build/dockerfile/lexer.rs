@@ -40,6 +40,8 @@ pub struct Lexed {
 pub fn lex(text: &str) -> Result<Lexed, Wrong> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let physical: Vec<&str> = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)).collect();
+    // What is cut off behind the last newline is no line, though a continuation goes on into it.
+    let lines = text.lines().count().max(1);
     let mut lexed = Lexed { escape: '\\', check: None, lines: Vec::new() };
     let mut at = directives(&physical, &mut lexed)?;
     let mut comments: Vec<String> = Vec::new();
@@ -59,7 +61,7 @@ pub fn lex(text: &str) -> Result<Lexed, Wrong> {
             continue;
         }
         let (joined, empty_continuation) = join(&physical, &mut at, lexed.escape);
-        let mut line = instruction(&joined, Span { first: first + 1, last: at });
+        let mut line = instruction(&joined, Span { first: first + 1, last: at.min(lines) });
         line.empty_continuation = empty_continuation;
         line.comments = std::mem::take(&mut comments);
         if heredoc::allowed(&line.name, &line.rest) {
@@ -162,6 +164,12 @@ mod tests {
 
     fn rests(text: &str) -> Vec<(String, String)> {
         lex(text).unwrap().lines.into_iter().map(|line| (line.name, line.rest)).collect()
+    }
+
+    #[test]
+    fn a_continuation_at_the_end_has_its_place_in_the_file() {
+        let lines = lex("FROM x\nRUN a \\\n# no\n").unwrap().lines;
+        assert_eq!(lines[1].span, Span { first: 2, last: 3 });
     }
 
     #[test]
