@@ -148,8 +148,9 @@ fn reworded(err: anyhow::Error, network: &Network) -> anyhow::Error {
              Permission denied (os error 13)"
         );
     }
-    let said = err.to_string();
-    match (said.strip_prefix("set /proc/sys/"), err.downcast_ref::<std::io::Error>()) {
+    let switch =
+        err.chain().find_map(|link| Some(link.to_string().strip_prefix("set /proc/sys/")?.to_owned()));
+    match (switch, err.root_cause().downcast_ref::<std::io::Error>()) {
         (Some(switch), Some(cause)) => anyhow::anyhow!("set sysctl {switch}: IO error: {cause}"),
         _ => err,
     }
@@ -230,4 +231,20 @@ pub fn remove(state: &State, host: &Socket, task: &Task<'_>) -> Result<()> {
     let is_seen = || Ok(links.iter().any(|link| nix::net::if_::if_nametoindex(link.name.as_str()).is_ok()));
     behind::vanish(|| Socket::route()?.run(&batch), is_seen)
         .with_context(|| format!("network {}", task.info.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_switch_that_cannot_be_set_is_told_as_netavark_tells_it() {
+        let cause = std::io::Error::from_raw_os_error(nix::libc::EROFS);
+        let err =
+            anyhow::Error::from(cause).context("set /proc/sys/net/ipv4/ip_forward").context("network podman");
+        assert_eq!(
+            format!("{:#}", reworded(err, &Network::default())),
+            "set sysctl net/ipv4/ip_forward: IO error: Read-only file system (os error 30)"
+        );
+    }
 }
