@@ -1,26 +1,9 @@
-//! One checked sentence of the specification, and the list of all of them.
+//! One checked sentence of the specification.
 
 use anyhow::Result;
 
-use crate::cases;
+use crate::machine::Need;
 use crate::rig::Rig;
-
-/// What a case cannot do without.
-#[derive(Debug, Clone, Copy)]
-pub enum Need {
-    /// cgroup version 1 (also in a hybrid).
-    CgroupV1,
-    /// cgroup version 2 alone.
-    CgroupV2,
-    /// This cgroup controller.
-    Controller(&'static str),
-    /// A namespace kind as in /proc/self/ns.
-    Namespace(&'static str),
-    /// `CAP_SYS_RESOURCE`.
-    SysResource,
-    /// A file of the machine.
-    File(&'static str),
-}
 
 /// A check of one behaviour.
 #[derive(Debug, Clone, Copy)]
@@ -47,9 +30,4 @@ impl Case {
         self.needs = needs;
         self
     }
-}
-
-/// Every case in the order of the documents.
-pub fn all() -> impl Iterator<Item = &'static Case> {
-    cases::ALL.iter().copied().flatten()
 }

@@ -12,35 +12,23 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::case::{self, Case};
+use crate::case::Case;
+use crate::cases;
 use crate::cli::{Check, View};
 use crate::kernel;
 use crate::known;
 use crate::machine::Machine;
-use crate::output::{Report, Style};
+use crate::output::{Report, Style, Verdict};
 use crate::rig::{self, Rig};
 use crate::tool::Tool;
 use crate::view;
-
-/// How a case came out.
-#[derive(Debug)]
-pub enum Verdict {
-    /// As the specification says.
-    Passed,
-    /// Not so: how.
-    Failed(String),
-    /// Not so, and listed in `known.rs`: how, and why that is accepted.
-    Known(String, &'static str),
-    /// Not possible here: why.
-    Skipped(String),
-}
 
 /// Runs what the flags select; true when nothing failed.
 ///
 /// # Errors
 /// The run itself could not be set up.
 pub fn run(flags: &Check) -> Result<bool> {
-    let chosen: Vec<&Case> = case::all().filter(|case| is_chosen(case, &flags.filter)).collect();
+    let chosen: Vec<&Case> = cases::all().filter(|case| is_chosen(case, &flags.filter)).collect();
     let style = match (flags.tap, flags.json) {
         (true, _) => Style::Tap,
         (_, true) => Style::Json,

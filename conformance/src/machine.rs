@@ -6,7 +6,22 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use crate::case::Need;
+/// What a case cannot do without.
+#[derive(Debug, Clone, Copy)]
+pub enum Need {
+    /// cgroup version 1 (also in a hybrid).
+    CgroupV1,
+    /// cgroup version 2 alone.
+    CgroupV2,
+    /// This cgroup controller.
+    Controller(&'static str),
+    /// A namespace kind as in /proc/self/ns.
+    Namespace(&'static str),
+    /// `CAP_SYS_RESOURCE`.
+    SysResource,
+    /// A file of the machine.
+    File(&'static str),
+}
 
 /// Facts about the machine, found once.
 #[derive(Debug)]

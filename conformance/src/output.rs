@@ -7,8 +7,20 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::case::Case;
-use crate::check::Verdict;
 use crate::tool::Tool;
+
+/// How a case came out.
+#[derive(Debug)]
+pub enum Verdict {
+    /// As the specification says.
+    Passed,
+    /// Not so: how.
+    Failed(String),
+    /// Not so, and listed in `known.rs`: how, and why that is accepted.
+    Known(String, &'static str),
+    /// Not possible here: why.
+    Skipped(String),
+}
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

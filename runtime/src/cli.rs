@@ -379,7 +379,7 @@ pub struct Ps {
 #[derive(Debug, Args)]
 pub struct Events {
     /// Time between two statistics, as 5s, 500ms or 1m30s
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = crate::cmd::events::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = interval)]
     pub interval: Duration,
     /// Print the statistics once
     #[arg(long)]
@@ -452,4 +452,21 @@ pub struct Update {
     /// The container's id
     #[arg(value_name = "ID")]
     pub id: String,
+}
+
+/// The time between two statistics.
+fn interval(text: &str) -> Result<Duration, String> {
+    let nanos = contracts::duration::parse(text)?;
+    u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| "less than nothing".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Duration, interval};
+
+    #[test]
+    fn an_interval_is_no_negative_time() {
+        assert_eq!(interval("1m30s"), Ok(Duration::from_secs(90)));
+        assert!(interval("-1s").is_err());
+    }
 }

@@ -133,7 +133,7 @@ fn here(flags: &Bench, peers: &[(String, PathBuf)], view: View) -> Result<bool> 
     kernel::become_subreaper()?;
     let machine = Machine::look()?;
     let work = Work::in_memory(&flags.work)?;
-    let pids = machine.lacks(crate::case::Need::Controller("pids")).is_none();
+    let pids = machine.lacks(crate::machine::Need::Controller("pids")).is_none();
     let mut contenders = Vec::new();
     for (name, path) in peers {
         contenders.push(Contender::runtime(name, path, &work.dir, pids)?);

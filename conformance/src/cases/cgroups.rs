@@ -4,7 +4,8 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::expect::same;
-use crate::case::{Case, Need};
+use crate::case::Case;
+use crate::machine::Need;
 use crate::rig::Rig;
 
 /// All cases.

@@ -21,8 +21,7 @@ mod terminal;
 
 use crate::case::Case;
 
-/// All of them.
-pub const ALL: &[&[Case]] = &[
+const ALL: &[&[Case]] = &[
     process::CASES,
     capabilities::CASES,
     mounts::CASES,
@@ -41,3 +40,8 @@ pub const ALL: &[&[Case]] = &[
     evil::CASES,
     race::CASES,
 ];
+
+/// Every case in the order of the documents.
+pub fn all() -> impl Iterator<Item = &'static Case> {
+    ALL.iter().copied().flatten()
+}

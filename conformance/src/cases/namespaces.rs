@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::expect::{allowed, same};
-use crate::case::{Case, Need};
+use crate::case::Case;
+use crate::machine::Need;
 use crate::rig::Rig;
 
 const SECTION: &str = "config-linux.md#namespaces";

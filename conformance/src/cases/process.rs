@@ -4,8 +4,9 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use super::expect::{holds, same};
-use crate::case::{Case, Need};
+use crate::case::Case;
 use crate::kernel;
+use crate::machine::Need;
 use crate::rig::Rig;
 
 /// All cases.

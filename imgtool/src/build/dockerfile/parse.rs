@@ -1,5 +1,7 @@
 //! Instructions out of lines.
 
+use contracts::duration;
+
 use super::instruction::{Command, Copy, Dockerfile, Form, From, Health, Instruction, Run, Stage, Step};
 use super::lexer::{Lexed, Line, lex};
 use super::{Wrong, heredoc, words};
@@ -359,7 +361,7 @@ fn health(line: &Line, escape: char) -> Result<Health, Wrong> {
         let value = required(line, &flag, value)?;
         let bad = |why: &str| Wrong::at(line.span, &value, format!("--{flag} {value}: {why}"));
         let time = || -> Result<i64, Wrong> {
-            let time = duration(&value).ok_or_else(|| bad("invalid duration"))?;
+            let time = duration::parse(&value).map_err(|why| bad(&why))?;
             // Docker's engine refuses shorter ones when the container is made.
             if time != 0 && time < 1_000_000 { Err(bad("cannot be less than 1ms")) } else { Ok(time) }
         };
@@ -376,30 +378,6 @@ fn health(line: &Line, escape: char) -> Result<Health, Wrong> {
         }
     }
     Ok(health)
-}
-
-/// Go's durations, `1h2m3.5s`, in nanoseconds.
-fn duration(text: &str) -> Option<i64> {
-    let mut rest = text;
-    let mut total = 0f64;
-    if rest == "0" {
-        return Some(0);
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let units =
-            [("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 6e10), ("h", 3.6e12)];
-        let (unit, scale) = units.into_iter().find(|(unit, _)| {
-            rest.strip_prefix(unit).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphabetic()))
-        })?;
-        rest = &rest[unit.len()..];
-        total += number * scale;
-    }
-    // Far above any time a health check can wait; below it the number is exact.
-    #[expect(clippy::cast_possible_truncation)]
-    (total > 0.0 && total < 9e18).then_some(total as i64)
 }
 
 /// Edits between two words, for hints.

@@ -1,7 +1,7 @@
 //! The filters of `images` and `prune`.
 
 use anyhow::{Context as _, Result};
-use contracts::fault;
+use contracts::{duration, fault};
 use jiff::Timestamp;
 
 use crate::store::Store;
@@ -112,7 +112,7 @@ pub(crate) fn moment(text: &str) -> Result<Timestamp> {
     if let Ok(time) = format!("{text}T00:00:00Z").parse::<Timestamp>() {
         return Ok(time);
     }
-    let Some(seconds) = duration(text) else {
+    let Some(seconds) = ago(text) else {
         fault!(Usage, "invalid time '{text}': 24h, 2026-01-31 or 2026-01-31T12:00:00Z expected");
     };
     let now = Timestamp::now();
@@ -120,25 +120,13 @@ pub(crate) fn moment(text: &str) -> Result<Timestamp> {
         .with_context(|| format!("invalid time {text}"))
 }
 
-fn duration(text: &str) -> Option<i64> {
-    let mut total: i64 = 0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let number: i64 = rest[..digits].parse().ok()?;
-        let unit = rest[digits..].chars().next()?;
-        let seconds = match unit {
-            's' => 1,
-            'm' => 60,
-            'h' => 3600,
-            'd' => 86400,
-            'w' => 7 * 86400,
-            _ => return None,
-        };
-        total = total.checked_add(number.checked_mul(seconds)?)?;
-        rest = &rest[digits + 1..];
-    }
-    Some(total)
+/// Seconds of a Go duration, which may begin with weeks and days: `1w2d12h`.
+fn ago(text: &str) -> Option<i64> {
+    let (weeks, rest) = text.split_once('w').unwrap_or(("0", text));
+    let (days, rest) = rest.split_once('d').unwrap_or(("0", rest));
+    let days = weeks.parse::<i64>().ok()?.checked_mul(7)?.checked_add(days.parse().ok()?)?;
+    let nanos = if rest.is_empty() && days > 0 { 0 } else { duration::parse(rest).ok()? };
+    days.checked_mul(86_400)?.checked_add(nanos / 1_000_000_000)
 }
 
 #[cfg(test)]
@@ -166,6 +154,9 @@ mod tests {
         assert_eq!(moment("86400").unwrap().as_second(), 86400);
         let ago = Timestamp::now().as_second() - moment("1h30m").unwrap().as_second();
         assert!((5400..5402).contains(&ago));
+        let ago = Timestamp::now().as_second() - moment("1w2d1h").unwrap().as_second();
+        assert!((781_200..781_202).contains(&ago));
+        assert!(moment("").is_err() && moment("d").is_err());
         assert!(moment("soon").is_err() && moment("5x").is_err() && moment("h").is_err());
     }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use super::functions;
+use super::functions::{self, truth};
 use super::parse::{Base, Block, BlockKind, Command, Node, Operand, Pipeline};
 use super::print;
 
@@ -20,18 +20,6 @@ pub(super) fn run(nodes: &[Node], root: &Value, headings: Option<&[(&str, &str)]
     let mut machine = Machine { variables: vec![("", root.clone())], out: String::new(), headings };
     machine.walk(nodes, &root)?;
     Ok(machine.out)
-}
-
-/// Go's truth: not empty, not zero, not nothing.
-pub(super) fn truth(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(truth) => *truth,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(map) => !map.is_empty(),
-    }
 }
 
 #[derive(PartialEq, Eq)]

@@ -6,7 +6,6 @@ use std::cmp::Ordering;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::eval::truth;
 use super::print;
 
 type Val<'a> = Cow<'a, Value>;
@@ -38,6 +37,18 @@ const ARITY: &[(&str, usize, usize)] = &[
     ("truncate", 2, 2),
     ("upper", 1, 1),
 ];
+
+/// Go's truth: not empty, not zero, not nothing.
+pub(super) fn truth(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(truth) => *truth,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+    }
+}
 
 pub(super) fn exists(name: &str) -> bool {
     ARITY.iter().any(|&(known, ..)| known == name)
