@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         return init::main(&arguments[1..]).into();
     }
     if word(1) == "supervise" {
-        return supervisor::main(word(2), word(3)).into();
+        return supervisor::main(word(2), word(3), word(4)).into();
     }
     if word(1) == "compress-log"
         && let Some(to) = arguments.get(2)

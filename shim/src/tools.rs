@@ -12,7 +12,7 @@ use contracts::network;
 use contracts::tool;
 use sys::command::with_clean_signals;
 
-use crate::container::{Store, shared_memory, subpaths};
+use crate::container::{Store, image_mounts, shared_memory, subpaths};
 
 /// The image tool with its verb.
 pub fn imgtool(verb: &str) -> Command {
@@ -134,6 +134,7 @@ pub fn mount(bundle: &Path) -> Result<()> {
 pub fn unmount(bundle: &Path) -> Result<()> {
     shared_memory::remove(bundle)?;
     subpaths::remove(bundle)?;
+    image_mounts::unmount(bundle)?;
     if !is_mounted(bundle) {
         return Ok(());
     }

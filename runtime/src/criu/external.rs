@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use contracts::fault;
 use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag};
 use sys::path::Root;
 
 use super::message::Message;
@@ -222,8 +222,12 @@ pub fn dumped_streams(message: &mut Message, images: &Path, pid: i32) -> Result<
 fn host_file(pid: i32, number: i32, mountinfo: &str) -> Option<String> {
     let info = fs::metadata(format!("/proc/{pid}/fd/{number}")).ok()?;
     let kind = sys::path::file_type(info.mode());
-    if !matches!(kind, nix::sys::stat::SFlag::S_IFREG | nix::sys::stat::SFlag::S_IFCHR) {
-        return None;
+    let named = || fs::read_link(format!("/proc/{pid}/fd/{number}")).is_ok_and(|link| link.is_absolute());
+    match kind {
+        SFlag::S_IFREG | SFlag::S_IFCHR => {}
+        // A pipe with a name; the others are known by their numbers.
+        SFlag::S_IFIFO if named() => {}
+        _ => return None,
     }
     let fdinfo = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).ok()?;
     let mount: u32 = fdinfo.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()?;

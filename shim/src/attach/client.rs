@@ -37,7 +37,12 @@ pub fn message(kind: u8, value: &impl Serialize) -> Vec<u8> {
 pub fn request(store: &Store, id: &str, request: &Request) -> Result<()> {
     let Some(socket) = connect(store, id)? else { bail!("container {id} has no supervisor") };
     ask(&socket, request)?;
-    let reply: Reply = next(&socket, wire::REPLY)?.context("the supervisor went away")?;
+    answer(&socket)
+}
+
+/// Waits for the answer to what was asked.
+pub fn answer(socket: &OwnedFd) -> Result<()> {
+    let reply: Reply = next(socket, wire::REPLY)?.context("the supervisor went away")?;
     match reply.error {
         Some(error) => bail!(error),
         None => Ok(()),
@@ -47,6 +52,11 @@ pub fn request(store: &Store, id: &str, request: &Request) -> Result<()> {
 /// Asks and waits for the payload's end; `None` where the supervisor died first.
 pub fn until_exit(socket: &OwnedFd, request: &Request) -> Result<Option<Exit>> {
     ask(socket, request)?;
+    exit(socket)
+}
+
+/// Waits for the payload's end; `None` where the supervisor died first.
+pub fn exit(socket: &OwnedFd) -> Result<Option<Exit>> {
     next(socket, wire::EXIT)
 }
 

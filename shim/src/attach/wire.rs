@@ -47,6 +47,8 @@ pub enum Request {
     },
     /// Nothing; the exit comes when the payload ends.
     Wait,
+    /// As long as this connection stands, the payload's end is a checkpoint's; the exit comes, too.
+    Checkpoint,
     /// The container was frozen or thawed.
     Paused(bool),
     /// The record changed.

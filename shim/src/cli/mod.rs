@@ -1,8 +1,10 @@
 //! Flags and help only.
 
+mod checkpoint;
 mod create;
 mod verbs;
 
+pub use checkpoint::{CheckpointCommand, CheckpointDump, CheckpointPlace, CheckpointVerb, RestoreFlags};
 pub use create::{CreateFlags, HealthFlags, NetworkFlags, ResourceFlags, WindowsFlags};
 pub use verbs::*;
 
@@ -44,6 +46,16 @@ pub enum Verb {
     Kill(KillFlags),
     /// Remove containers
     Rm(RmFlags),
+    /// Put a running container away into files (CRIU), to go on later from where it was
+    #[command(
+        args_conflicts_with_subcommands = true,
+        subcommand_negates_reqs = true,
+        after_help = "Examples:\n  shim checkpoint web; shim restore web\n  shim checkpoint create --leave-running web \
+                      noon; shim stop web; shim start --checkpoint noon web"
+    )]
+    Checkpoint(CheckpointCommand),
+    /// Let containers go on from where `shim checkpoint` put them away
+    Restore(RestoreFlags),
     /// List containers
     #[command(visible_aliases = ["ls", "list"])]
     Ps(PsFlags),

@@ -32,6 +32,12 @@ pub struct StartFlags {
     /// Keys that detach from the container
     #[arg(long, default_value = "ctrl-p,ctrl-q", value_name = "KEYS")]
     pub detach_keys: String,
+    /// Go on from this checkpoint (see `shim checkpoint`)
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub checkpoint: Option<String>,
+    /// Where the checkpoint is, if not with the container
+    #[arg(long, value_name = "DIR", requires = "checkpoint")]
+    pub checkpoint_dir: Option<PathBuf>,
     #[arg(required = true, value_name = "CONTAINER")]
     pub containers: Vec<String>,
 }

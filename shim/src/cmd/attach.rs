@@ -13,6 +13,7 @@ use crate::attach::session::{self, Options, Outcome};
 use crate::attach::wire::Request;
 use crate::cli::AttachFlags;
 use crate::container::{Store, status};
+use crate::log;
 
 pub fn run(store: &Store, flags: &AttachFlags) -> Result<Exit> {
     let keys = Keys::parse(&flags.detach_keys)?;
@@ -34,6 +35,14 @@ pub fn run(store: &Store, flags: &AttachFlags) -> Result<Exit> {
 
 /// Joins a running container.
 pub fn join(store: &Store, record: &Container, keys: Keys, stdin: bool, proxy: bool) -> Result<Exit> {
+    if log::is_passthrough(record) {
+        let driver = &record.host_config.log_config.driver;
+        fault!(
+            WrongState,
+            "container {} has log driver {driver}: there is nothing to attach to",
+            record.name
+        );
+    }
     let signals = session::take_signals(proxy && !record.config.tty)?;
     let Some(socket) = client::connect(store, &record.id)? else {
         fault!(WrongState, "You cannot attach to a stopped container, start it first")

@@ -40,7 +40,7 @@ pub fn run(store: &Store) -> Result<Exit> {
     names.sort();
     let ids: Vec<String> = names.iter().map(|(_, id, _)| id.clone()).collect();
     super::each(&ids, |id| {
-        start::again(store, id, None)?;
+        start::again(store, id, start::Start::default())?;
         Ok(names.iter().find(|(_, known, _)| known == id).map(|(_, _, name)| name.clone()))
     })
 }

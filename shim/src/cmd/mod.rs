@@ -2,6 +2,7 @@
 
 mod attach;
 mod boot;
+mod checkpoint;
 mod commit;
 mod cp;
 mod create;
@@ -18,6 +19,7 @@ mod port;
 mod prune;
 mod ps;
 mod rename;
+mod restore;
 mod rm;
 mod run;
 mod start;
@@ -50,11 +52,13 @@ pub fn run(verb: Verb) -> ExitCode {
             report::finish_payload("shim", start::attached(store, &flags))
         }
         Verb::Create(flags) => finish(create::run(store, &flags)),
-        Verb::Start(flags) => finish(each(&flags.containers, |name| start::one(store, name))),
+        Verb::Start(flags) => finish(each(&flags.containers, |name| start::one(store, name, &flags))),
         Verb::Stop(flags) => finish(each(&flags.containers, |name| stop::stop(store, name, &flags))),
         Verb::Restart(flags) => finish(each(&flags.containers, |name| stop::restart(store, name, &flags))),
         Verb::Kill(flags) => finish(each(&flags.containers, |name| kill::run(store, name, &flags))),
         Verb::Rm(flags) => finish(each(&flags.containers, |name| rm::run(store, name, &flags))),
+        Verb::Checkpoint(command) => checkpoint::run(store, &command),
+        Verb::Restore(flags) => finish(each(&flags.containers, |name| restore::run(store, name, &flags))),
         Verb::Ps(flags) => finish(ps::run(store, &flags)),
         Verb::Logs(flags) => finish(logs::run(store, &flags)),
         Verb::Attach(flags) => finish(attach::run(store, &flags)),

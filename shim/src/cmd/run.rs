@@ -9,8 +9,9 @@ use contracts::fault;
 use crate::attach::keys::Keys;
 use crate::attach::session::{self, Options, Outcome};
 use crate::cli::RunFlags;
-use crate::container::{Store, create, remove, start};
-use crate::show;
+use crate::container::start::{self, Start};
+use crate::container::{Store, create, remove};
+use crate::{log, show};
 
 pub fn run(store: &Store, flags: &RunFlags) -> Result<Exit> {
     let keys = Keys::parse(&flags.detach_keys)?;
@@ -21,6 +22,14 @@ pub fn run(store: &Store, flags: &RunFlags) -> Result<Exit> {
     if !flags.detach && create.tty && create.interactive && !io::stdin().is_terminal() {
         bail!("the input device is not a TTY");
     }
+    if create.log_driver.as_deref() == Some("passthrough")
+        && (io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal())
+    {
+        fault!(
+            Usage,
+            "--log-driver passthrough cannot be used on a terminal, which it would hand to the container: --log-driver passthrough-tty does"
+        );
+    }
     if flags.detach {
         let created = create::create(store, create, true)?;
         start(store, created, None)?;
@@ -30,7 +39,8 @@ pub fn run(store: &Store, flags: &RunFlags) -> Result<Exit> {
     let signals = session::take_signals(flags.sig_proxy && !create.tty)?;
     let created = create::create(store, create, true)?;
     let config = &created.record.config;
-    let attached = |wanted: bool| create.attach.is_empty() || wanted;
+    let shown = !log::is_passthrough(&created.record);
+    let attached = |wanted: bool| shown && (create.attach.is_empty() || wanted);
     let options = Options {
         stdin: config.open_stdin && attached(config.attach_stdin),
         tty: config.tty,
@@ -48,7 +58,12 @@ pub fn run(store: &Store, flags: &RunFlags) -> Result<Exit> {
 fn start(store: &Store, created: create::Created, client: Option<std::os::fd::OwnedFd>) -> Result<()> {
     let detached = client.is_none();
     let record = created.record;
-    let started = start::start(store, &record, &created.lock, created.network, client);
+    let started = start::start(
+        store,
+        &record,
+        &created.lock,
+        Start { network: created.network, client, checkpoint: None },
+    );
     if started.is_err() && record.host_config.auto_remove {
         let _ = remove::everything(store, &record, true);
     }

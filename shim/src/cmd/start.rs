@@ -1,5 +1,7 @@
 //! `shim start`
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use contracts::exit::Exit;
 use contracts::fault;
@@ -7,12 +9,28 @@ use contracts::fault;
 use crate::attach::keys::Keys;
 use crate::attach::session::{self, Options, Outcome};
 use crate::cli::StartFlags;
-use crate::container::{Store, start, status};
+use crate::container::start::{self, Start};
+use crate::container::{Store, checkpoints, status};
+use crate::log;
 
-pub fn one(store: &Store, name: &str) -> Result<Option<String>> {
+pub fn one(store: &Store, name: &str, flags: &StartFlags) -> Result<Option<String>> {
     let id = store.resolve(name)?;
-    start::again(store, &id, None)?;
+    let images = images(store, &id, flags)?;
+    start::again(store, &id, Start { checkpoint: images.as_deref(), ..Start::default() })?;
     Ok(Some(name.to_owned()))
+}
+
+/// `--checkpoint`: the directory of its images.
+fn images(store: &Store, id: &str, flags: &StartFlags) -> Result<Option<PathBuf>> {
+    let Some(checkpoint) = &flags.checkpoint else { return Ok(None) };
+    let [name] = &flags.containers[..] else {
+        fault!(Usage, "you cannot restore multiple containers at once")
+    };
+    if status::read(store, id)?.state.is_live() {
+        fault!(WrongState, "container {name} is running: it cannot be restored from a checkpoint");
+    }
+    let dir = checkpoints::dir(store, id, flags.checkpoint_dir.as_deref())?;
+    checkpoints::find(&dir, checkpoint, name).map(Some)
 }
 
 /// `start -a`, `start -i`: in the foreground.
@@ -23,19 +41,23 @@ pub fn attached(store: &Store, flags: &StartFlags) -> Result<Exit> {
     let keys = Keys::parse(&flags.detach_keys)?;
     let id = store.resolve(name)?;
     let record = store.load(&id)?;
+    let images = images(store, &id, flags)?;
     if status::read(store, &id)?.state.is_live() {
         return super::attach::join(store, &record, keys, flags.interactive, true);
     }
     let signals = session::take_signals(!record.config.tty)?;
     let (ours, theirs) = sys::seqpacket::pair()?;
-    if !start::again(store, &id, Some(theirs))? {
+    let how = Start { client: Some(theirs), checkpoint: images.as_deref(), ..Start::default() };
+    if !start::again(store, &id, how)? {
         return super::attach::join(store, &record, keys, flags.interactive, true);
     }
+    // With log driver passthrough the payload has our streams itself.
+    let shown = !log::is_passthrough(&record);
     let options = Options {
-        stdin: flags.interactive && record.config.open_stdin,
+        stdin: flags.interactive && record.config.open_stdin && shown,
         tty: record.config.tty,
         keys,
-        show: (true, true),
+        show: (shown, shown),
     };
     match session::run(&ours, &signals, options)? {
         Outcome::Ended(code) => Ok(Exit::Payload(u8::try_from(code).unwrap_or(255))),

@@ -18,7 +18,7 @@ pub fn stop(store: &Store, name: &str, flags: &StopFlags) -> Result<Option<Strin
 
 pub fn restart(store: &Store, name: &str, flags: &StopFlags) -> Result<Option<String>> {
     stop(store, name, flags)?;
-    start::again(store, &store.resolve(name)?, None)?;
+    start::again(store, &store.resolve(name)?, start::Start::default())?;
     Ok(Some(name.to_owned()))
 }
 

@@ -11,7 +11,7 @@ use contracts::fault;
 use contracts::lock::Lock;
 use sys::path::Root;
 
-use super::{Store, make_dir, names, remove};
+use super::{Store, image_mounts, make_dir, names, remove};
 use crate::cli::CreateFlags;
 use crate::request::{self, mounts::Wish};
 use crate::tools::NetworkUp;
@@ -134,6 +134,7 @@ fn fill(store: &Store, flags: &CreateFlags, record: &mut Container, wishes: Vec<
     }
     let rootfs = Root::open(&bundle.join("rootfs")).context("open the root file system")?;
     record.mounts = volume::attach::resolve(store, record, wishes, &rootfs)?;
+    image_mounts::make(flags, record, &bundle)?;
     let mut config = spec::read(&bundle)?;
     let linked = request::links::environment(store, record)?;
     record.config.env = request::env::merge(&linked, &record.config.env);

@@ -1,6 +1,8 @@
 //! Containers on disk: their directories, names, records and true state.
 
+pub mod checkpoints;
 pub mod create;
+pub mod image_mounts;
 pub mod names;
 pub mod remove;
 pub mod shared_memory;

@@ -7,10 +7,9 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use contracts::atomic;
 use contracts::container::{Container, Status};
-use contracts::fault::Kind;
 use contracts::lock::Lock;
 
-use super::{Store, names, shared_memory, subpaths};
+use super::{Store, image_mounts, names, shared_memory, subpaths};
 use crate::{events, tools, volume};
 
 /// The record of a container that is being removed.
@@ -51,14 +50,8 @@ pub fn files(store: &Store, id: &str) -> Result<()> {
     let bundle = store.bundle(id);
     shared_memory::remove(&bundle)?;
     subpaths::remove(&bundle)?;
-    if bundle.exists()
-        && let Err(err) = tools::run(tools::imgtool("unbundle").arg(&bundle))
-    {
-        // Killed before it was anything: an empty directory that imgtool knows nothing of.
-        if Kind::of(&err) != Some(Kind::WrongState) || tools::is_mounted(&bundle) {
-            return Err(err);
-        }
-    }
+    image_mounts::remove(&bundle)?;
+    image_mounts::unbundle(&bundle)?;
     gone(&store.live(id))?;
     gone(&store.dir(id))
 }

@@ -1,20 +1,22 @@
 //! A container starts: network, rootfs, supervisor. The command waits only for the supervisor's one-line answer.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use contracts::atomic;
 use contracts::container::{Container, State, Status};
+use contracts::fault;
 use contracts::fault::{Fault, Kind};
 use contracts::lock::Lock;
 use contracts::process::Process;
 use serde::{Deserialize, Serialize};
 use sys::command::{with_clean_signals, with_descriptors};
 
-use super::{Store, make_dir, shared_memory, status, subpaths};
+use super::{Store, checkpoints, image_mounts, make_dir, shared_memory, status, subpaths};
 use crate::tools::{self, NetworkUp};
 use crate::{events, spec};
 
@@ -37,18 +39,33 @@ pub fn own(store: &Store, id: &str) -> Result<()> {
     store.save_live(id, &kept)
 }
 
-/// Starts the container and returns when its payload runs. `client` is the supervisor's end of an attached
-/// connection: it sees every byte from the first.
-pub fn start(
-    store: &Store,
-    record: &Container,
-    lock: &Lock,
-    network: Option<NetworkUp>,
-    client: Option<OwnedFd>,
-) -> Result<()> {
-    let id = &record.id;
-    own(store, id)?;
-    let started = prepare(store, record, network).and_then(|()| supervise(store, id, lock, client, &[]));
+/// How a container is started.
+#[derive(Default)]
+pub struct Start<'a> {
+    /// Its network, already being made.
+    pub network: Option<NetworkUp>,
+    /// The supervisor's end of an attached connection: it sees every byte from the first.
+    pub client: Option<OwnedFd>,
+    /// Go on from this checkpoint.
+    pub checkpoint: Option<&'a Path>,
+}
+
+/// Starts the container and returns when its payload runs.
+pub fn start(store: &Store, record: &Container, lock: &Lock, how: Start<'_>) -> Result<()> {
+    own(store, &record.id)?;
+    let flags = match how.checkpoint.map(Path::to_str) {
+        None => vec![],
+        Some(Some(images)) => vec!["--restore", images],
+        Some(None) => fault!(Usage, "the checkpoint's directory has a name that is not UTF-8"),
+    };
+    let mut asked = record.network.clone();
+    if let Some(images) = how.checkpoint {
+        checkpoints::same_addresses(images, &mut asked)?;
+    }
+    let up = how.network.map_or_else(|| NetworkUp::start(&record.id, &asked), Ok);
+    let started = up
+        .and_then(|up| prepare(store, record, up))
+        .and_then(|()| supervise(store, record, lock, how.client, &flags));
     started.inspect_err(|err| failed(store, record, err))
 }
 
@@ -59,22 +76,21 @@ pub fn revive(store: &Store, record: &Container, mut kept: Status, lock: &Lock) 
     kept.state = State::Restarting;
     store.save_kept(id, &kept)?;
     own(store, id)?;
-    let started = prepare(store, record, None).and_then(|()| supervise(store, id, lock, None, &["--revive"]));
+    let started = NetworkUp::start(id, &record.network)
+        .and_then(|up| prepare(store, record, up))
+        .and_then(|()| supervise(store, record, lock, None, &["--revive"]));
     started.inspect_err(|err| failed(store, record, err))
 }
 
-fn prepare(store: &Store, record: &Container, network: Option<NetworkUp>) -> Result<()> {
+fn prepare(store: &Store, record: &Container, network: NetworkUp) -> Result<()> {
     let id = &record.id;
-    let network = match network {
-        Some(up) => up,
-        None => NetworkUp::start(id, &record.network)?,
-    };
     let bundle = store.bundle(id);
     // Both run at once; both must end before anything is undone.
     let mounted = tools::mount(&bundle);
     let network = network.answer()?;
     mounted?;
     shared_memory::make(store, record)?;
+    image_mounts::mount(record, &bundle)?;
     subpaths::make(store, record)?;
     let mut config = spec::read(&bundle)?;
     spec::join_network(&mut config, &network);
@@ -108,21 +124,35 @@ fn failed(store: &Store, record: &Container, err: &anyhow::Error) {
 
 /// A new supervisor for a payload that still runs.
 pub fn adopt(store: &Store, record: &Container, lock: &Lock) -> Result<()> {
-    supervise(store, &record.id, lock, None, &["--adopt"])
+    supervise(store, record, lock, None, &["--adopt"])
 }
 
 /// Executes the supervisor: this program again, so that it begins with an empty heap and none of our descriptors but
 /// the lock, which it keeps until it is the owner: whenever we are killed, nobody finds the container without one.
-fn supervise(store: &Store, id: &str, lock: &Lock, client: Option<OwnedFd>, flags: &[&str]) -> Result<()> {
+fn supervise(
+    store: &Store,
+    record: &Container,
+    lock: &Lock,
+    client: Option<OwnedFd>,
+    flags: &[&str],
+) -> Result<()> {
     let exe = std::env::current_exe().context("find this program")?;
     let mut command = Command::new(exe);
-    command.arg0("shim").arg("supervise").arg(id).args(flags);
+    command.arg0("shim").arg("supervise").arg(&record.id).args(flags);
     command.env("BULKHEAD_STATE", &store.paths.state).env("BULKHEAD_STORE", &store.paths.store);
     command.stdin(client.map_or_else(Stdio::null, Stdio::from)).stdout(Stdio::piped()).stderr(Stdio::null());
     // Out of reach of the terminal's signals from the first instant; the session of its own follows.
     command.process_group(0).current_dir("/");
     let lock = lock.as_fd().try_clone_to_owned().context("hand the lock on")?;
-    with_descriptors(&mut command, vec![lock]);
+    let mut descriptors = vec![lock];
+    // Only the user's own command has streams that are meant for the payload.
+    if crate::log::is_passthrough(record) && !["--adopt", "--revive"].iter().any(|flag| flags.contains(flag))
+    {
+        for stream in [io::stdin().as_fd(), io::stdout().as_fd(), io::stderr().as_fd()] {
+            descriptors.push(stream.try_clone_to_owned().context("pass the standard streams on")?);
+        }
+    }
+    with_descriptors(&mut command, descriptors);
     let mut child = with_clean_signals(&mut command).spawn().context("execute the supervisor")?;
     let answer = child.stdout.take().context("the supervisor's answer")?;
     read_answer(answer)
@@ -144,7 +174,7 @@ fn read_answer(answer: ChildStdout) -> Result<()> {
 }
 
 /// Starts a stopped container: `start`, `restart`, `boot`.
-pub fn again(store: &Store, id: &str, client: Option<OwnedFd>) -> Result<bool> {
+pub fn again(store: &Store, id: &str, how: Start<'_>) -> Result<bool> {
     let mut lock = store.lock(id)?;
     let record = loop {
         let record = store.load(id)?;
@@ -160,7 +190,7 @@ pub fn again(store: &Store, id: &str, client: Option<OwnedFd>) -> Result<bool> {
             None => break record,
         }
     };
-    start(store, &record, &lock, None, client)?;
+    start(store, &record, &lock, how)?;
     Ok(true)
 }
 

@@ -1,6 +1,6 @@
-//! `volume-subpath`: a directory or file inside a volume, mounted beside the container's bundle at each start.
+//! `volume-subpath`, `image-subpath`: a directory or file inside a volume or image, mounted beside the container's bundle at each start.
 //!
-//! Whoever has the volume can put a link anywhere in it, at any time: the place is resolved by the kernel under the
+//! Whoever has it can put a link anywhere in it, at any time: the place is resolved by the kernel under the
 //! volume's root and mounted by its descriptor, never by a path that a runtime would follow out of the volume.
 
 use std::fs;
@@ -16,7 +16,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use sys::path::{Root, file_type};
 
-use super::Store;
+use super::{Store, image_mounts};
 use crate::volume;
 
 /// Where the mount point number `index` of the record finds its subpath.
@@ -30,11 +30,15 @@ pub fn make(store: &Store, record: &Container) -> Result<()> {
     remove(&bundle)?;
     for (index, point) in record.mounts.iter().enumerate().filter(|(_, point)| !point.subpath.is_empty()) {
         let place = place(&bundle, index);
-        let what = || format!("mount {} of volume {}", point.subpath, point.name);
-        let root = Root::open(&volume::data(store, &point.name)).with_context(what)?;
+        let what = || format!("mount {} of {} {}", point.subpath, point.kind, point.name);
+        let whole = match point.kind.as_str() {
+            "image" => image_mounts::rootfs(&bundle, index),
+            _ => volume::data(store, &point.name),
+        };
+        let root = Root::open(&whole).with_context(what)?;
         let fd = match root.open_in(Path::new(&point.subpath), OFlag::O_PATH, Mode::empty()) {
             Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
-                fault!(NotFound, "volume {}: no such subpath: {}", point.name, point.subpath)
+                fault!(NotFound, "{} {}: no such subpath: {}", point.kind, point.name, point.subpath)
             }
             other => other.with_context(what)?,
         };

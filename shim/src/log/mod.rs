@@ -34,11 +34,16 @@ pub fn path(store: &Store, record: &Container) -> PathBuf {
     }
 }
 
+/// Whether the payload has the streams of whoever started it, and no log.
+pub fn is_passthrough(record: &Container) -> bool {
+    options::is_passthrough(&record.host_config.log_config.driver)
+}
+
 /// Whether `logs` has something to read.
 pub fn is_readable(record: &Container) -> Result<bool> {
     let config = &record.host_config.log_config;
     Ok(match config.driver.as_str() {
-        "none" => false,
+        "none" | "passthrough" | "passthrough-tty" => false,
         driver if options::is_remote(driver) => options::cache(config)?.is_some(),
         _ => true,
     })
@@ -57,7 +62,7 @@ impl Sink {
     pub fn open(store: &Store, record: &Container) -> Result<Self> {
         let config = &record.host_config.log_config;
         Ok(match config.driver.as_str() {
-            "none" => Self::None,
+            "none" | "passthrough" | "passthrough-tty" => Self::None,
             driver if options::is_remote(driver) => {
                 Self::Remote(Box::new(remote::Writer::open(store, record)?))
             }

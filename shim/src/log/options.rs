@@ -27,7 +27,7 @@ fn own(driver: &str) -> Option<&'static [&'static str]> {
     Some(match driver {
         "json-file" | "local" => &["max-size", "max-file", "compress"],
         "k8s-file" => &["max-size", "max-file", "compress", "path"],
-        "journald" => &[],
+        "journald" | "passthrough" | "passthrough-tty" => &[],
         "syslog" => &[
             "syslog-address",
             "syslog-facility",
@@ -66,6 +66,11 @@ pub fn is_remote(driver: &str) -> bool {
     matches!(driver, "journald" | "syslog" | "fluentd" | "gelf")
 }
 
+/// Whether the payload gets the streams of whoever starts it (podman's drivers): nothing is logged.
+pub fn is_passthrough(driver: &str) -> bool {
+    matches!(driver, "passthrough" | "passthrough-tty")
+}
+
 /// Refuses an unknown driver or option.
 pub fn check(config: &LogConfig) -> Result<()> {
     let driver = config.driver.as_str();
@@ -74,16 +79,16 @@ pub fn check(config: &LogConfig) -> Result<()> {
     }
     let Some(own) = own(driver) else {
         match driver {
-            "awslogs" | "gcplogs" | "splunk" | "etwlogs" | "passthrough" | "passthrough-tty" => fault!(
+            "awslogs" | "gcplogs" | "splunk" | "etwlogs" => fault!(
                 Unsupported,
-                "log driver {driver} is not supported: json-file, local, k8s-file, journald, syslog, fluentd, gelf and none are"
+                "log driver {driver} is not supported: json-file, local, k8s-file, journald, syslog, fluentd, gelf, passthrough and none are"
             ),
             _ => fault!(Usage, "error looking up logging plugin {driver}: plugin \"{driver}\" not found"),
         }
     };
     for (key, value) in &config.config {
         match key.as_str() {
-            key if !own.contains(&key) && !COMMON.contains(&key) => {
+            key if !own.contains(&key) && (is_passthrough(driver) || !COMMON.contains(&key)) => {
                 fault!(Usage, "unknown log opt '{key}' for {driver} log driver")
             }
             "mode" if !["blocking", "non-blocking"].contains(&value.as_str()) => {
@@ -220,6 +225,7 @@ mod tests {
             ("fluentd", &[("gelf-address", "udp://h:1")], "gelf-address"),
             ("gelf", &[], "gelf-address"),
             ("journald", &[("cache-max-file", "0")], "cache-max-file"),
+            ("passthrough", &[("tag", "x")], "tag"),
             ("awslogs", &[], "awslogs"),
             ("splunk", &[], "splunk"),
             ("odd", &[], "odd"),

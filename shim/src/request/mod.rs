@@ -52,6 +52,14 @@ pub fn read(store: &Store, flags: &CreateFlags) -> Result<(Container, Vec<mounts
     if flags.rm && record.host_config.restart_policy.name != "no" {
         fault!(Usage, "conflicting options: cannot specify both --restart and --rm");
     }
+    if log::is_passthrough(&record) && (flags.tty || !flags.attach.is_empty()) {
+        let flag = if flags.tty { "tty" } else { "attach" };
+        let driver = &record.host_config.log_config.driver;
+        fault!(
+            Usage,
+            "conflicting options: --{flag} and --log-driver {driver}, which passes on the streams as they are"
+        );
+    }
     let wishes = wishes(flags, &mut record)?;
     Ok((record, wishes))
 }
@@ -299,7 +307,7 @@ fn wishes(flags: &CreateFlags, record: &mut Container) -> Result<Vec<mounts::Wis
     for text in &storage.mount {
         let wish = mounts::mount(text)?;
         record.host_config.mounts.push(json!({
-            "Type": wish.point.kind, "Source": if wish.point.kind == "volume" { &wish.point.name } else { &wish.point.source },
+            "Type": wish.point.kind, "Source": if ["volume", "image"].contains(&wish.point.kind.as_str()) { &wish.point.name } else { &wish.point.source },
             "Target": wish.point.destination, "ReadOnly": !wish.point.rw,
         }));
         wishes.push(wish);

@@ -16,6 +16,10 @@ pub struct Wish {
     pub options: Vec<String>,
     /// A directory inside the volume.
     pub subpath: String,
+    /// A directory inside the image (`type=image`).
+    pub image_subpath: String,
+    /// Whether `readonly` or `rw` was said.
+    access: bool,
     /// Options of a volume that is made for this mount.
     pub volume_options: Vec<(String, String)>,
     /// Labels of a volume that is made for this mount.
@@ -109,7 +113,9 @@ pub fn mount(text: &str) -> Result<Wish> {
         };
         let text_of = || value.unwrap_or_default().to_owned();
         match key.to_ascii_lowercase().as_str() {
-            "readonly" | "ro" => wish.point.rw = !on,
+            "readonly" | "ro" => (wish.point.rw, wish.access) = (!on, true),
+            // As podman spells it for images.
+            "rw" | "readwrite" => (wish.point.rw, wish.access) = (on, true),
             "volume-nocopy" => wish.no_copy = on,
             "bind-nonrecursive" => wish.point.recursive = if on { "disabled".into() } else { String::new() },
             _ if value.is_none() => {
@@ -134,6 +140,8 @@ pub fn mount(text: &str) -> Result<Wish> {
             },
             "bind-create-src" => wish.make_source = on,
             "volume-subpath" => wish.subpath = text_of(),
+            // The second is podman's.
+            "image-subpath" | "subpath" => wish.image_subpath = text_of(),
             "volume-driver" if text_of() == "local" => {}
             "volume-driver" => {
                 fault!(Unsupported, "error looking up volume plugin {0}: plugin \"{0}\" not found", text_of())
@@ -185,12 +193,28 @@ fn finish(mut wish: Wish) -> Result<Wish> {
             fault!(Usage, "{prefix}field Source must not be specified")
         }
         "tmpfs" => {}
-        "image" | "cluster" | "npipe" => fault!(Unsupported, "{prefix}not supported"),
+        "image" => {
+            if wish.point.source.is_empty() {
+                fault!(Usage, "{prefix}field Source must not be empty");
+            }
+            wish.point.name = std::mem::take(&mut wish.point.source);
+            wish.point.subpath = image_subpath(&prefix, &wish.image_subpath)?;
+            wish.point.rw &= wish.access;
+        }
+        "cluster" | "npipe" => fault!(Unsupported, "{prefix}not supported"),
         _ => fault!(Usage, "{prefix}mount type unknown"),
     }
     check_target(&prefix, &wish.point.destination)?;
     wish.point.destination = clean(&wish.point.destination);
     Ok(wish)
+}
+
+/// A place below the image's root, without a slash at its beginning; empty for all of it.
+fn image_subpath(prefix: &str, text: &str) -> Result<String> {
+    if text.starts_with('/') || text.split('/').any(|part| part == "..") {
+        fault!(Usage, "{prefix}invalid image subpath: '{text}' must be a relative path within the image");
+    }
+    Ok(clean(text).trim_start_matches('/').to_owned())
 }
 
 /// Options of one type say nothing about another: asking for them is a mistake.
@@ -200,7 +224,10 @@ fn fits(wish: &Wish, kind: &str) -> Result<()> {
         || !wish.subpath.is_empty()
         || !wish.volume_options.is_empty()
         || !wish.volume_labels.is_empty();
-    for (used, owner) in [(bind, "bind"), (volume, "volume"), (!wish.options.is_empty(), "tmpfs")] {
+    let image = !wish.image_subpath.is_empty();
+    for (used, owner) in
+        [(bind, "bind"), (volume, "volume"), (!wish.options.is_empty(), "tmpfs"), (image, "image")]
+    {
         if used && kind != owner {
             fault!(Usage, "cannot mix '{owner}-*' options with mount type '{kind}'");
         }
@@ -314,6 +341,9 @@ mod tests {
         );
         assert_eq!(mount("src=vol,dst=/v").unwrap().point.name, "vol");
         assert_eq!(mount("type=bind,src=/a,dst=/b,bind-nonrecursive").unwrap().point.recursive, "disabled");
+        let image = mount("type=image,source=app:1,target=/i,image-subpath=./etc//x").unwrap().point;
+        assert!(!image.rw && image.name == "app:1" && image.source.is_empty() && image.subpath == "etc/x");
+        assert!(mount("type=image,source=app,target=/i,rw=true").unwrap().point.rw);
         let labelled = mount("src=vol,dst=/v,volume-label=a=b=c").unwrap();
         assert_eq!(labelled.volume_labels, [("a".to_owned(), "b=c".to_owned())]);
         for wrong in [
@@ -327,6 +357,11 @@ mod tests {
             "type=bind,src=/a,dst=/t,volume-label=a=b",
             "type=bind,src=/a,dst=/t,bind-recursive=bogus",
             "type=bind,src=/a,dst=/t,bind-recursive=writable",
+            "type=image,dst=/t",
+            "type=image,src=i,dst=/t,image-subpath=../x",
+            "type=image,src=i,dst=/t,image-subpath=/x",
+            "type=bind,src=/a,dst=/t,image-subpath=x",
+            "type=image,src=i,dst=/t,volume-subpath=x",
         ] {
             assert!(mount(wrong).is_err(), "{wrong}");
         }

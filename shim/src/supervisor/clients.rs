@@ -27,6 +27,8 @@ pub(super) struct Client {
     attached: bool,
     /// Waits for the payload's end.
     waits: bool,
+    /// Is writing a checkpoint, which ends the payload.
+    checkpoints: bool,
     /// Sends stdin: when it goes, so does the payload's stdin.
     feeds: bool,
     /// Wants a reply when the container is stopped.
@@ -43,6 +45,11 @@ impl Client {
     /// Whether the payload has to wait for it.
     pub fn holds_output(&self) -> bool {
         self.foreground && self.queued > FOREGROUND_LAG
+    }
+
+    /// Whether the payload's end is its doing.
+    pub fn is_checkpointing(&self) -> bool {
+        self.checkpoints
     }
 
     /// False where it has gone or is too far behind.
@@ -89,6 +96,7 @@ impl Supervisor {
             foreground,
             attached: foreground,
             waits: foreground,
+            checkpoints: false,
             feeds: false,
             queue: VecDeque::new(),
             queued: 0,
@@ -161,6 +169,12 @@ impl Supervisor {
                     (client.attached, client.waits, client.feeds) = (true, true, stdin);
                 }
                 events::container(&self.store, &self.record, "attach", &[]);
+            }
+            Request::Checkpoint => {
+                if let Some(client) = self.clients.get_mut(&token) {
+                    (client.waits, client.checkpoints) = (true, true);
+                }
+                self.reply(token, None);
             }
             Request::Wait => {
                 if let Some(client) = self.clients.get_mut(&token) {

@@ -8,6 +8,7 @@ use anyhow::Result;
 use contracts::container::{State, now};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
+use super::clients::Client;
 use super::{Phase, Supervisor, policy};
 use crate::container::remove;
 use crate::{events, tools};
@@ -69,6 +70,10 @@ impl Supervisor {
             "die",
             &[("execDuration", &seconds), ("exitCode", &code_text)],
         );
+        if self.clients.values().any(Client::is_checkpointing) {
+            // Its user has put it away, to go on from there.
+            (self.stopping, self.status.manually_stopped) = (true, true);
+        }
         let policy = &self.record.host_config.restart_policy;
         let once = std::mem::take(&mut self.restart_once);
         if !self.stopping && (once || policy::wants_restart(policy, code, self.status.restart_count)) {

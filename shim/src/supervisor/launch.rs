@@ -17,6 +17,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::unistd::pipe2;
 
 use super::{ADOPTED, Phase, Supervisor};
+use crate::container::checkpoints;
 use crate::events;
 use crate::tools;
 
@@ -35,8 +36,16 @@ impl Supervisor {
         let mut command = tools::runtime(&self.store, &self.record);
         let runtime_log = live.join("runtime.log");
         let _ = fs::remove_file(&runtime_log);
-        command.arg("--log").arg(&runtime_log).args(["--log-format", "json", "run", "--detach", "--bundle"]);
-        command.arg(self.store.bundle(&id)).arg("--pid-file").arg(live.join("pid"));
+        command.arg("--log").arg(&runtime_log).args(["--log-format", "json"]);
+        match self.images.take() {
+            Some(images) => checkpoints::restore(&mut command, &images, &live)?,
+            None => drop(command.arg("run")),
+        }
+        command
+            .args(["--detach", "--bundle"])
+            .arg(self.store.bundle(&id))
+            .arg("--pid-file")
+            .arg(live.join("pid"));
         let console = if self.record.config.tty { Some(Console::listen(&live)?) } else { None };
         if let Some(console) = &console {
             command.arg("--console-socket").arg(&console.path);

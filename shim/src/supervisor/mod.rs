@@ -15,6 +15,7 @@ pub use policy::wants_restart;
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -83,14 +84,16 @@ struct Supervisor {
     /// Start again whatever the policy: a failed health check asked for it.
     restart_once: bool,
     health: Option<health::Check>,
+    /// The images of a checkpoint, from which the next start goes on.
+    images: Option<PathBuf>,
     /// What can be let go of while nothing happens.
     text: Option<sys::memory::Text>,
     /// When nothing will have happened for a while.
     quiet_at: Option<Instant>,
 }
 
-/// `shim supervise ID [--adopt|--revive]`: answers with one line on stdout, then goes on alone.
-pub fn main(id: &str, flag: &str) -> Exit {
+/// `shim supervise ID [--adopt|--revive|--restore DIR]`: answers with one line on stdout, then goes on alone.
+pub fn main(id: &str, flag: &str, value: &str) -> Exit {
     let started = Supervisor::open(id).and_then(|mut supervisor| {
         match flag {
             "--adopt" => supervisor.adopt()?,
@@ -99,6 +102,7 @@ pub fn main(id: &str, flag: &str) -> Exit {
                 supervisor.first_start()?;
             }
             _ => {
+                supervisor.images = (flag == "--restore").then(|| value.into());
                 supervisor.status.restart_count = 0;
                 supervisor.first_start()?;
             }
@@ -131,6 +135,8 @@ pub fn main(id: &str, flag: &str) -> Exit {
 
 impl Supervisor {
     fn open(id: &str) -> Result<Self> {
+        // Before any descriptor of ours has one of these numbers. See `container::start`.
+        let given = (4..7).map_while(|number| sys::inherited::take(number).ok()).collect();
         // A leader of its process group cannot: then the group is enough.
         let _ = nix::unistd::setsid();
         nix::sys::prctl::set_child_subreaper(true).context("become a subreaper")?;
@@ -172,7 +178,7 @@ impl Supervisor {
             listener,
             clients: BTreeMap::new(),
             next_client: CLIENTS,
-            streams: streams::Streams::default(),
+            streams: streams::Streams::given(given),
             phase: Phase::Over,
             backoff: policy::Backoff::default(),
             started: Instant::now(),
@@ -181,6 +187,7 @@ impl Supervisor {
             stopping: false,
             lines_until: None,
             restart_once: false,
+            images: None,
             text: None,
             quiet_at: Some(Instant::now()),
         })

@@ -38,11 +38,18 @@ pub(super) struct Streams {
     /// Bytes in `refused`.
     refused_bytes: usize,
     pub retry_at: Option<Instant>,
+    /// What the payload gets instead of pipes (log driver passthrough).
+    given: Vec<OwnedFd>,
     /// Not reading the payload's output: the log or the foreground is behind.
     pub held: bool,
 }
 
 impl Streams {
+    /// None yet; `given` is what a payload with log driver passthrough gets.
+    pub fn given(given: Vec<OwnedFd>) -> Self {
+        Self { given, ..Self::default() }
+    }
+
     /// Gives the runtime's command the payload's ends; the read end of stderr, for the runtime's own last words.
     pub fn prepare(
         &mut self,
@@ -51,6 +58,9 @@ impl Streams {
         record: &Container,
     ) -> Result<Option<OwnedFd>> {
         self.reset();
+        if crate::log::is_passthrough(record) {
+            return self.pass_through(command, record).map(|()| None);
+        }
         if record.config.tty {
             let (read, write) = output_pipe()?;
             set_nonblocking(&read)?;
@@ -74,10 +84,26 @@ impl Streams {
         Ok(Some(words))
     }
 
+    /// Gives the payload the streams of whoever started it; they are kept only where there may be a next start, so that
+    /// their reader sees their end.
+    fn pass_through(&mut self, command: &mut Command, record: &Container) -> Result<()> {
+        let null = std::process::Stdio::null;
+        command.stdin(null()).stdout(null()).stderr(null());
+        let again = record.host_config.restart_policy.name != "no" || record.health_on_failure == "restart";
+        let given = std::mem::take(&mut self.given);
+        if let [stdin, stdout, stderr] = &given[..] {
+            command.stdin(stdin.try_clone()?).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
+        }
+        if again {
+            self.given = given;
+        }
+        Ok(())
+    }
+
     /// Opens the other ends of a running payload's pipes. Its terminal's master end is gone with the supervisor that
     /// held it: such a payload has had its SIGHUP.
     pub fn adopt(&mut self, live: &Path, record: &Container) -> Result<()> {
-        if record.config.tty {
+        if record.config.tty || crate::log::is_passthrough(record) {
             return Ok(());
         }
         (self.stdout, self.stderr) = (Output::open(live, "stdout").ok(), Output::open(live, "stderr").ok());
@@ -138,11 +164,12 @@ impl Streams {
         }
     }
 
-    /// Nothing of the last run but the lines that its log would not take yet.
+    /// Nothing of the last run but the lines that its log would not take yet, and what the next one gets.
     fn reset(&mut self) {
         let (refused, refused_bytes, retry_at) =
             (std::mem::take(&mut self.refused), self.refused_bytes, self.retry_at);
-        *self = Self { refused, refused_bytes, retry_at, ..Self::default() };
+        let given = std::mem::take(&mut self.given);
+        *self = Self { refused, refused_bytes, retry_at, given, ..Self::default() };
     }
 }
 

@@ -62,7 +62,7 @@ fn from_container(store: &Store, text: &str) -> Result<Vec<MountPoint>> {
         fault!(Usage, "invalid volumesFrom specification: {text}: invalid mode: {mode}");
     }
     let mut points = store.load(&store.resolve(name)?)?.mounts;
-    points.retain(|point| point.kind != "tmpfs");
+    points.retain(|point| !["tmpfs", "image"].contains(&point.kind.as_str()));
     for point in &mut points {
         point.rw &= mode != "ro";
     }

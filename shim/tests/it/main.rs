@@ -15,6 +15,7 @@ mod lifecycle;
 mod logs;
 mod mounts;
 mod network;
+mod passthrough;
 mod pause;
 mod ps;
 mod remote_logs;

@@ -67,3 +67,43 @@ fn mounts_below_a_bind_and_labels_of_a_volume() {
     assert_eq!(run(&rig, &["--mount", "src=labelled,dst=/d,volume-label=a=b"], "true").0, 0);
     assert_eq!(rig.ok(&["volume", "inspect", "-f", "{{.Labels.a}}", "labelled"]), "b");
 }
+
+#[test]
+fn an_image_mounted() {
+    let rig = Rig::new();
+    let at = |more: &str| format!("type=image,source=busybox,target=/i{more}");
+    assert_eq!(run(&rig, &["--mount", &at("")], "cat /i/etc/group | head -n 1"), (0, "root:x:0:".into()));
+    assert_eq!(run(&rig, &["--mount", &at(",image-subpath=etc")], "ls /i"), (0, "group\npasswd".into()));
+    assert_eq!(run(&rig, &["--mount", &at("")], "touch /i/x 2>/dev/null").0, 1);
+    // What is written is the container's alone, and stays with it.
+    let script = "cat /i/x; echo kept >/i/x";
+    rig.run(&[
+        "run",
+        "--name",
+        "c1",
+        "--network",
+        "none",
+        "--mount",
+        &at(",rw=true"),
+        "busybox",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert_eq!(rig.ok(&["start", "-a", "c1"]), "kept");
+    assert_eq!(
+        rig.inspect("c1", "{{range .Mounts}}{{.Type}} {{.Name}} {{.RW}}{{end}}"),
+        "image busybox true"
+    );
+    assert_eq!(run(&rig, &["--mount", &at("")], "ls /i/x 2>/dev/null").0, 1);
+    let fails = |mount: &str, word: &str| {
+        let args = ["run", "--pull", "never", "--rm", "--mount", mount, "busybox", "true"];
+        let err = rig.fails(125, &args);
+        assert!(err.contains(word), "{err}");
+    };
+    fails(&at(",image-subpath=nosuch"), "no such subpath");
+    fails("type=image,source=nosuch,target=/i", "nosuch");
+    assert_eq!(rig.ok(&["ps", "-aq"]).lines().count(), 1);
+    rig.ok(&["rm", "c1"]);
+    assert!(rig.left().is_empty(), "{:?}", rig.left());
+}
