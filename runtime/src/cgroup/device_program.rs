@@ -7,7 +7,7 @@
 use anyhow::{Context as _, Result};
 use sys::bpf::{self, Instruction};
 
-use super::devices::{ALL, Rule};
+use super::device_rules::{ALL, Rule};
 use super::file::Dir;
 
 // Registers: what the verdict is in, the context, and what is read from it.
@@ -107,7 +107,7 @@ fn jump(operation: u8, register: u8, value: u32, skip: usize) -> Instruction {
 
 #[cfg(test)]
 mod tests {
-    use super::super::devices::{Kind, MKNOD, READ, WRITE};
+    use super::super::device_rules::{Kind, MKNOD, READ, WRITE};
     use super::*;
 
     /// What the program says: a reading of the eight operations it is made of.

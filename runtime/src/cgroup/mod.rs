@@ -9,6 +9,7 @@
 
 mod conversion;
 mod device_program;
+mod device_rules;
 mod devices;
 mod file;
 mod freezer;

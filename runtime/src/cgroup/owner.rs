@@ -8,7 +8,6 @@ use nix::fcntl::AtFlags;
 use nix::unistd::{Uid, fchown, fchownat};
 
 use super::Cgroup;
-use super::v1::may_go_without;
 use crate::spec::linux::IdMapping;
 
 /// Where the kernel lists the files that go with a delegated directory.
@@ -19,6 +18,15 @@ const DELEGATE: &str = "/sys/kernel/cgroup/delegate";
 pub fn on_host(id: u32, maps: &[IdMapping]) -> Option<u32> {
     let map = maps.iter().find(|map| id >= map.container_id && id - map.container_id < map.size)?;
     map.host_id.checked_add(id - map.container_id)
+}
+
+/// Whether we may not do this to cgroups here, and the container can live with it.
+pub fn may_go_without(rootless: bool, err: &anyhow::Error) -> bool {
+    let refused = err
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| matches!(cause.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem));
+    refused && super::may_be_none(rootless)
 }
 
 impl Cgroup {

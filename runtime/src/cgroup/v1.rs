@@ -9,6 +9,7 @@ use contracts::fault;
 
 use super::file::Dir;
 use super::layout::{Found, Place};
+use super::owner::may_go_without;
 use super::{Location, Member, Request, remove};
 
 /// Makes the directories. What this call made is removed again on failure.
@@ -30,15 +31,6 @@ pub fn create(hierarchies: &[Found], place: &Place, request: &Request<'_>) -> Re
         }
     }
     Ok((dirs, location))
-}
-
-/// Whether we may not do this to cgroups here, and the container can live with it.
-pub fn may_go_without(rootless: bool, err: &anyhow::Error) -> bool {
-    let refused = err
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|cause| matches!(cause.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem));
-    refused && super::may_be_none(rootless)
 }
 
 fn create_in(found: &Found, path: &Path) -> Result<Dir> {

@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result};
 
 use super::file::Dir;
 use super::layout::{Found, Place};
-use super::v1::{make_dir, may_go_without, refuse_if_used};
+use super::owner::may_go_without;
+use super::v1::{make_dir, refuse_if_used};
 use super::{Location, Member, Request};
 
 /// Makes the directory, with every controller there is enabled down to it.

@@ -11,9 +11,10 @@ use sys::seqpacket;
 
 use super::cli::Options;
 use super::create::bundle;
-use super::run::CLIENTS;
 use crate::log::Stream;
 
+/// What a client's events are told by: they count up from here.
+pub const FIRST: u64 = 16;
 /// Most data in one packet; a type byte comes first.
 const CHUNK: usize = 8192;
 /// A client this far behind makes the payload wait.
@@ -68,7 +69,7 @@ impl Clients {
             std::os::unix::fs::symlink(&bundle, &link).with_context(|| format!("make the link {link}"))?;
             paths.push(link.into());
         }
-        Ok(Self { listener, paths, all: BTreeMap::new(), next: CLIENTS })
+        Ok(Self { listener, paths, all: BTreeMap::new(), next: FIRST })
     }
 
     pub fn listener(&self) -> &OwnedFd {

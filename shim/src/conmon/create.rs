@@ -142,7 +142,7 @@ fn streams(options: &Options, command: &mut Command, payload: &mut Payload) -> R
 fn output_pipe() -> Result<(OwnedFd, OwnedFd)> {
     let (read, write) = pipe2(OFlag::O_CLOEXEC).context("make a pipe")?;
     fchmod(&write, Mode::from_bits_truncate(0o777)).context("chmod a pipe")?;
-    super::run::set_nonblocking(&read)?;
+    sys::pipe::set_nonblocking(&read).context("set a descriptor's flags")?;
     Ok((read, write))
 }
 
@@ -178,7 +178,7 @@ impl Console {
         let mut settings = termios::tcgetattr(fd.as_fd()).context("read the terminal's settings")?;
         settings.output_flags |= OutputFlags::ONLCR;
         termios::tcsetattr(fd.as_fd(), SetArg::TCSANOW, &settings).context("set the terminal up")?;
-        super::run::set_nonblocking(&fd)?;
+        sys::pipe::set_nonblocking(&fd).context("set a descriptor's flags")?;
         Ok(fd)
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -38,8 +38,6 @@ const CONTROL: u64 = 5;
 const WINDOW: u64 = 6;
 const NOTIFY: u64 = 7;
 const OOM: u64 = 8;
-/// Clients count up from here.
-pub const CLIENTS: u64 = 16;
 /// Most bytes of stdin kept for a payload that does not read.
 const STDIN_LIMIT: usize = 256 << 10;
 
@@ -169,7 +167,7 @@ impl<'a> Monitor<'a> {
             self.epoll.add(stderr, input(STDERR))?;
         }
         if let Some(stdin) = &payload.stdin {
-            set_nonblocking(stdin)?;
+            sys::pipe::set_nonblocking(stdin).context("set a descriptor's flags")?;
         }
         if options.timeout > 0 {
             self.deadline = Some(Instant::now() + Duration::from_secs(options.timeout));
@@ -501,11 +499,4 @@ fn take_signals() -> Result<SignalFd> {
 
 fn input(token: u64) -> EpollEvent {
     EpollEvent::new(EpollFlags::EPOLLIN, token)
-}
-
-pub fn set_nonblocking(fd: &OwnedFd) -> Result<()> {
-    let flags = fcntl(fd, FcntlArg::F_GETFL).context("read a descriptor's flags")?;
-    let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
-    fcntl(fd, FcntlArg::F_SETFL(flags)).context("set a descriptor's flags")?;
-    Ok(())
 }

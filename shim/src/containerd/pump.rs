@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
+use nix::fcntl::{SpliceFFlags, splice};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::unistd::{read, write};
 
@@ -34,9 +34,9 @@ impl Pump {
         token: u64,
         (from, to): (OwnedFd, OwnedFd),
         splice: bool,
-    ) -> nix::Result<Self> {
-        set_nonblocking(&from)?;
-        set_nonblocking(&to)?;
+    ) -> std::io::Result<Self> {
+        sys::pipe::set_nonblocking(&from)?;
+        sys::pipe::set_nonblocking(&to)?;
         epoll.add(&from, EpollEvent::new(EpollFlags::EPOLLIN, token))?;
         Ok(Self { from, to, reader: None, token, splice, left: Vec::new(), full: false })
     }
@@ -121,16 +121,11 @@ impl Pump {
     }
 }
 
-/// Sets `O_NONBLOCK` on our end.
-pub fn set_nonblocking(fd: &OwnedFd) -> nix::Result<()> {
-    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?) | OFlag::O_NONBLOCK;
-    fcntl(fd, FcntlArg::F_SETFL(flags)).map(drop)
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
 
+    use nix::fcntl::OFlag;
     use nix::sys::epoll::EpollCreateFlags;
     use nix::unistd::pipe2;
 

@@ -7,6 +7,7 @@ pub mod lines;
 pub mod options;
 pub mod read;
 pub mod remote;
+mod values;
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -16,7 +17,8 @@ use anyhow::Result;
 use contracts::container::Container;
 
 use crate::container::Store;
-pub use options::{Limits, buffer, check};
+pub use options::check;
+pub use values::{Limits, buffer};
 
 /// Which of the payload's streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +46,7 @@ pub fn is_readable(record: &Container) -> Result<bool> {
     let config = &record.host_config.log_config;
     Ok(match config.driver.as_str() {
         "none" | "passthrough" | "passthrough-tty" => false,
-        driver if options::is_remote(driver) => options::cache(config)?.is_some(),
+        driver if options::is_remote(driver) => values::cache(config)?.is_some(),
         _ => true,
     })
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use contracts::container::Container;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::OFlag;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::unistd::{pipe2, read, write};
 
@@ -63,13 +63,13 @@ impl Streams {
         }
         if record.config.tty {
             let (read, write) = output_pipe()?;
-            set_nonblocking(&read)?;
+            sys::pipe::set_nonblocking(&read).context("set a descriptor's flags")?;
             command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(write);
             return Ok(Some(read));
         }
         if record.config.open_stdin {
             let (read, write) = pipe2(OFlag::O_CLOEXEC).context("make a pipe")?;
-            set_nonblocking(&write)?;
+            sys::pipe::set_nonblocking(&write).context("set a descriptor's flags")?;
             command.stdin(read);
             self.stdin = Some(write);
         } else {
@@ -115,7 +115,7 @@ impl Streams {
     pub fn watch(&mut self, epoll: &Epoll) -> Result<()> {
         let input = |token| EpollEvent::new(EpollFlags::EPOLLIN, token);
         if let Some(terminal) = &self.terminal {
-            set_nonblocking(terminal)?;
+            sys::pipe::set_nonblocking(terminal).context("set a descriptor's flags")?;
             epoll.add(terminal, input(STDOUT)).context("watch the terminal")?;
         }
         // At each write only: an unfinished line stays in its pipe.
@@ -393,11 +393,4 @@ impl Supervisor {
             }
         }
     }
-}
-
-fn set_nonblocking(fd: &OwnedFd) -> Result<()> {
-    let flags = fcntl(fd, FcntlArg::F_GETFL).context("read a descriptor's flags")?;
-    let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
-    fcntl(fd, FcntlArg::F_SETFL(flags)).context("set a descriptor's flags")?;
-    Ok(())
 }

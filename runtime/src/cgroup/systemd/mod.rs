@@ -17,7 +17,7 @@ use sys::clone::{CloneOptions, Cloned};
 
 use super::file::Dir;
 use super::layout::Found;
-use super::{Location, Member, Request, devices};
+use super::{Location, Member, Request, device_rules};
 use bus::{Bus, Refusal};
 use wire::Value;
 
@@ -109,7 +109,7 @@ pub fn create(root: &Found, request: &Request<'_>) -> Result<(Vec<Dir>, Location
     let accounting = ["MemoryAccounting", "CPUAccounting", "IOAccounting", "TasksAccounting"];
     properties.extend(accounting.map(|name| flag(name, true)));
     properties.push(flag("DefaultDependencies", false));
-    properties.extend(property::devices(&devices::rules(request.resources)?));
+    properties.extend(property::devices(&device_rules::rules(request.resources)?));
     if let Some(resources) = request.resources {
         properties.extend(property::limits(resources)?);
     }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use oci_spec::runtime::LinuxResources;
 
 use super::super::conversion::{blkio_to_io_weight, shares_to_weight, swap_alone};
-use super::super::devices::{Kind, Rule};
+use super::super::device_rules::{Kind, Rule};
 use super::wire::Value;
 
 type Property = (String, Value);

@@ -9,7 +9,7 @@ use contracts::fault;
 use super::address::Address;
 use super::{Driver, Encoder as Any, Line, Link, Message, Patience, Source, msgpack};
 use crate::log::Stream;
-use crate::log::options::{flag, number};
+use crate::log::values::{flag, number};
 use crate::request::units::{duration, size};
 
 /// The driver's options, checked.

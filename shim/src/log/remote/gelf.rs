@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::address::Address;
 use super::{Driver, Encoder as Any, Line, Link, Message, Patience, Source};
 use crate::log::Stream;
-use crate::log::options::number;
+use crate::log::values::number;
 
 /// Bytes of a chunk, without its head of 12.
 const CHUNK: usize = 1420 - 12;

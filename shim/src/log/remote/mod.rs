@@ -108,7 +108,7 @@ impl Writer {
             _ => gelf::Options::read(config)?.open(&source),
         };
         let driver = driver.map_err(|err| err.context("failed to initialize logging driver"))?;
-        let cache = match super::options::cache(config)? {
+        let cache = match super::values::cache(config)? {
             Some(limits) => {
                 Some(json_file::Writer::open(&store.log(&record.id), limits, &attributes::of(record)?)?)
             }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use contracts::container::LogConfig;
 use contracts::fault;
 
-use crate::log::options::flag;
+use crate::log::values::flag;
 use crate::tools;
 
 /// How a server is to be believed, and what it is shown.
