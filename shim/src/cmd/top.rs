@@ -1,6 +1,6 @@
 //! `shim top`
 
-use std::process::Command;
+use std::process::{Command, Output};
 
 use anyhow::{Context as _, Result, bail};
 use contracts::exit::Exit;
@@ -21,10 +21,7 @@ pub fn run(store: &Store, flags: &TopFlags) -> Result<Exit> {
     let pids: Vec<i32> = serde_json::from_slice(&listed).context("read the runtime's list of processes")?;
     let default = ["-ef".to_owned()];
     let options = if flags.options.is_empty() { &default[..] } else { &flags.options };
-    let output = Command::new("ps").args(options).output().context("execute ps")?;
-    if !output.status.success() {
-        bail!("ps: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
+    let output = ps(options, &pids)?;
     let text = String::from_utf8_lossy(&output.stdout);
     let mut lines = text.lines();
     let heading = lines.next().unwrap_or_default();
@@ -41,6 +38,22 @@ pub fn run(store: &Store, flags: &TopFlags) -> Result<Exit> {
     }
     show::text(&out)?;
     Ok(Exit::Ok)
+}
+
+/// ps(1) with the user's options: of these processes, on whatever terminal they are. Some options (`f`, `aux`) do not go
+/// with a list; then of all.
+fn ps(options: &[String], pids: &[i32]) -> Result<Output> {
+    let list: Vec<String> = pids.iter().map(ToString::to_string).collect();
+    let run = |more: &[String]| Command::new("ps").args(options).args(more).output().context("execute ps");
+    let output = run(&[format!("-q{}", list.join(","))])?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let output = run(&[])?;
+    if !output.status.success() {
+        bail!("ps: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(output)
 }
 
 /// The last column keeps its spaces.
