@@ -123,6 +123,24 @@ impl Cidr {
     }
 }
 
+/// Subnets that have no address in common.
+///
+/// # Errors
+/// The first two that have.
+pub fn apart(subnets: &[Cidr]) -> Result<(), Fault> {
+    for (at, one) in subnets.iter().enumerate() {
+        for other in &subnets[at + 1..] {
+            if one == other {
+                return Err(Fault::new(Kind::Usage, format!("duplicate subnet defined: {one}")));
+            }
+            if one.overlaps(*other) {
+                return Err(Fault::new(Kind::Usage, format!("overlapping subnets: {one} and {other}")));
+            }
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -70,6 +70,12 @@ pub enum Command {
     Gc,
     /// Write the firewall rules anew, as after `nft flush ruleset`
     Reload,
+    /// Keep addresses that DHCP servers have given (started by `up`)
+    #[command(hide = true)]
+    Dhcp {
+        /// The directory of the leases
+        dir: std::path::PathBuf,
+    },
     /// Answer names on networks (started by `up`)
     #[command(hide = true)]
     Dns {
@@ -108,7 +114,7 @@ pub struct Create {
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true",
         action = clap::ArgAction::Set)]
     pub ipv4: bool,
-    /// Who gives out addresses: default, or none
+    /// Who gives out addresses: default, none, or dhcp (macvlan: the parent's network has a server)
     #[arg(long, default_value = "default")]
     pub ipam_driver: String,
     /// Containers may always join; for scripts written for swarm

@@ -11,6 +11,7 @@ mod cidr;
 mod cli;
 mod cmd;
 mod cni;
+mod dhcp;
 mod dns;
 mod firewall;
 mod guest;

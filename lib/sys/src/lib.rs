@@ -18,6 +18,7 @@ pub mod mount;
 pub mod names;
 pub mod namespace;
 pub mod overlay;
+pub mod packet;
 pub mod pass_fd;
 pub mod path;
 pub mod pidfd;

@@ -9,6 +9,7 @@ use super::record::Record;
 use super::{claim, endpoint, files, member, namespace, port, up};
 use crate::attach::up::networks_of;
 use crate::behind;
+use crate::dhcp;
 use crate::dns;
 use crate::firewall::{Filter, choice};
 use crate::netlink::link;
@@ -66,6 +67,7 @@ pub fn undo_record(state: &State, record: &Record) -> Result<()> {
 /// The quick part: the namespace, the files, the addresses.
 fn release(state: &State, record: &Record) -> Result<()> {
     let id = &record.id;
+    dhcp::release(&state.path(&["dhcp"]), id, None)?;
     namespace::drop_mount(state, id)?;
     let dir = files::directory(state, id);
     if dir.exists() {
@@ -171,6 +173,7 @@ pub fn leave(state: &State, record: &mut Record, network: &str) -> Result<()> {
     let published = record.published();
     let name = &endpoint.interface;
     let namespace = namespace::open(state, &record.id)?;
+    dhcp::release(&state.path(&["dhcp"]), &record.id, Some(name))?;
     link::remove(&namespace.inside, name)?;
     record.status.networks.remove(network);
     record.order.retain(|other| other != network);
@@ -178,7 +181,7 @@ pub fn leave(state: &State, record: &mut Record, network: &str) -> Result<()> {
     member::leave(state, &record.id, network)?;
     endpoint::give_back(state, &record.id, network, &endpoint)?;
     // The default route went with the link: the next network in order takes over.
-    endpoint::reroute(&namespace, record)?;
+    endpoint::reroute(state, &namespace, record)?;
     if record.published() != published {
         up::reload(state, &Filter::open(state)?, Some(record))?;
     }
@@ -235,6 +238,7 @@ pub fn collect(state: &State) -> Result<Vec<String>> {
     for network in state.live()? {
         ids.extend(state.members(&network)?);
     }
+    ids.extend(dhcp::lease::all(&state.path(&["dhcp"]))?.into_iter().map(|lease| lease.id));
     ids.sort();
     ids.dedup();
     for id in ids {

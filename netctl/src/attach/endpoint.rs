@@ -8,10 +8,11 @@ use contracts::network::{Attachment, Endpoint};
 use nix::errno::Errno;
 
 use super::claim;
-use super::namespace::Namespace;
+use super::namespace::{self, Namespace};
 use super::record::Record;
 use super::request::mac_address;
 use crate::cidr::Cidr;
+use crate::dhcp;
 use crate::netlink::link::{self, Mode, PortMode, Slice, Veth};
 use crate::netlink::message::Batch;
 use crate::netlink::socket::{Socket, errno};
@@ -121,8 +122,9 @@ pub fn plug(host: &Socket, namespace: &Namespace, record: &Record, network: &Net
             let mode = network.slice_mode()?;
             // Ipvlans have the parent's address, all of them.
             let mac = Some(mac).filter(|_| matches!(mode, Mode::Macvlan(_)));
-            let mtu = network.mtu()?;
-            link::add_slice(&mut batch, Slice { parent: parent.index, inside: name, mac, mtu, mode }, netns);
+            let (mtu, broadcast_limit) = (network.mtu()?, network.broadcast_limit()?);
+            let slice = Slice { parent: parent.index, inside: name, mac, mtu, mode, broadcast_limit };
+            link::add_slice(&mut batch, slice, netns);
         }
     }
     if let Err(err) = host.run(&batch) {
@@ -154,13 +156,41 @@ fn configure(namespace: &Namespace, record: &Record, network: &Network, endpoint
     let earlier: Vec<&Endpoint> =
         record.endpoints().take_while(|(name, _)| *name != network.name).map(|(_, other)| other).collect();
     if let Some(gateway) = endpoint.gateway.filter(|_| earlier.iter().all(|other| other.gateway.is_none())) {
-        link::add_default_route(&mut batch, inside.index, gateway, 0);
+        link::add_default_route(&mut batch, inside.index, gateway, network.metric()?);
     }
     if let Some(gateway) = endpoint.gateway6.filter(|_| earlier.iter().all(|other| other.gateway6.is_none()))
     {
-        link::add_default_route(&mut batch, inside.index, gateway, 0);
+        link::add_default_route(&mut batch, inside.index, gateway, network.metric()?);
     }
     namespace.inside.run(&batch).with_context(|| format!("configure {} of {}", endpoint.interface, record.id))
+}
+
+/// Asks the network's own server for the address of a plugged endpoint, where it is that server's to give.
+///
+/// # Errors
+/// Nobody gives one.
+pub fn ask(state: &State, namespace: &Namespace, record: &mut Record, network: &Network) -> Result<()> {
+    if !network.dhcp {
+        return Ok(());
+    }
+    let endpoint = record.status.networks.get(&network.name).context("endpoint was not planned")?;
+    let earlier = record.endpoints().take_while(|(name, _)| *name != network.name);
+    let is_way_out = !network.internal && network.has_default_route()?;
+    let is_first = earlier.filter(|(_, other)| other.gateway.is_some()).count() == 0;
+    let wanted = dhcp::Wanted {
+        id: &record.id,
+        hostname: &record.status.hostname,
+        interface: &endpoint.interface,
+        netns: &namespace::path(state, &record.id),
+        metric: if is_way_out && is_first { Some(network.metric()?) } else { None },
+    };
+    let lease = dhcp::obtain(&state.path(&["dhcp"]), namespace, wanted)
+        .with_context(|| format!("network {}", network.name))?;
+    if let Some(endpoint) = record.status.networks.get_mut(&network.name) {
+        endpoint.address = lease.address.map(|address| address.to_string()).unwrap_or_default();
+        endpoint.gateway = lease.gateway();
+    }
+    Ok(())
 }
 
 /// Gives the addresses of an endpoint back.
@@ -180,14 +210,15 @@ pub fn give_back(state: &State, id: &str, network: &str, endpoint: &Endpoint) ->
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn reroute(namespace: &Namespace, record: &Record) -> Result<()> {
+pub fn reroute(state: &State, namespace: &Namespace, record: &Record) -> Result<()> {
     for v4 in [true, false] {
         let gateway = |endpoint: &Endpoint| if v4 { endpoint.gateway } else { endpoint.gateway6 };
-        let first = record.endpoints().find_map(|(_, end)| Some((end, gateway(end)?)));
-        let Some((endpoint, gateway)) = first else { continue };
+        let first = record.endpoints().find_map(|(name, end)| Some((name, end, gateway(end)?)));
+        let Some((name, endpoint, gateway)) = first else { continue };
+        let metric = crate::network::find(state, name)?.metric()?;
         let Some(inside) = link::find(&namespace.inside, &endpoint.interface)? else { continue };
         let mut batch = Batch::new();
-        link::add_default_route(&mut batch, inside.index, gateway, 0);
+        link::add_default_route(&mut batch, inside.index, gateway, metric);
         match namespace.inside.run(&batch) {
             // The one that went was not the first: its default route still stands.
             Err(err) if crate::netlink::socket::errno(&err) == Some(nix::errno::Errno::EEXIST) => {}

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 
 use super::record::Record;
 use crate::cidr::Cidr;
+use crate::dhcp::{self, lease::Lease};
 use crate::network::Network;
 use crate::state::{self, State};
 
@@ -79,7 +80,8 @@ pub fn write(state: &State, record: &mut Record, networks: &[Network], own: bool
     let dir = directory(state, &record.id);
     state::make_dir(&dir)?;
     let hosts = hosts(record, networks, own)?;
-    let resolv_conf = resolv_conf(record, networks);
+    let leases = dhcp::of(&state.path(&["dhcp"]), &record.id)?;
+    let resolv_conf = resolv_conf(record, networks, &leases);
     let hostname = format!("{}\n", record.status.hostname);
     for (name, text) in [("hosts", &hosts), ("resolv.conf", &resolv_conf), ("hostname", &hostname)] {
         write_in_place(&dir.join(name), text)?;
@@ -129,8 +131,15 @@ fn hosts(record: &Record, networks: &[Network], own: bool) -> Result<String> {
     Ok(text)
 }
 
-fn resolv_conf(record: &Record, networks: &[Network]) -> String {
-    let host = host_resolver();
+/// What is asked for goes before what DHCP servers said, and that before the host's own.
+fn resolv_conf(record: &Record, networks: &[Network], leases: &[Lease]) -> String {
+    let mut host = host_resolver();
+    let named: Vec<IpAddr> = leases.iter().flat_map(|lease| lease.names.iter().copied()).collect();
+    if !named.is_empty() {
+        host.servers = named;
+        let domains = leases.iter().map(|lease| lease.domain.clone());
+        host.search = domains.filter(|domain| !domain.is_empty()).collect();
+    }
     let asked = &record.request.dns;
     let own: Vec<IpAddr> =
         networks.iter().filter(|network| network.dns).flat_map(Network::gateways).collect();

@@ -106,6 +106,7 @@ fn join(state: &State, record: &mut Record, wanted: &[Attachment]) -> Result<()>
     for network in &networks {
         fresh |= member::enter(state, record, network)?;
         endpoint::plug(&host, &namespace, record, network)?;
+        endpoint::ask(state, &namespace, record, network)?;
         member::announce(state, record, network)?;
     }
     publish(state, record, fresh)?;
@@ -244,6 +245,7 @@ fn plug_more(state: &State, record: &mut Record, network: &Network) -> Result<()
     }
     let fresh = member::enter(state, record, network)?;
     endpoint::plug(&Socket::route()?, &namespace, record, network)?;
+    endpoint::ask(state, &namespace, record, network)?;
     member::announce(state, record, network)?;
     publish(state, record, fresh)?;
     let networks = networks_of(state, record)?;

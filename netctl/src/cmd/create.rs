@@ -31,11 +31,13 @@ pub fn run(args: Create) -> Result<Exit> {
     }
     match args.ipam_driver.as_str() {
         "default" | "host-local" | "none" => {}
+        "dhcp" if args.driver == "macvlan" => {}
         "dhcp" => fault!(
             Unsupported,
-            "ipam driver dhcp: netctl leases addresses by itself; podman's dhcp-proxy works with netctl as netavark"
+            "ipam driver dhcp is for macvlan networks: on a {} network no DHCP server hears the containers",
+            args.driver
         ),
-        other => fault!(Unsupported, "ipam driver {other:?}: default and none are known"),
+        other => fault!(Unsupported, "ipam driver {other:?}: default, none and dhcp are known"),
     }
     let state = State::open()?;
     if let Some(old) = network::all(&state)?.into_iter().find(|old| old.name == args.name) {
@@ -51,6 +53,7 @@ pub fn run(args: Create) -> Result<Exit> {
     made.dns = !args.disable_dns;
     made.options = pairs("--opt", &args.opt)?;
     made.labels = pairs("--label", &args.label)?;
+    made.dhcp = args.ipam_driver == "dhcp";
     made.check_options()?;
     made.subnets = subnets(&state, &args)?;
     let host = Socket::route()?;
@@ -92,9 +95,9 @@ fn subnets(state: &State, args: &Create) -> Result<Vec<Subnet>> {
         fault!(Usage, "one subnet per address family");
     }
     let has = |wanted: &[Cidr], v4: bool| wanted.iter().any(|subnet| subnet.address.is_ipv4() == v4);
-    if args.ipam_driver == "none" {
+    if ["none", "dhcp"].contains(&args.ipam_driver.as_str()) {
         if !wanted.is_empty() {
-            fault!(Usage, "--subnet and --ipam-driver none contradict each other");
+            fault!(Usage, "--subnet and --ipam-driver {} contradict each other", args.ipam_driver);
         }
         return Ok(Vec::new());
     }

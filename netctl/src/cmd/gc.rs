@@ -5,6 +5,7 @@ use contracts::exit::Exit;
 
 use super::print;
 use crate::attach;
+use crate::dhcp;
 use crate::firewall::{Filter, choice};
 use crate::netlink::socket::Socket;
 use crate::network::{self, bridge};
@@ -15,14 +16,16 @@ use crate::state::State;
 /// # Errors
 /// The kernel's or the file system's refusal.
 pub fn run() -> Result<Exit> {
-    for id in attach::down::collect(&State::open()?)? {
+    let state = State::open()?;
+    for id in attach::down::collect(&state)? {
         print(&format!("{id}\n"))?;
     }
+    dhcp::refresh(&state.path(&["dhcp"]))?;
     Ok(Exit::Ok)
 }
 
 /// Writes all firewall rules anew, joins the networks with other hosts as they are listed now, and starts name servers
-/// that were killed. With `--firewall` the rules move there.
+/// and keepers of leases that were killed. With `--firewall` the rules move there.
 ///
 /// # Errors
 /// The kernel's refusal.
@@ -37,5 +40,6 @@ pub fn reload() -> Result<Exit> {
     }
     attach::up::reload(&state, &Filter::open(&state)?, None)?;
     choice::forget(&state)?;
+    dhcp::refresh(&state.path(&["dhcp"]))?;
     Ok(Exit::Ok)
 }

@@ -17,7 +17,7 @@ use contracts::exit::Exit;
 use contracts::fault;
 
 use crate::cli::Command;
-use crate::dns;
+use crate::{dhcp, dns};
 
 /// Does what the command line says.
 ///
@@ -36,6 +36,7 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Disconnect(args) => connect::disconnect(&args),
         Command::Gc => gc::run(),
         Command::Reload => gc::reload(),
+        Command::Dhcp { dir } => dhcp::run(&dir).map(|()| Exit::Ok),
         Command::Dns { dir } => dns::run(&dir).map(|()| Exit::Ok),
     }
 }

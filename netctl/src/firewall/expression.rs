@@ -1,5 +1,7 @@
 //! Rules as lists of nf_tables expressions: each loads, compares or acts.
 
+use std::net::IpAddr;
+
 use crate::cidr::Cidr;
 use crate::netlink::message::Batch;
 
@@ -181,6 +183,21 @@ impl Rule {
     /// Hides the source behind the address of the outgoing interface.
     pub fn masquerade(self) -> Self {
         self.expression("masq", |_| ())
+    }
+
+    /// Hides the source behind that address.
+    pub fn source_nat(self, family: u8, address: IpAddr) -> Self {
+        let rule = self.expression("immediate", |data| {
+            data.number_be(1, REGISTER).nest(2, |value| {
+                match address {
+                    IpAddr::V4(address) => value.attribute(1, &address.octets()),
+                    IpAddr::V6(address) => value.attribute(1, &address.octets()),
+                };
+            });
+        });
+        rule.expression("nat", |data| {
+            data.number_be(1, 0).number_be(2, family.into()).number_be(3, REGISTER).number_be(4, REGISTER);
+        })
     }
 
     /// Ends the rule.

@@ -155,9 +155,13 @@ fn nat(text: &mut String, prefix: &str, family: Family, zones: &[Zone], ports: &
                 if family == Family::V4 {
                     let _ = writeln!(text, "-A {prefix}-LEAVING -s {subnet} -d 224.0.0.0/4 -j RETURN");
                 }
+                let hide = match zone.hides_behind(family) {
+                    Some(address) => format!("SNAT --to-source {address}"),
+                    None => "MASQUERADE".into(),
+                };
                 let _ = writeln!(
                     text,
-                    "-A {prefix}-LEAVING -s {subnet} ! -d {subnet} ! -o {} -j MASQUERADE",
+                    "-A {prefix}-LEAVING -s {subnet} ! -d {subnet} ! -o {} -j {hide}",
                     zone.bridge
                 );
             }

@@ -15,7 +15,7 @@ mod table;
 mod tests;
 mod tracking;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
@@ -50,6 +50,12 @@ pub struct Zone {
     /// The port it listens on, where that is not 53: 0 for 53.
     #[serde(skip_serializing_if = "is_usual")]
     pub names_port: u16,
+    /// The address to hide behind instead of the one of the interface that a packet leaves by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Ipv4Addr>,
+    /// As `source`, for IPv6.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source6: Option<Ipv6Addr>,
     /// Which other networks it keeps away from, where it is `routed`.
     pub isolation: Isolation,
     /// Where IPv6 differs from `masquerade` and `routed`.
@@ -80,6 +86,14 @@ impl Zone {
     fn nat(&self, family: Family) -> Nat {
         let v4 = Nat { masquerade: self.masquerade, routed: self.routed };
         if family == Family::V6 { self.v6.unwrap_or(v4) } else { v4 }
+    }
+
+    /// The address that a family's packets hide behind, where one is said.
+    fn hides_behind(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::V4 => self.source.map(IpAddr::from),
+            Family::V6 => self.source6.map(IpAddr::from),
+        }
     }
 
     /// Takes in what another attachment says of the same bridge.

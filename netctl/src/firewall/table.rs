@@ -154,7 +154,12 @@ pub fn zones(transaction: &mut Transaction, family: Family, zones: &[Zone]) {
             if nat.masquerade && !zone.internal {
                 let out = Rule::new().address(true, true, subnet).address(false, false, subnet);
                 let out = if family == Family::V4 { out.address(false, false, MULTICAST) } else { out };
-                add("postrouting", out.interface(OIFNAME, false, &zone.bridge).masquerade());
+                let out = out.interface(OIFNAME, false, &zone.bridge);
+                let hidden = match zone.hides_behind(family) {
+                    Some(address) => out.source_nat(family.number(), address),
+                    None => out.masquerade(),
+                };
+                add("postrouting", hidden);
             }
         }
     }

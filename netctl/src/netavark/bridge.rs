@@ -1,11 +1,13 @@
 //! The bridge driver: a veth pair on a bridge, with rules, ports and names.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result, bail};
 use contracts::fault;
 use nix::errno::Errno;
 
+use super::input::Info;
 use super::inside;
 use super::names;
 use super::setup::Task;
@@ -21,20 +23,12 @@ use crate::netlink::socket::{Socket, errno};
 use crate::network::{Network, Subnet, bridge, definition::random};
 use crate::state::State;
 
-/// Options that are refused by name, because they would change who reaches whom.
-const UNSUPPORTED: [&str; 1] = ["vlan"];
-
 /// Checks everything that can be checked before anything is made.
 ///
 /// # Errors
 /// What is wrong.
 pub fn check(task: &Task<'_>) -> Result<()> {
     let info = &task.info;
-    for option in UNSUPPORTED {
-        if info.option(option).is_some() {
-            fault!(Unsupported, "network {}: option {option} is not supported", info.name);
-        }
-    }
     task.bridge()?;
     if is_managed(task) && info.ipam_driver() == Some("dhcp") {
         // The peer's own words: podman's users search for them.
@@ -43,20 +37,31 @@ pub fn check(task: &Task<'_>) -> Result<()> {
     if !is_managed(task) {
         make_bridge(&Socket::route()?, task)?;
     }
-    names::listen(task)?;
+    names::check(task)?;
     info.addresses(&task.wanted)?;
+    check_options(info)
+}
+
+/// Reads every option once.
+///
+/// # Errors
+/// The first that is wrong.
+pub fn check_options(info: &Info) -> Result<()> {
     info.number("mtu")?;
     info.number("metric")?;
     info.switch("no_default_route")?;
-    isolation(task)?;
+    info.vlan()?;
+    info.address::<Ipv4Addr>("outbound_addr4")?;
+    info.address::<Ipv6Addr>("outbound_addr6")?;
+    isolation(info)?;
     match info.option("mode") {
         None | Some("managed" | "unmanaged") => Ok(()),
         Some(other) => bail!("invalid bridge mode {other:?}"),
     }
 }
 
-fn isolation(task: &Task<'_>) -> Result<Isolation> {
-    match task.info.option("isolate") {
+fn isolation(info: &Info) -> Result<Isolation> {
+    match info.option("isolate") {
         None | Some("false" | "0") => Ok(Isolation::No),
         Some("true" | "1") => Ok(Isolation::Some),
         Some("strict") => Ok(Isolation::Strict),
@@ -78,8 +83,10 @@ pub fn add(state: &State, host: &Socket, task: &Task<'_>, ports: Vec<Publish>) -
     guest::enter(state, &Guest { version: 1, key: task.key(), zone: zone(task)?, ports })?;
     plug(host, task, &link)?;
     inside::configure(task)?;
-    let (servers, domains) = names::announce(task.names, task)?;
-    inside::status(task, &servers, &domains)
+    let lease = inside::ask(state, task)?;
+    let own = lease.as_ref().and_then(|lease| lease.address).map(|address| address.address);
+    let (servers, domains) = names::announce(task.names, task, own)?;
+    inside::status(task, lease.as_ref(), &servers, &domains)
 }
 
 fn plug(host: &Socket, task: &Task<'_>, bridge: &Link) -> Result<()> {
@@ -91,7 +98,7 @@ fn plug(host: &Socket, task: &Task<'_>, bridge: &Link) -> Result<()> {
     let mtu = task.info.number("mtu")?.unwrap_or(bridge.mtu);
     let mut batch = Batch::new();
     let veth = Veth { host: host_end, inside: name, mac, mtu, bridge: bridge.index };
-    link::add_veth(&mut batch, veth, task.namespace.file.as_fd());
+    link::add_veth(&mut batch, veth, task.inside()?.file.as_fd());
     if let Err(err) = host.run(&batch) {
         if errno(&err) == Some(Errno::EEXIST) {
             // The peer's own words: podman's users search for them.
@@ -102,10 +109,28 @@ fn plug(host: &Socket, task: &Task<'_>, bridge: &Link) -> Result<()> {
         }
         return Err(err).with_context(|| format!("network {}", task.info.name));
     }
-    let inside = link::find(&task.namespace.inside, name)?.context("the interface is gone")?;
+    let inside = link::find(&task.inside()?.inside, name)?.context("the interface is gone")?;
     let mut batch = Batch::new();
     link::set_port_of(&mut batch, (inside.peer, host_end), PortMode { hairpin: true, isolated: false });
-    host.run(&batch).with_context(|| format!("network {}", task.info.name))
+    host.run(&batch).with_context(|| format!("network {}", task.info.name))?;
+    match task.info.vlan()? {
+        Some(vlan) => keep_in(host, &task.info.name, (bridge.index, inside.peer), vlan),
+        None => Ok(()),
+    }
+}
+
+/// Puts a port into a VLAN of its bridge. The bridge's own side stays in the first one, as podman's users expect: a
+/// router behind another port is the VLAN's gateway.
+fn keep_in(host: &Socket, network: &str, (bridge, port): (u32, u32), vlan: u32) -> Result<()> {
+    let mut batch = Batch::new();
+    link::filter_vlans(&mut batch, bridge);
+    link::set_vlan(&mut batch, port, vlan, false);
+    match host.run(&batch) {
+        Err(err) if errno(&err) == Some(Errno::EOPNOTSUPP) => {
+            fault!(Unsupported, "network {network}: this kernel's bridges have no VLAN filtering")
+        }
+        other => other.with_context(|| format!("network {network}")),
+    }
 }
 
 fn make_bridge(host: &Socket, task: &Task<'_>) -> Result<Link> {
@@ -185,7 +210,9 @@ fn zone(task: &Task<'_>) -> Result<Option<Zone>> {
         routed: true,
         names: names::listen(task)?,
         names_port: task.names.port,
-        isolation: isolation(task)?,
+        source: info.address("outbound_addr4")?,
+        source6: info.address("outbound_addr6")?,
+        isolation: isolation(info)?,
         ..Zone::default()
     }))
 }
@@ -199,7 +226,11 @@ pub fn remove(state: &State, host: &Socket, task: &Task<'_>) -> Result<()> {
     guest::leave(state, &task.key())?;
     inside::remove_routes(task);
     let bridge = link::find(host, task.bridge()?)?;
-    let inside = link::find(&task.namespace.inside, &task.wanted.interface_name)?;
+    let inside = match task.namespace {
+        Some(namespace) => link::find(&namespace.inside, &task.wanted.interface_name)?,
+        // The kernel has taken the pair apart.
+        None => None,
+    };
     let outside = match (&inside, &bridge) {
         (Some(inside), Some(bridge)) => {
             link::find_index(host, inside.peer)?.filter(|link| link.master == bridge.index)

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 /// The version of netavark whose contract this is, as podman shows and compares it.
-pub const CONTRACT: &str = "1.17.2";
+pub const CONTRACT: &str = "2.1.0";
 
 /// Networks for podman, by netavark's contract. Where no aardvark-dns is given, our own name server answers names.
 #[derive(Debug, Parser)]
@@ -55,6 +55,15 @@ pub enum Command {
         /// Whom its containers ask for other names; an empty one clears them
         #[arg(long)]
         network_dns_servers: Vec<String>,
+    },
+    /// Complete the definition of a new network; print it as JSON
+    Create,
+    /// Not needed here: setup asks for addresses itself
+    #[command(hide = true)]
+    DhcpProxy {
+        /// Whatever it was called with
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
     },
     /// Write the firewall rules anew, as after `nft flush ruleset`
     FirewallReload,

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 
 use anyhow::{Result, bail};
 use contracts::fault;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::cidr::Cidr;
+use crate::cidr::{self, Cidr};
 use crate::firewall::{Publish, protocol_number};
+use crate::netlink::route::Fate;
 
 /// The whole document.
 #[derive(Debug, Clone, Deserialize)]
@@ -22,8 +23,12 @@ pub struct Input {
     /// Its own name servers.
     #[serde(default)]
     pub dns_servers: Option<Vec<IpAddr>>,
-    /// What it wants of each network.
-    pub networks: BTreeMap<String, Value>,
+    /// The host name inside.
+    #[serde(default)]
+    pub container_hostname: Option<String>,
+    /// What it wants of each network, by its name: a map, or since netavark 2 a list with names in it.
+    #[serde(deserialize_with = "by_name")]
+    pub networks: Vec<(String, Value)>,
     /// What each network is.
     pub network_info: BTreeMap<String, Value>,
     /// Published ports.
@@ -89,14 +94,56 @@ pub struct StaticRoute {
     /// Where to.
     pub destination: Cidr,
     /// By whom.
-    pub gateway: IpAddr,
+    #[serde(default)]
+    pub gateway: Option<IpAddr>,
+    /// `unicast`, or one of those that lead nowhere.
+    #[serde(default)]
+    pub route_type: String,
     /// Metric; else the network's.
     #[serde(default)]
     pub metric: Option<u32>,
 }
 
+impl StaticRoute {
+    /// What it does with packets; only those that go on have a gateway.
+    ///
+    /// # Errors
+    /// An unknown type, a gateway too many or too few.
+    pub fn fate(&self) -> Result<Fate> {
+        let Some(fate) = Fate::named(&self.route_type) else {
+            bail!("route {}: unknown type {:?}", self.destination, self.route_type)
+        };
+        match (fate, self.gateway) {
+            (Fate::Unicast, None) => bail!("route {} requires a gateway", self.destination),
+            (Fate::Unicast, Some(_)) | (_, None) => Ok(fate),
+            (_, Some(_)) => {
+                bail!("route {} must not have a gateway for type {}", self.destination, self.route_type)
+            }
+        }
+    }
+}
+
+fn by_name<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, Value)>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Networks {
+        Map(BTreeMap<String, Value>),
+        List(Vec<Value>),
+    }
+    match Networks::deserialize(from)? {
+        Networks::Map(map) => Ok(map.into_iter().collect()),
+        Networks::List(list) => {
+            let named = |one: Value| match one["name"].as_str().map(String::from) {
+                Some(name) => Ok((name, one)),
+                None => Err(serde::de::Error::custom("networks: one has no name")),
+            };
+            list.into_iter().map(named).collect()
+        }
+    }
+}
+
 /// Published ports.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PortMapping {
     /// The host's address; empty for all.
     #[serde(default)]
@@ -144,6 +191,32 @@ impl Info {
         }
     }
 
+    /// The host's address that packets on their way out hide behind.
+    ///
+    /// # Errors
+    /// It is no address of that family.
+    pub fn address<T: std::str::FromStr<Err = std::net::AddrParseError>>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>> {
+        let Some(text) = self.option(name) else { return Ok(None) };
+        match text.parse() {
+            Ok(address) => Ok(Some(address)),
+            Err(err) => bail!("unable to parse \"{name}\": {err}"),
+        }
+    }
+
+    /// The VLAN that its containers are in on the bridge.
+    ///
+    /// # Errors
+    /// There is none of that number.
+    pub fn vlan(&self) -> Result<Option<u32>> {
+        match self.number("vlan")? {
+            Some(4095..) => bail!("vlan must be between 0 and 4094"),
+            vlan => Ok(vlan),
+        }
+    }
+
     /// Who chooses addresses.
     pub fn ipam_driver(&self) -> Option<&str> {
         self.ipam_options.as_ref()?.get("driver").map(String::as_str)
@@ -152,11 +225,11 @@ impl Info {
     /// Whether the addresses come from podman, as opposed to none at all.
     ///
     /// # Errors
-    /// `Unsupported` for dhcp.
+    /// `Unsupported` for a driver that nobody knows.
     pub fn has_addresses(&self) -> Result<bool> {
         match self.ipam_driver() {
             None | Some("host-local" | "") => Ok(true),
-            Some("none") => Ok(false),
+            Some("none" | "dhcp") => Ok(false),
             Some(other) => {
                 fault!(Unsupported, "unsupported ipam driver {other}")
             }
@@ -177,11 +250,15 @@ impl Info {
             return Ok(Vec::new());
         }
         let Some(addresses) = &wanted.static_ips else { bail!("no static ips provided") };
+        cidr::apart(&subnets.iter().map(|subnet| subnet.subnet).collect::<Vec<_>>())?;
         let found = addresses.iter().map(|address| {
             let subnet = subnets.iter().find(|subnet| subnet.subnet.contains(*address));
             match subnet {
                 Some(subnet) => Ok((subnet.subnet.with(*address), subnet.gateway)),
-                None => bail!("network {}: no subnet contains the address {address}", self.name),
+                None => bail!(
+                    "network {}: not all static IPs matched a subnet: no subnet contains the address {address}",
+                    self.name
+                ),
             }
         });
         found.collect()

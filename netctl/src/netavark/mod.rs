@@ -5,6 +5,7 @@
 
 mod bridge;
 mod cli;
+mod create;
 mod input;
 mod inside;
 mod log;
@@ -39,7 +40,9 @@ pub fn is_asked() -> bool {
     let program = args.next().unwrap_or_default();
     let first = args.next().unwrap_or_default();
     // A copy of that name still has to be its own name server.
-    let is_named = Path::new(&program).file_name().is_some_and(|name| name == "netavark") && first != "dns";
+    let is_named = Path::new(&program).file_name().is_some_and(|name| name == "netavark")
+        && first != "dns"
+        && first != "dhcp";
     is_named || first == "netavark"
 }
 
@@ -74,6 +77,11 @@ fn command(cli: Cli) -> Result<Option<Value>> {
             log::say(Level::Info, "commands::firewall_reload", "Successfully reloaded firewall rules");
             Ok(None)
         }
+        Command::Create => create::create(&text(&cli)?, &cli.plugin_directory).map(Some),
+        Command::DhcpProxy { args } => bail!(
+            "dhcp-proxy {}: not needed, setup asks the network for addresses itself and has them kept",
+            args.join(" ")
+        ),
         Command::Setup { netns } => {
             let input = read(&cli)?;
             let place = place(&cli)?;
@@ -124,7 +132,7 @@ fn place(cli: &Cli) -> Result<Place> {
     Ok(Place { state, plugins: cli.plugin_directory.clone(), without_rules, names })
 }
 
-fn read(cli: &Cli) -> Result<Input> {
+fn text(cli: &Cli) -> Result<String> {
     let mut text = String::new();
     let done = match cli.file.as_deref().filter(|file| *file != Path::new("-")) {
         Some(file) => std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text)),
@@ -133,7 +141,11 @@ fn read(cli: &Cli) -> Result<Input> {
     if let Err(err) = done {
         bail!("failed to load network options: IO error: {err}");
     }
-    match serde_json::from_str(&text) {
+    Ok(text)
+}
+
+fn read(cli: &Cli) -> Result<Input> {
+    match serde_json::from_str(&text(cli)?) {
         Ok(input) => Ok(input),
         Err(err) => bail!("failed to load network options: {err}"),
     }

@@ -61,11 +61,34 @@ pub fn listen(task: &Task<'_>) -> Result<Vec<IpAddr>> {
     Ok(found)
 }
 
-/// Has the container's names answered; the servers and the search domains to tell podman.
+/// Checks that names can be answered, and that the server does not ask itself.
+///
+/// # Errors
+/// What is wrong.
+pub fn check(task: &Task<'_>) -> Result<()> {
+    let listen = listen(task)?;
+    let own = task.input.dns_servers.iter().flatten();
+    let mut asked = own.chain(task.info.network_dns_servers.iter().flatten());
+    if let Some(server) = asked.find(|server| listen.contains(server)) {
+        bail!(
+            "network {}: the dns server {server} is the network's own gateway, which would cause aardvark-dns to \
+             forward queries to itself",
+            task.info.name
+        );
+    }
+    Ok(())
+}
+
+/// Has the container's names answered, with the addresses that podman chose or its `own`; the servers and the search
+/// domains to tell podman.
 ///
 /// # Errors
 /// The file system's; the server cannot be started.
-pub fn announce(server: &Server, task: &Task<'_>) -> Result<(Vec<IpAddr>, Vec<&'static str>)> {
+pub fn announce(
+    server: &Server,
+    task: &Task<'_>,
+    own: Option<IpAddr>,
+) -> Result<(Vec<IpAddr>, Vec<&'static str>)> {
     let (info, input) = (&task.info, task.input);
     let listen = listen(task)?;
     if listen.is_empty() {
@@ -94,7 +117,7 @@ pub fn announce(server: &Server, task: &Task<'_>) -> Result<(Vec<IpAddr>, Vec<&'
     let entry = Entry {
         id: input.container_id.clone(),
         names,
-        addresses: task.wanted.static_ips.clone().unwrap_or_default(),
+        addresses: task.wanted.static_ips.iter().flatten().copied().chain(own).collect(),
         upstream: input.dns_servers.clone().unwrap_or_default(),
     };
     state::make_dir(&server.dir)?;

@@ -1,5 +1,6 @@
 //! Drivers that are programs: `DIR/DRIVER setup|teardown NETNS`, JSON in and out.
 
+use std::ffi::OsStr;
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,14 @@ pub fn setup(program: &Path, task: &Task<'_>) -> Result<Value> {
     serde_json::from_str(&said).with_context(|| format!("plugin {}: its answer", program.display()))
 }
 
+/// Has it complete a network's definition; what it said.
+///
+/// # Errors
+/// What the plugin said.
+pub fn create(program: &Path, network: &Value) -> Result<String> {
+    converse(program, &["create".as_ref()], network)
+}
+
 /// Has it undo that.
 ///
 /// # Errors
@@ -42,14 +51,22 @@ pub fn teardown(program: &Path, task: &Task<'_>) -> Result<()> {
 
 fn execute(program: &Path, verb: &str, task: &Task<'_>) -> Result<String> {
     let (input, name) = (task.input, &task.info.name);
+    let wanted = input.networks.iter().find(|(of, _)| of == name).map(|(_, wanted)| wanted);
     let text = json!({
         "container_id": input.container_id, "container_name": input.container_name,
-        "network": input.network_info.get(name), "network_options": input.networks.get(name),
+        "port_mappings": input.port_mappings, "network": input.network_info.get(name), "network_options": wanted,
     });
+    let netns = match task.namespace {
+        Some(namespace) => format!("/proc/{}/fd/{}", std::process::id(), namespace.file.as_raw_fd()),
+        None => task.netns.display().to_string(),
+    };
+    converse(program, &[verb.as_ref(), netns.as_ref()], &text)
+}
+
+fn converse(program: &Path, args: &[&OsStr], text: &Value) -> Result<String> {
     let shown = || format!("plugin {}", program.display());
-    let netns = format!("/proc/{}/fd/{}", std::process::id(), task.namespace.file.as_raw_fd());
     let mut child = Command::new(program)
-        .args([verb, &netns])
+        .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

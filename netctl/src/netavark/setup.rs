@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value};
 
 use super::input::{self, Info, Input, Wanted};
+use super::log::{self, Level};
 use super::names::Server;
 use super::{bridge, inside, plugin, slice};
 use crate::attach::namespace::{self, Namespace};
@@ -26,8 +27,10 @@ pub struct Task<'a> {
     pub info: Info,
     /// What the container wants of it.
     pub wanted: Wanted,
-    /// The container's namespace.
-    pub namespace: &'a Namespace,
+    /// The container's namespace; `None` where it has gone before its networks were taken down.
+    pub namespace: Option<&'a Namespace>,
+    /// Where it is, or was.
+    pub netns: &'a Path,
     /// `--firewall-driver none`.
     pub without_rules: bool,
     /// Who answers names.
@@ -45,6 +48,14 @@ impl Task<'_> {
             Some(name) => bail!("invalid bridge name {name:?}"),
             None => bail!("no network interface provided"),
         }
+    }
+
+    /// The container's namespace where it must be there.
+    ///
+    /// # Errors
+    /// It has gone.
+    pub fn inside(&self) -> Result<&Namespace> {
+        self.namespace.with_context(|| format!("container netns not found: {}", self.netns.display()))
     }
 
     /// Under which it is remembered.
@@ -88,7 +99,7 @@ pub struct Place {
 /// What is wrong.
 pub fn setup(place: &Place, input: &Input, netns: &Path) -> Result<Value> {
     let namespace = open(netns)?;
-    let tasks = tasks(place, input, &namespace)?;
+    let tasks = tasks(place, input, netns, Some(&namespace))?;
     for task in &tasks {
         task.check(&place.plugins)?;
         if link::find(&namespace.inside, &task.wanted.interface_name)?.is_some() {
@@ -134,12 +145,13 @@ fn ports(task: &Task<'_>) -> Result<Vec<Publish>> {
 fn one(place: &Place, host: &Socket, task: &Task<'_>, ports: Vec<Publish>) -> Result<Value> {
     match task.info.driver.as_str() {
         "bridge" => bridge::add(&place.state, host, task, ports),
-        "macvlan" | "ipvlan" => slice::add(host, task),
+        "macvlan" | "ipvlan" => slice::add(&place.state, host, task),
         driver => plugin::setup(&plugin::find(&place.plugins, driver)?, task),
     }
 }
 
 fn undo(place: &Place, host: &Socket, task: &Task<'_>) -> Result<()> {
+    inside::give_back(&place.state, task)?;
     match task.info.driver.as_str() {
         "bridge" => bridge::remove(&place.state, host, task),
         "macvlan" | "ipvlan" => inside::unplug(task),
@@ -152,10 +164,15 @@ fn undo(place: &Place, host: &Socket, task: &Task<'_>) -> Result<()> {
 /// # Errors
 /// The first failure, after all networks were tried.
 pub fn teardown(place: &Place, input: &Input, netns: &Path) -> Result<()> {
-    let namespace = open(netns)?;
+    let namespace = if netns.exists() { Some(open(netns)?) } else { None };
+    if namespace.is_none() {
+        let text =
+            format!("container netns not found, only the host's side is cleaned up: {}", netns.display());
+        log::say(Level::Warn, "commands::teardown", &text);
+    }
     let host = Socket::route()?;
     let mut failed = Vec::new();
-    for task in tasks(place, input, &namespace)? {
+    for task in tasks(place, input, netns, namespace.as_ref())? {
         if let Err(err) = undo(place, &host, &task) {
             failed.push(contracts::report::one_line(&err));
         }
@@ -164,7 +181,12 @@ pub fn teardown(place: &Place, input: &Input, netns: &Path) -> Result<()> {
 }
 
 /// In order of the interfaces' names: the first has the published ports.
-fn tasks<'a>(place: &'a Place, input: &'a Input, namespace: &'a Namespace) -> Result<Vec<Task<'a>>> {
+fn tasks<'a>(
+    place: &'a Place,
+    input: &'a Input,
+    netns: &'a Path,
+    namespace: Option<&'a Namespace>,
+) -> Result<Vec<Task<'a>>> {
     contracts::name::check("container id", &input.container_id)?;
     let mut tasks = Vec::new();
     for (name, wanted) in &input.networks {
@@ -177,6 +199,7 @@ fn tasks<'a>(place: &'a Place, input: &'a Input, namespace: &'a Namespace) -> Re
             info,
             wanted,
             namespace,
+            netns,
             without_rules: place.without_rules,
             names: &place.names,
         });

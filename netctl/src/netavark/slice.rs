@@ -3,8 +3,8 @@
 use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result, bail};
-use contracts::fault;
 
+use super::input::Info;
 use super::inside;
 use super::setup::Task;
 use crate::attach::request::mac_address;
@@ -12,24 +12,45 @@ use crate::netlink::link::{self, Mode, Slice};
 use crate::netlink::message::Batch;
 use crate::netlink::route;
 use crate::netlink::socket::Socket;
+use crate::state::State;
 
 /// Checks everything that can be checked before anything is made.
 ///
 /// # Errors
 /// What is wrong.
 pub fn check(task: &Task<'_>) -> Result<()> {
-    if task.info.option("bclim").is_some() {
-        fault!(Unsupported, "network {}: option bclim is not supported", task.info.name);
+    check_options(&task.info)?;
+    if task.info.driver == "ipvlan" && task.info.ipam_driver() == Some("dhcp") {
+        bail!("ipam driver dhcp is not supported with ipvlan");
     }
-    mode(task)?;
-    task.info.addresses(&task.wanted)?;
-    task.info.number("mtu")?;
-    task.info.number("metric")?;
-    task.info.switch("no_default_route").map(|_| ())
+    task.info.addresses(&task.wanted).map(|_| ())
 }
 
-fn mode(task: &Task<'_>) -> Result<Mode> {
-    Ok(match (task.info.driver.as_str(), task.info.option("mode")) {
+/// Reads every option once.
+///
+/// # Errors
+/// The first that is wrong.
+pub fn check_options(info: &Info) -> Result<()> {
+    mode(info)?;
+    broadcast_limit(info)?;
+    info.number("mtu")?;
+    info.number("metric")?;
+    info.switch("no_default_route").map(|_| ())
+}
+
+fn broadcast_limit(info: &Info) -> Result<Option<i32>> {
+    let Some(text) = info.option("bclim") else { return Ok(None) };
+    if info.driver != "macvlan" {
+        bail!("unsupported {} network option bclim", info.driver);
+    }
+    match text.parse() {
+        Ok(limit) => Ok(Some(limit)),
+        Err(err) => bail!("unable to parse \"bclim\": {err}"),
+    }
+}
+
+fn mode(info: &Info) -> Result<Mode> {
+    Ok(match (info.driver.as_str(), info.option("mode")) {
         ("macvlan", None | Some("bridge")) => Mode::MACVLAN_BRIDGE,
         ("macvlan", Some("private")) => Mode::Macvlan(1),
         ("macvlan", Some("vepa")) => Mode::Macvlan(2),
@@ -46,21 +67,22 @@ fn mode(task: &Task<'_>) -> Result<Mode> {
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn add(host: &Socket, task: &Task<'_>) -> Result<serde_json::Value> {
+pub fn add(state: &State, host: &Socket, task: &Task<'_>) -> Result<serde_json::Value> {
     let parent = match task.info.network_interface.as_deref().filter(|name| !name.is_empty()) {
         Some(name) => link::find(host, name)?.map(|link| link.index),
         None => route::default_link(host)?,
     };
     let parent =
         parent.with_context(|| format!("network {}: the parent interface is missing", task.info.name))?;
-    let mode = mode(task)?;
+    let (mode, broadcast_limit) = (mode(&task.info)?, broadcast_limit(&task.info)?);
     let given = task.wanted.static_mac.as_deref().filter(|mac| !mac.is_empty());
     let mac = given.map(mac_address).transpose()?;
     let mtu = task.info.number("mtu")?;
     let mut batch = Batch::new();
-    let slice = Slice { parent, inside: &task.wanted.interface_name, mac, mtu, mode };
-    link::add_slice(&mut batch, slice, task.namespace.file.as_fd());
+    let slice = Slice { parent, inside: &task.wanted.interface_name, mac, mtu, mode, broadcast_limit };
+    link::add_slice(&mut batch, slice, task.inside()?.file.as_fd());
     host.run(&batch).with_context(|| format!("network {}", task.info.name))?;
     inside::configure(task)?;
-    inside::status(task, &[], &[])
+    let lease = inside::ask(state, task)?;
+    inside::status(task, lease.as_ref(), &[], &[])
 }

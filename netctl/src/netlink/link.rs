@@ -114,6 +114,17 @@ pub fn add_bridge(batch: &mut Batch, name: &str, new: NewBridge) {
     });
 }
 
+/// Has a bridge tell VLANs apart, whoever made it; ports stay in the one that they are in.
+pub fn filter_vlans(batch: &mut Batch, index: u32) {
+    const VLAN_FILTERING: u16 = 7;
+    batch.message(NEWLINK, REQUEST, &ifinfo(index, false), "switch VLAN filtering on");
+    batch.nest(IFLA_LINKINFO, |info| {
+        info.text(IFLA_INFO_KIND, "bridge").nest(IFLA_INFO_DATA, |data| {
+            data.attribute(VLAN_FILTERING, &[1]);
+        });
+    });
+}
+
 /// Puts a bridge port (or the bridge's own side) into a VLAN, without tags on its side.
 pub fn set_vlan(batch: &mut Batch, index: u32, vlan: u32, own_side: bool) {
     const SETLINK: u16 = 19;
@@ -164,6 +175,9 @@ pub struct Slice<'a> {
     pub mtu: Option<u32>,
     /// `macvlan` or `ipvlan`, with the kernel's number of the mode.
     pub mode: Mode,
+    /// From how many interested macvlans on a multicast frame waits its turn (`bclim`, -1: never); `None` for the
+    /// kernel's choice.
+    pub broadcast_limit: Option<i32>,
 }
 
 /// See [`Slice`].
@@ -182,6 +196,7 @@ impl Mode {
 
 /// Adds a macvlan or ipvlan directly inside `netns`.
 pub fn add_slice(batch: &mut Batch, slice: Slice<'_>, netns: BorrowedFd<'_>) {
+    const MACVLAN_BC_CUTOFF: u16 = 9;
     let inside = slice.inside;
     let kind = if matches!(slice.mode, Mode::Macvlan(_)) { "macvlan" } else { "ipvlan" };
     batch.message(NEWLINK, REQUEST | CREATE | EXCL, &ifinfo(0, false), format!("add {kind} {inside}"));
@@ -199,6 +214,9 @@ pub fn add_slice(batch: &mut Batch, slice: Slice<'_>, netns: BorrowedFd<'_>) {
                 Mode::Macvlan(mode) => data.number(1, mode),
                 Mode::Ipvlan(mode) => data.attribute(1, &mode.to_ne_bytes()),
             };
+            if let Some(limit) = slice.broadcast_limit {
+                data.attribute(MACVLAN_BC_CUTOFF, &limit.to_ne_bytes());
+            }
         });
     });
 }

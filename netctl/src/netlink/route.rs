@@ -32,12 +32,43 @@ pub struct Route {
     pub table: u32,
     /// `RT_SCOPE_…`; `None` follows from the gateway.
     pub scope: Option<u8>,
+    /// What becomes of packets.
+    pub fate: Fate,
+}
+
+/// What a route does with packets, by the kernel's number (`RTN_…`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Fate {
+    /// They go on.
+    #[default]
+    Unicast = 1,
+    /// They are lost in silence.
+    Blackhole = 6,
+    /// The sender is told that there is no way.
+    Unreachable = 7,
+    /// The sender is told that it may not.
+    Prohibit = 8,
+}
+
+impl Fate {
+    /// As `ip route` calls them.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "unicast" | "" => Self::Unicast,
+            "blackhole" => Self::Blackhole,
+            "unreachable" => Self::Unreachable,
+            "prohibit" => Self::Prohibit,
+            _ => return None,
+        })
+    }
 }
 
 impl Route {
     /// A plain route.
     pub const fn new(destination: Cidr, gateway: Option<IpAddr>, index: u32) -> Self {
-        Self { destination, gateway, index, metric: 0, mtu: 0, advmss: 0, table: 0, scope: None }
+        let fate = Fate::Unicast;
+        Self { destination, gateway, index, metric: 0, mtu: 0, advmss: 0, table: 0, scope: None, fate }
     }
 }
 
@@ -55,11 +86,12 @@ pub fn append(batch: &mut Batch, route: &Route) {
 fn add_with(batch: &mut Batch, route: &Route, flags: u16) {
     const MAIN: u8 = 254;
     const STATIC: u8 = 4;
-    const UNICAST: u8 = 1;
     const LINK: u8 = 253;
     let (family, destination) = family_bytes(route.destination.first());
-    let scope = route.scope.unwrap_or(if route.gateway.is_some() { 0 } else { LINK });
-    let header = [family, route.destination.prefix, 0, 0, MAIN, STATIC, scope, UNICAST, 0, 0, 0, 0];
+    let is_global = route.gateway.is_some() || route.fate != Fate::Unicast;
+    let scope = route.scope.unwrap_or(if is_global { 0 } else { LINK });
+    let fate = route.fate as u8;
+    let header = [family, route.destination.prefix, 0, 0, MAIN, STATIC, scope, fate, 0, 0, 0, 0];
     let label = format!("add route to {}", route.destination.subnet());
     batch.message(NEWROUTE, REQUEST | CREATE | flags, &header, label);
     if route.destination.prefix > 0 {
@@ -135,18 +167,20 @@ pub fn by_protocol(socket: &Socket, protocol: u8) -> Result<Vec<(Cidr, IpAddr)>>
     Ok(found)
 }
 
-/// Removes the route to a destination by a gateway.
-pub fn remove(batch: &mut Batch, destination: Cidr, gateway: IpAddr) {
+/// Removes the route to a destination by a gateway; without one, that of this fate.
+pub fn remove(batch: &mut Batch, destination: Cidr, gateway: Option<IpAddr>, fate: Fate) {
     const DELROUTE: u16 = 25;
     const MAIN: u8 = 254;
     const NOWHERE: u8 = 255;
     let (family, bytes) = family_bytes(destination.first());
-    let header = [family, destination.prefix, 0, 0, MAIN, 0, NOWHERE, 0, 0, 0, 0, 0];
+    let header = [family, destination.prefix, 0, 0, MAIN, 0, NOWHERE, fate as u8, 0, 0, 0, 0];
     batch.message(DELROUTE, REQUEST, &header, format!("remove route to {destination}"));
     if destination.prefix > 0 {
         batch.attribute(1, &bytes);
     }
-    batch.attribute(5, &family_bytes(gateway).1);
+    if let Some(gateway) = gateway {
+        batch.attribute(5, &family_bytes(gateway).1);
+    }
 }
 
 /// Removes an address.

@@ -31,6 +31,9 @@ pub struct Network {
     pub subnets: Vec<Subnet>,
     /// No way out of it.
     pub internal: bool,
+    /// Whether a DHCP server on it gives out the addresses.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dhcp: bool,
     /// Whether names are resolved on it.
     pub dns: bool,
     /// Driver options, by docker's or podman's names.
@@ -96,6 +99,13 @@ impl Network {
     /// `Usage` for a wrong option.
     pub fn zone(&self) -> Result<Zone> {
         let (v4, v6) = (self.nat(true)?, self.nat(false)?);
+        let (mut source, mut source6) = (None, None);
+        for address in [self.hides_behind(true)?, self.hides_behind(false)?].into_iter().flatten() {
+            match address {
+                IpAddr::V4(address) => source = Some(address),
+                IpAddr::V6(address) => source6 = Some(address),
+            }
+        }
         Ok(Zone {
             bridge: self.interface.clone(),
             subnets: self.subnets.iter().map(|subnet| subnet.subnet).collect(),
@@ -105,6 +115,8 @@ impl Network {
             v6: Some(v6).filter(|v6| *v6 != v4),
             names: if self.dns { self.gateways() } else { Vec::new() },
             names_port: 0,
+            source,
+            source6,
             isolation: self.isolation()?,
             closed: !self.icc()?,
             trusted: self.trusted(),
@@ -134,7 +146,11 @@ impl Network {
 
     /// Who gives out addresses.
     pub fn ipam(&self) -> &'static str {
-        if self.subnets.is_empty() { "none" } else { "default" }
+        match (self.dhcp, self.subnets.is_empty()) {
+            (true, _) => "dhcp",
+            (false, true) => "none",
+            (false, false) => "default",
+        }
     }
 
     /// As `docker network inspect` shows it, `containers` filled in by the caller.

@@ -16,7 +16,7 @@ const OVERLAY: &[&str] = &["overlay"];
 const ALL: &[&str] = &["bridge", "overlay", "macvlan", "ipvlan"];
 
 /// Our name, the drivers that know it, and what users write.
-const OPTIONS: [(&str, &[&str], &[&str]); 27] = [
+const OPTIONS: [(&str, &[&str], &[&str]); 30] = [
     ("mtu", ALL, &["mtu", "com.docker.network.driver.mtu"]),
     ("icc", BRIDGES, &["icc", "com.docker.network.bridge.enable_icc"]),
     ("masquerade", BRIDGES, &["masquerade", "com.docker.network.bridge.enable_ip_masquerade"]),
@@ -36,6 +36,8 @@ const OPTIONS: [(&str, &[&str], &[&str]); 27] = [
         BRIDGES,
         &["trusted_host_interfaces", "com.docker.network.bridge.trusted_host_interfaces"],
     ),
+    ("outbound_addr4", BRIDGES, &["outbound_addr4", "com.docker.network.host_ipv4"]),
+    ("outbound_addr6", BRIDGES, &["outbound_addr6", "com.docker.network.host_ipv6"]),
     ("isolate", BRIDGES, &["isolate"]),
     ("hairpin", BRIDGES, &["hairpin"]),
     ("vlan", BRIDGES, &["vlan"]),
@@ -44,6 +46,7 @@ const OPTIONS: [(&str, &[&str], &[&str]); 27] = [
     ("metric", ALL, &["metric"]),
     ("no_default_route", ALL, &["no_default_route"]),
     ("parent", SLICES, &["parent"]),
+    ("bclim", &["macvlan"], &["bclim"]),
     ("mode", SLICES, &["mode", "macvlan_mode", "ipvlan_mode"]),
     ("peers", OVERLAY, &["peers"]),
     ("local", OVERLAY, &["local"]),
@@ -125,6 +128,7 @@ impl Network {
         self.metric()?;
         self.has_default_route()?;
         self.slice_mode()?;
+        self.broadcast_limit()?;
         self.zone()?;
         self.backend()?;
         self.number("hosts", 1, 4096)?;
@@ -132,6 +136,7 @@ impl Network {
         self.number("vxlan-id", 1, 0xff_ffff)?;
         for v4 in [true, false] {
             self.host_binding(v4)?;
+            self.hides_behind(v4)?;
         }
         if let Some(name) = self.option("vrf") {
             check_interface("vrf", name)?;
@@ -233,6 +238,26 @@ impl Network {
     /// `Usage`.
     pub fn host_binding(&self, v4: bool) -> Result<Option<IpAddr>> {
         self.address(if v4 { "host_binding_ipv4" } else { "host_binding_ipv6" }, v4)
+    }
+
+    /// The host's address that packets on their way out hide behind; `None` for that of the interface they leave by.
+    ///
+    /// # Errors
+    /// `Usage`.
+    pub fn hides_behind(&self, v4: bool) -> Result<Option<IpAddr>> {
+        self.address(if v4 { "outbound_addr4" } else { "outbound_addr6" }, v4)
+    }
+
+    /// See [`crate::netlink::link::Slice`].
+    ///
+    /// # Errors
+    /// `Usage`.
+    pub fn broadcast_limit(&self) -> Result<Option<i32>> {
+        let Some(text) = self.option("bclim") else { return Ok(None) };
+        match text.parse() {
+            Ok(limit) => Ok(Some(limit)),
+            Err(_) => fault!(Usage, "network option bclim={text}: not a number"),
+        }
     }
 
     /// How packets of one family get out and in.
@@ -342,6 +367,9 @@ mod tests {
             ("vrf", "a b"),
             ("isolate", "perhaps"),
             ("host_binding_ipv4", "::1"),
+            ("outbound_addr4", "::1"),
+            ("com.docker.network.host_ipv6", "10.0.0.1"),
+            ("bclim", "5"),
             ("container_iface_prefix", "fourteen-letters"),
             ("com.docker.network.bridge.name", "a/b"),
         ] {

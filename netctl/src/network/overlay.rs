@@ -13,7 +13,7 @@ use super::peers::{self, Backend, Peer};
 use crate::cidr::Cidr;
 use crate::netlink::link::{self, Link, PortMode};
 use crate::netlink::message::Batch;
-use crate::netlink::route;
+use crate::netlink::route::{self, Fate};
 use crate::netlink::socket::{Socket, errno};
 use crate::netlink::tunnel::{self, Gre, Vxlan};
 
@@ -175,7 +175,7 @@ fn routes(host: &Socket, network: &Network, bridge: &Link, others: &[Peer]) -> R
         .collect();
     let mut batch = Batch::new();
     for (destination, by) in present.iter().filter(|route| !wanted.contains(route)) {
-        route::remove(&mut batch, *destination, *by);
+        route::remove(&mut batch, *destination, Some(*by), Fate::Unicast);
     }
     for (destination, by) in wanted.iter().filter(|route| !present.contains(route)) {
         route::add_by(&mut batch, *destination, *by, PROTOCOL);
@@ -215,7 +215,7 @@ pub fn remove(host: &Socket, network: &Network) -> Result<()> {
             let mut batch = Batch::new();
             for (destination, by) in route::by_protocol(host, PROTOCOL)? {
                 if ours(destination) {
-                    route::remove(&mut batch, destination, by);
+                    route::remove(&mut batch, destination, Some(by), Fate::Unicast);
                 }
             }
             if batch.len() > 0 { host.run(&batch) } else { Ok(()) }

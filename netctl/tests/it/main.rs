@@ -4,6 +4,7 @@
 mod cni;
 mod crash;
 mod create;
+mod dhcp;
 mod dns;
 mod firewall;
 mod lan;

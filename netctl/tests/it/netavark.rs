@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::rig::Rig;
 
 /// What it said, and whether it succeeded.
-fn call(rig: &Rig, args: &[&str], input: &Value) -> (bool, Value) {
+pub fn call(rig: &Rig, args: &[&str], input: &Value) -> (bool, Value) {
     call_with(rig, ("", ""), args, input)
 }
 
@@ -92,6 +92,15 @@ fn refusals_are_one_key_on_stdout() {
         assert!(!done && error.contains(why) && said.as_object().unwrap().len() == 1, "{why}: {said}");
     };
     let good = input("a", "10.88.0.2", json!(null));
+    let mut odd = good.clone();
+    odd["dns_servers"] = json!(["10.88.0.1"]);
+    refused(&["setup", &a], &odd, "would cause aardvark-dns to forward queries to itself");
+    let mut odd = good.clone();
+    odd["network_info"]["n1"]["routes"] = json!([{"destination": "10.9.0.0/24", "route_type": "odd"}]);
+    refused(&["setup", &a], &odd, "unknown type");
+    let mut odd = good.clone();
+    odd["network_info"]["n1"]["options"] = json!({"vlan": "4095"});
+    refused(&["setup", &a], &odd, "vlan must be between 0 and 4094");
     refused(&["setup", "/nosuch"], &good, "invalid namespace path: IO error: No such file");
     refused(&["setup", &a], &json!([]), "failed to load network options");
     refused(&["setup", &a], &input("a", "10.99.0.2", json!(null)), "no subnet contains");
@@ -102,6 +111,52 @@ fn refusals_are_one_key_on_stdout() {
     refused(&["setup", &a], &odd, "unknown network driver");
     assert_eq!(rig.run("nft", &["list", "ruleset"]), "");
     assert_eq!(rig.inside("a", &["ip", "-br", "link"]).lines().count(), 1);
+}
+
+#[test]
+fn what_netavark_2_added() {
+    let rig = Rig::new();
+    rig.run("ip", &["link", "add", "out0", "type", "veth", "peer", "name", "far0"]);
+    rig.run("ip", &["addr", "add", "192.168.9.1/24", "dev", "out0"]);
+    rig.run("ip", &["addr", "add", "192.168.9.3/32", "dev", "out0"]);
+    rig.up(&["a", "--network", "none"]);
+    let netns = rig.net("ns").join("a").to_str().unwrap().to_owned();
+    let mut input = input("a", "10.88.0.2", json!(null));
+    input["networks"] = json!([{"name": "n1", "interface_name": "eth0", "static_ips": ["10.88.0.2"]}]);
+    let info = &mut input["network_info"]["n1"];
+    info["options"] = json!({"outbound_addr4": "192.168.9.3"});
+    info["routes"] = json!([
+        {"destination": "10.97.0.0/24", "route_type": "blackhole"},
+        {"destination": "10.98.0.0/24", "route_type": "unreachable"},
+        {"destination": "10.99.0.0/24", "gateway": "10.88.0.1"},
+    ]);
+    let (done, status) = call(&rig, &["setup", &netns], &input);
+    assert!(done, "{status}");
+    let routes = rig.inside("a", &["ip", "route"]);
+    for route in ["blackhole 10.97.0.0/24", "unreachable 10.98.0.0/24", "10.99.0.0/24 via 10.88.0.1"] {
+        assert!(routes.contains(route), "{routes}");
+    }
+    let rules = rig.run("nft", &["list", "ruleset"]);
+    assert!(rules.contains("snat to 192.168.9.3"), "{rules}");
+    // The container's namespace is gone before its networks are taken down.
+    let gone = format!("{netns}-gone");
+    rig.ok(&["down", "--wait", "a"]);
+    assert_eq!(call(&rig, &["teardown", &gone], &input), (true, Value::Null));
+    assert_eq!(rig.run("nft", &["list", "ruleset"]), "");
+    assert!(!rig.run("ip", &["-br", "link"]).contains("podman7"));
+
+    let asked = json!({
+        "network": {"name": "n", "id": "a".repeat(64), "driver": "bridge", "dns_enabled": true, "internal": false,
+            "ipv6_enabled": false},
+        "used": {"interfaces": [], "names": {}, "subnets": ["10.89.0.0/24"]},
+        "options": {"subnet_pools": [{"base": "10.89.0.0/16", "size": 24}], "default_interface_name": "podman",
+            "check_used_subnets": true},
+    });
+    rig.run("ip", &["link", "add", "podman1", "type", "bridge"]);
+    let (done, network) = call(&rig, &["create"], &asked);
+    assert!(done, "{network}");
+    assert_eq!(network["network_interface"], "podman2", "podman1 is there");
+    assert_eq!(network["subnets"][0]["gateway"], "10.89.1.1");
 }
 
 #[test]
