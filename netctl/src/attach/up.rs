@@ -221,6 +221,7 @@ pub fn connect(state: &State, id: &str, wanted: &Attachment) -> Result<Status> {
         fault!(WrongState, "{id} has no network namespace of its own to connect");
     }
     choice::check(state)?;
+    rootless::expect()?;
     let network = network::find(state, &wanted.network)?;
     let mut record = before.clone();
     let done = endpoint::plan(state, &mut record, &network, wanted)

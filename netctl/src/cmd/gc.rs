@@ -9,6 +9,7 @@ use crate::dhcp;
 use crate::firewall::{Filter, choice};
 use crate::netlink::socket::Socket;
 use crate::network::{self, bridge};
+use crate::rootless;
 use crate::state::State;
 
 /// Removes left-overs; prints the ids they belonged to.
@@ -38,6 +39,7 @@ pub fn reload() -> Result<Exit> {
         bridge::ensure(&host, &network)?;
         attach::member::refresh(&state, &network)?;
     }
+    rootless::expect()?;
     attach::up::reload(&state, &Filter::open(&state)?, None)?;
     choice::forget(&state)?;
     dhcp::refresh(&state.path(&["dhcp"]))?;

@@ -26,7 +26,8 @@ pub struct Input {
     /// The host name inside.
     #[serde(default)]
     pub container_hostname: Option<String>,
-    /// What it wants of each network, by its name: a map, or since netavark 2 a list with names in it.
+    /// What it wants of each network, by its name: a map (then in order of the interfaces' names), or since netavark 2
+    /// a list with names in it. The first has the published ports.
     #[serde(deserialize_with = "by_name")]
     pub networks: Vec<(String, Value)>,
     /// What each network is.
@@ -131,7 +132,13 @@ fn by_name<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<(String, Value)>, D
         List(Vec<Value>),
     }
     match Networks::deserialize(from)? {
-        Networks::Map(map) => Ok(map.into_iter().collect()),
+        Networks::Map(map) => {
+            let mut networks: Vec<(String, Value)> = map.into_iter().collect();
+            networks.sort_by(|(_, one), (_, other)| {
+                one["interface_name"].as_str().cmp(&other["interface_name"].as_str())
+            });
+            Ok(networks)
+        }
         Networks::List(list) => {
             let named = |one: Value| match one["name"].as_str().map(String::from) {
                 Some(name) => Ok((name, one)),

@@ -180,7 +180,7 @@ pub fn teardown(place: &Place, input: &Input, netns: &Path) -> Result<()> {
     if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
 }
 
-/// In order of the interfaces' names: the first has the published ports.
+/// In the input's order.
 fn tasks<'a>(
     place: &'a Place,
     input: &'a Input,
@@ -204,7 +204,6 @@ fn tasks<'a>(
             names: &place.names,
         });
     }
-    tasks.sort_by(|one: &Task<'_>, other| one.wanted.interface_name.cmp(&other.wanted.interface_name));
     Ok(tasks)
 }
 

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use contracts::fault;
 use contracts::network::Port;
 use nix::errno::Errno;
@@ -33,6 +33,9 @@ const FIRST: &str = "user:[4026531837]";
 /// To the thread that stays in the host's network namespace, once the others are in ours: the kernel lets nobody without
 /// rights over the host return there, but what that thread starts has the host's sockets.
 static OUTSIDE: OnceLock<Sender<Work>> = OnceLock::new();
+
+/// Why the program that joins our networks to the host's does not run.
+static FAILURE: OnceLock<String> = OnceLock::new();
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -63,10 +66,11 @@ pub fn is_used() -> bool {
 }
 
 /// Enters the network namespace that an earlier command has made in this user namespace, if one has; and has the
-/// program that connects it run, with the ports of all who are attached.
+/// program that connects it run, with the ports of all who are attached. That it cannot be started is told by
+/// [`expect`].
 ///
 /// # Errors
-/// It cannot be joined, or the program cannot be started again.
+/// The namespace cannot be joined.
 pub fn enter(state: &State) -> Result<()> {
     let path = file(state);
     let Ok(own) = File::open(&path) else { return Ok(()) };
@@ -82,7 +86,22 @@ pub fn enter(state: &State) -> Result<()> {
     }
     let ports = ports(state, None)?;
     let dir = state.dir.clone();
-    outside(move || uplink::start(&dir, &path, &ports))
+    if let Err(err) = outside(move || uplink::start(&dir, &path, &ports)) {
+        // Whoever only looks or takes down can do without.
+        let _ = FAILURE.set(contracts::report::one_line(&err));
+    }
+    Ok(())
+}
+
+/// That the program runs, where it is needed.
+///
+/// # Errors
+/// Why it could not be started.
+pub fn expect() -> Result<()> {
+    match FAILURE.get() {
+        Some(why) => bail!("{why}"),
+        None => Ok(()),
+    }
 }
 
 /// Makes that namespace where this command may not change the network namespace that it is in.
@@ -91,7 +110,10 @@ pub fn enter(state: &State) -> Result<()> {
 /// `Denied` for an ordinary user without a user namespace; what the kernel or the program says.
 pub fn make(state: &State) -> Result<()> {
     let is_first = fs::read_link("/proc/self/ns/user").is_ok_and(|name| name.as_os_str() == FIRST);
-    if is_used() || is_first && nix::unistd::geteuid().is_root() || may_change()? {
+    if is_used() {
+        return expect();
+    }
+    if is_first && nix::unistd::geteuid().is_root() || may_change()? {
         return Ok(());
     }
     if is_first {
@@ -163,7 +185,7 @@ pub fn publish(state: &State, record: &Record) -> Result<()> {
 /// # Errors
 /// The program does not answer.
 pub fn withdraw(state: &State, record: &Record) -> Result<()> {
-    if !is_used() || record.status.ports.is_empty() {
+    if !is_used() || record.status.ports.is_empty() || FAILURE.get().is_some() {
         return Ok(());
     }
     let (old, left) = (record.status.ports.clone(), ports(state, None)?);

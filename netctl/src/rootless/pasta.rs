@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::process::{Child, Command};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use contracts::fault;
 use contracts::network::Port;
 
+use super::uplink::PATIENCE;
 use crate::state;
 
 /// An address of nobody's, at which it takes questions for the host's name servers.
@@ -30,7 +31,12 @@ pub fn start(mut command: Command, dir: &Path, namespace: &Path, ports: &[Port])
         .arg("--netns")
         .arg(namespace);
     let mut child = command.spawn().context("start pasta")?;
+    let patience = Instant::now() + PATIENCE;
     loop {
+        if Instant::now() > patience {
+            let _ = child.kill().and_then(|()| child.wait());
+            bail!("pasta is not ready after {} seconds", PATIENCE.as_secs());
+        }
         if state::read(&ready)?.is_some_and(|text| text.ends_with('\n')) {
             return Ok(Some(child));
         }

@@ -3,14 +3,18 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Shutdown};
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use contracts::fault;
 use contracts::network::Port;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
+
+use super::uplink::PATIENCE;
 
 /// Its own name server.
 pub const SERVER: &str = "10.0.2.3";
@@ -29,9 +33,15 @@ pub fn start(mut command: Command, dir: &Path, namespace: &Path) -> Result<Optio
         .arg(namespace)
         .arg("tap0")
         .stdin(Stdio::from(writer));
-    let child = command.spawn().context("start slirp4netns")?;
+    let mut child = command.spawn().context("start slirp4netns")?;
     // Our copy of the pipe's end would hide the program's death.
     drop(command);
+    let mut readable = [PollFd::new(ready.as_fd(), PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
+    if poll(&mut readable, timeout).context("wait for slirp4netns")? == 0 {
+        let _ = child.kill().and_then(|()| child.wait());
+        bail!("slirp4netns is not ready after {} seconds", PATIENCE.as_secs());
+    }
     let mut word = [0; 1];
     let said = File::from(ready).read(&mut word).context("wait for slirp4netns")?;
     Ok(Some(child).filter(|_| said == 1))

@@ -174,6 +174,27 @@ fn an_ordinary_user_has_networks_names_and_ports_by_pasta() {
 }
 
 #[test]
+fn without_its_program_a_users_networks_can_still_be_taken_down() {
+    let rig = Rig::new();
+    let Some(mut house) = house(&rig, "slirp4netns") else { return };
+    house.ok("$N up a -p 8080:80");
+    let kill = "kill -9 $(sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p' $BULKHEAD_STATE/net/uplink.pid)";
+    house.ok(kill);
+    // It may still be on its way out.
+    until("its end is noticed", || !house.does("NETCTL_UPLINK=wire $N reload").0);
+    let (_, text) = house.does("NETCTL_UPLINK=wire $N up b");
+    assert!(text.contains("NETCTL_UPLINK \"wire\""), "{text}");
+    assert!(house.ok("NETCTL_UPLINK=wire $N ls").contains("bridge"));
+    house.ok("NETCTL_UPLINK=wire $N down --wait a");
+    assert_eq!(house.ok("find $BULKHEAD_STATE -type f -not -name '*lock'"), "");
+    // One that hangs is not waited for without end.
+    house.ok("mkdir $HOME/fake && printf '#!/bin/sh\nexec sleep 60\n' >$HOME/fake/pasta && chmod +x $HOME/fake/pasta");
+    let (done, text) = house.does("PATH=$HOME/fake:$PATH NETCTL_UPLINK=pasta $N up a");
+    assert!(!done && text.contains("pasta is not ready after 10 seconds"), "{text}");
+    assert_eq!(house.ok("find $BULKHEAD_STATE -type f -not -name '*lock'"), "");
+}
+
+#[test]
 fn without_namespaces_the_user_is_told_how() {
     let rig = Rig::new();
     if !prepare(&rig, &[]) {
