@@ -37,13 +37,14 @@ use contracts::exit::Exit;
 use contracts::report;
 
 use crate::cli::Verb;
-use crate::container::Store;
+use crate::container::{Store, remove};
 use crate::{finish, show};
 
 /// Does what the user asked for.
 pub fn run(verb: Verb) -> ExitCode {
     let store = Store::open();
     let store = &store;
+    remove::sweep(store);
     match verb {
         // Whatever fails before the payload starts must not look like the payload's code.
         Verb::Run(flags) => report::finish_payload("shim", run::run(store, &flags)),

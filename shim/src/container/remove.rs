@@ -9,7 +9,7 @@ use contracts::atomic;
 use contracts::container::{Container, Status};
 use contracts::lock::Lock;
 
-use super::{Store, image_mounts, names, shared_memory, subpaths};
+use super::{Store, image_mounts, make_dir, names, shared_memory, subpaths};
 use crate::{events, tools, volume};
 
 /// The record of a container that is being removed.
@@ -52,8 +52,42 @@ pub fn files(store: &Store, id: &str) -> Result<()> {
     subpaths::remove(&bundle)?;
     image_mounts::remove(&bundle)?;
     image_mounts::unbundle(&bundle)?;
-    gone(&store.live(id))?;
+    live(store, id)?;
     gone(&store.dir(id))
+}
+
+/// Takes `STATE/shim/<id>` away. Aside first, in one step: whoever waits for it to go may make it anew at once, and
+/// none of that must go with the old one.
+pub fn live(store: &Store, id: &str) -> Result<()> {
+    let (from, aside) = (store.live(id), aside(store));
+    let to = aside.join(format!("{id}.{}", std::process::id()));
+    loop {
+        match fs::rename(&from, &to) {
+            Ok(()) => break,
+            Err(err) if err.kind() == ErrorKind::NotFound && !from.exists() => break,
+            // Or another command swept it away meanwhile.
+            Err(err) if err.kind() == ErrorKind::NotFound => make_dir(&aside)?,
+            // Left by a process of our number that was killed.
+            Err(err) if err.kind() == ErrorKind::DirectoryNotEmpty => gone(&to)?,
+            Err(err) => return Err(err).with_context(|| format!("take {} away", from.display())),
+        }
+    }
+    sweep(store);
+    Ok(())
+}
+
+/// Removes what was taken away, also by processes that were killed before they had removed it.
+pub fn sweep(store: &Store) {
+    let aside = aside(store);
+    let Ok(entries) = fs::read_dir(&aside) else { return };
+    for entry in entries.flatten() {
+        let _ = fs::remove_dir_all(entry.path());
+    }
+    let _ = fs::remove_dir(aside);
+}
+
+fn aside(store: &Store) -> std::path::PathBuf {
+    store.live(".gone")
 }
 
 /// Whether `id` is what a killed `create` or `rm` left: a directory without a record that nobody holds and nobody is
@@ -90,5 +124,26 @@ fn gone(path: &Path) -> Result<()> {
             Err(err).with_context(|| format!("remove {}", path.display()))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_live_side_goes_in_one_step_and_what_killed_processes_left_with_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(dir.path(), dir.path());
+        live(&store, "a").unwrap();
+        for left in [format!("a.{}", std::process::id()), "b.1".into()] {
+            make_dir(&aside(&store).join(left).join("deeper")).unwrap();
+        }
+        make_dir(&store.live("a")).unwrap();
+        make_dir(&store.live("c")).unwrap();
+        live(&store, "a").unwrap();
+        let names: Vec<_> =
+            fs::read_dir(dir.path().join("shim")).unwrap().flatten().map(|entry| entry.file_name()).collect();
+        assert_eq!(names, ["c"]);
     }
 }

@@ -16,7 +16,7 @@ use contracts::process::Process;
 use serde::{Deserialize, Serialize};
 use sys::command::{with_clean_signals, with_descriptors};
 
-use super::{Store, checkpoints, image_mounts, make_dir, shared_memory, status, subpaths};
+use super::{Store, checkpoints, image_mounts, make_dir, remove, shared_memory, status, subpaths};
 use crate::tools::{self, NetworkUp};
 use crate::{events, spec};
 
@@ -118,7 +118,7 @@ fn failed(store: &Store, record: &Container, err: &anyhow::Error) {
     let _ = tools::network_down(id);
     let _ = tools::unmount(&store.bundle(id));
     let _ = store.save_kept(id, &status);
-    let _ = std::fs::remove_dir_all(store.live(id));
+    let _ = remove::live(store, id);
     events::container(store, record, "die", &[("exitCode", &status.exit_code.to_string())]);
 }
 

@@ -1,8 +1,6 @@
 //! The true state of a container, whatever was killed in between: what stands in a file counts only while the
 //! process that wrote it lives.
 
-use std::fs;
-
 use anyhow::Result;
 use contracts::atomic;
 use contracts::container::{State, Status, now};
@@ -99,6 +97,6 @@ fn recover(store: &Store, id: &str, lock: &Lock) -> Result<Status> {
     network?;
     tools::unmount(&store.bundle(id))?;
     store.save_kept(id, &status)?;
-    let _ = fs::remove_dir_all(store.live(id));
+    let _ = remove::live(store, id);
     Ok(status)
 }

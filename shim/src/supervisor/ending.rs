@@ -132,7 +132,7 @@ impl Supervisor {
             let _ = tools::network_down(&id);
         }
         let _ = tools::unmount(&self.store.bundle(&id));
-        let _ = std::fs::remove_dir_all(self.store.live(&id));
+        let _ = remove::live(&self.store, &id);
         Ok(())
     }
 

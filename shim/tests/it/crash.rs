@@ -135,3 +135,30 @@ fn no_line_is_lost_or_torn_when_supervisors_are_killed_again_and_again() {
     assert_eq!(before, 300_000);
     rig.ok(&["rm", "-f", "flood"]);
 }
+
+#[test]
+fn a_start_while_the_last_supervisor_still_clears_away() {
+    let rig = Rig::new();
+    // The first run ends at once, and each removal of its supervisor takes a while.
+    let script = "[ -e /again ] && exec sleep 1000; touch /again";
+    let slow = ["-f", "-qq", "-o", "/dev/null", "-e", "trace=unlink,unlinkat,rmdir"];
+    let mut first = std::process::Command::new("strace");
+    first.args(slow).args(["-e", "inject=unlink,unlinkat,rmdir:delay_enter=100000"]);
+    let run = rig.shim(&["run", "-d", "--name", "twice", "--network", "none", "busybox", "sh", "-c", script]);
+    first.arg(run.get_program()).args(run.get_args()).stdin(std::process::Stdio::null());
+    first.stdout(std::process::Stdio::null());
+    for (name, value) in run.get_envs() {
+        first.env(name, value.unwrap_or_default());
+    }
+    let mut first = first.spawn().unwrap();
+    assert!(wait_until(|| {
+        let done = rig.run(&["inspect", "-f", "{{.State.Status}}", "twice"]);
+        done.out.trim() == "exited"
+    }));
+    rig.ok(&["start", "twice"]);
+    first.wait().unwrap();
+    assert_eq!(rig.inspect("twice", "{{.State.Status}} {{.RestartCount}}"), "running 0");
+    rig.supervisor(&rig.inspect("twice", "{{.Id}}"));
+    rig.ok(&["rm", "-f", "twice"]);
+    assert!(wait_until(|| rig.left().is_empty()), "{:?}", rig.left());
+}
