@@ -138,6 +138,10 @@ pub struct Bench {
     /// buildah
     #[arg(long, conflicts_with_all = ["net", "names", "logs"])]
     pub images: bool,
+    /// Time engines instead: a container that runs and goes, a command in one, and what looks after one: shim (of
+    /// --tools), podman and docker with a dockerd of its own
+    #[arg(long, conflicts_with_all = ["net", "names", "logs", "images"])]
+    pub engines: bool,
     /// For --images: measure this image, the one named `latest` in an OCI layout unless :NAME says otherwise, instead of
     /// one made of 9,000 files
     #[arg(long, value_name = "DIR[:NAME]", requires = "images")]

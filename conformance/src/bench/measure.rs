@@ -21,8 +21,8 @@ enum Face {
     Runtime(PathBuf),
     /// The floor program; only `run`.
     Floor(PathBuf),
-    /// Any command line, timed as a whole: its row, its words, its environment.
-    Command(&'static str, Vec<String>, Vec<(String, PathBuf)>),
+    /// Any command line, timed as a whole.
+    Command(Vec<String>),
 }
 
 /// Somebody to be timed, with a directory of its own.
@@ -57,47 +57,7 @@ impl Contender {
         let parts = text.split_once('=').filter(|(name, line)| !name.is_empty() && !line.trim().is_empty());
         let (name, line) = parts.with_context(|| format!("--command {text:?} is not NAME=COMMAND"))?;
         let words = line.split_whitespace().map(str::to_owned).collect();
-        Ok(Self {
-            name: name.to_owned(),
-            face: Face::Command("command", words, Vec::new()),
-            dir: work.to_owned(),
-        })
-    }
-
-    /// An engine that runs a container of an image end to end, network included: our own tools in `dir`, or podman.
-    /// The image is built here from the tiny program alone.
-    ///
-    /// # Errors
-    /// The image cannot be built.
-    pub fn engine(tools: Option<&Path>, work: &Path) -> Result<Self> {
-        let name = if tools.is_some() { "shim" } else { "podman" };
-        let dir = work.join(name);
-        let context = dir.join("context");
-        std::fs::create_dir_all(&context)?;
-        config::programs(&context)?;
-        std::fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY true /true\nCMD [\"/true\"]\n")?;
-        let text = |path: PathBuf| path.to_string_lossy().into_owned();
-        let (builder, runner) = match tools {
-            Some(tools) => (vec![text(tools.join("imgtool"))], vec![text(tools.join("shim"))]),
-            None => {
-                let places =
-                    ["--root".to_owned(), text(dir.join("store")), "--runroot".into(), text(dir.join("run"))];
-                let podman: Vec<String> = std::iter::once("podman".to_owned()).chain(places).collect();
-                (podman.clone(), podman)
-            }
-        };
-        let environment = vec![
-            ("BULKHEAD_STATE".to_owned(), dir.join("state")),
-            ("BULKHEAD_STORE".to_owned(), dir.join("store")),
-        ];
-        let with = |mut words: Vec<String>, more: &[&str]| {
-            words.extend(more.iter().map(|&word| word.to_owned()));
-            words
-        };
-        let build = with(builder, &["build", "-t", "conformance-bench", &context.to_string_lossy()]);
-        timed(&build, &environment, &dir.join("stderr")).context("build the image")?;
-        let run = with(runner, &["run", "--rm", "conformance-bench"]);
-        Ok(Self { name: name.to_owned(), face: Face::Command("run --rm", run, environment), dir })
+        Ok(Self { name: name.to_owned(), face: Face::Command(words), dir: work.to_owned() })
     }
 
     /// The program's file.
@@ -115,13 +75,13 @@ impl Contender {
     pub fn round(&self, number: u32, idle: Duration) -> Result<Vec<Sample>> {
         let mut samples = Vec::new();
         let log = self.dir.join("stderr");
-        if let Face::Command(row, words, environment) = &self.face {
+        if let Face::Command(words) = &self.face {
             thread::sleep(idle);
-            return Ok(vec![((*row).to_owned(), timed(words, environment, &log)?)]);
+            return Ok(vec![("command".to_owned(), timed(words, &log)?)]);
         }
         let mut time = |row: String, args: Vec<String>| -> Result<()> {
             thread::sleep(idle);
-            samples.push((row, timed(&args, &[], &log)?));
+            samples.push((row, timed(&args, &log)?));
             Ok(())
         };
         match &self.face {
@@ -236,10 +196,9 @@ fn make_bundles(dir: &Path, pids: bool) -> Result<()> {
 }
 
 /// Runs a command; its wall-clock time in milliseconds. Its complaints go to `log`.
-fn timed(words: &[String], environment: &[(String, PathBuf)], log: &Path) -> Result<f64> {
+fn timed(words: &[String], log: &Path) -> Result<f64> {
     let (program, args) = words.split_first().context("an empty command")?;
     let mut command = Command::new(program);
-    command.envs(environment.iter().map(|(name, value)| (name, value)));
     command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(log)?);
     let start = Instant::now();
     let child = command.spawn().with_context(|| format!("start {program}"))?;

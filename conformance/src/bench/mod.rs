@@ -2,6 +2,7 @@
 //! that whatever else the machine does hits all alike. Only ratios within one run mean anything.
 
 mod config;
+mod engines;
 pub mod floor;
 mod images;
 mod logs;
@@ -43,6 +44,9 @@ pub fn run(flags: &Bench) -> Result<bool> {
     if flags.images {
         return images::run(flags);
     }
+    if flags.engines {
+        return engines::run(flags);
+    }
     if let Some(count) = flags.names {
         return names::run(flags, count);
     }
@@ -52,13 +56,8 @@ pub fn run(flags: &Bench) -> Result<bool> {
         views => return each_view(views),
     };
     let peers = peers(flags)?;
-    // podman runs crun.
-    let refused = podman() && view::is_refused_by("crun");
-    let view = if view == View::Auto && (refused || peers.iter().any(|(name, _)| view::is_refused_by(name))) {
-        View::V1only
-    } else {
-        view
-    };
+    let refused = peers.iter().any(|(name, _)| view::is_refused_by(name));
+    let view = if view == View::Auto && refused { View::V1only } else { view };
     match view {
         View::Host | View::Auto => here(flags, &peers, View::Host),
         view => view::inside(view, Some(SHARES), || here(flags, &peers, view)),
@@ -119,16 +118,6 @@ fn order(round: u32, count: usize) -> Vec<usize> {
     order
 }
 
-/// Our own engine where its tools are, and podman where it is installed.
-fn engines(flags: &Bench) -> Vec<Option<&Path>> {
-    let own = flags.tools.as_deref().filter(|dir| dir.join("shim").exists() && dir.join("imgtool").exists());
-    own.map(Some).into_iter().chain(podman().then_some(None)).collect()
-}
-
-fn podman() -> bool {
-    check::find(Path::new("podman")).is_ok()
-}
-
 fn here(flags: &Bench, peers: &[(String, PathBuf)], view: View) -> Result<bool> {
     kernel::become_subreaper()?;
     let machine = Machine::look()?;
@@ -139,12 +128,6 @@ fn here(flags: &Bench, peers: &[(String, PathBuf)], view: View) -> Result<bool> 
         contenders.push(Contender::runtime(name, path, &work.dir, pids)?);
     }
     contenders.push(Contender::floor(&work.probe, &work.dir)?);
-    for engine in engines(flags) {
-        match Contender::engine(engine, &work.dir) {
-            Ok(contender) => contenders.push(contender),
-            Err(err) => writeln!(io::stderr(), "conformance: not measured: {err:#}")?,
-        }
-    }
     for command in &flags.command {
         contenders.push(Contender::command(command, &work.dir)?);
     }

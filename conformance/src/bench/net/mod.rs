@@ -177,7 +177,7 @@ fn children_time() -> Result<f64> {
 }
 
 /// Reaps what was left behind, for a while: a name server of other containers stays.
-fn reap_the_rest() {
+pub fn reap_the_rest() {
     let end = Instant::now() + AFTERWARDS;
     while Instant::now() < end {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
