@@ -456,7 +456,7 @@ pub struct Update {
 
 /// The time between two statistics.
 fn interval(text: &str) -> Result<Duration, String> {
-    let nanos = contracts::duration::parse(text)?;
+    let nanos = contracts::flag::duration::parse(text)?;
     u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| "less than nothing".into())
 }
 

@@ -1,7 +1,9 @@
 //! What RUN steps may use: memory, processors, shared memory, process limits.
 
 use anyhow::Result;
+use contracts::container::Ulimit;
 use contracts::fault;
+use contracts::flag::{self, size};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -30,81 +32,34 @@ pub struct Limits {
     pub ulimits: Vec<Ulimit>,
 }
 
-/// `--ulimit nofile=1024:2048`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Ulimit {
-    /// `RLIMIT_NOFILE`.
-    name: String,
-    soft: u64,
-    hard: u64,
-}
-
-impl std::str::FromStr for Ulimit {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        const NAMES: [&str; 15] = [
-            "core",
-            "cpu",
-            "data",
-            "fsize",
-            "locks",
-            "memlock",
-            "msgqueue",
-            "nice",
-            "nofile",
-            "nproc",
-            "rss",
-            "rtprio",
-            "rttime",
-            "sigpending",
-            "stack",
-        ];
-        let Some((name, values)) = text.split_once('=') else {
-            fault!(Usage, "invalid ulimit argument: {text}: NAME=SOFT[:HARD] expected")
-        };
-        if !NAMES.contains(&name) {
-            fault!(Usage, "invalid ulimit type: {name}");
-        }
-        let number = |text: &str| match text {
-            "-1" => Some(u64::MAX),
-            text => text.parse().ok(),
-        };
-        let (soft, hard) = values.split_once(':').unwrap_or((values, values));
-        let (Some(soft), Some(hard)) = (number(soft), number(hard)) else {
-            fault!(Usage, "invalid ulimit argument: {text}: a limit is a number, or -1 for none")
-        };
-        if soft > hard {
-            fault!(Usage, "ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}");
-        }
-        Ok(Self { name: format!("RLIMIT_{}", name.to_ascii_uppercase()), soft, hard })
-    }
-}
-
 /// `64m`, `1g`, `4096`: bytes, in units of 1024 as docker reads them. -1 stands for no limit.
 ///
 /// # Errors
 /// Anything else.
 pub fn bytes(text: &str) -> Result<i64> {
-    if text == "-1" {
-        return Ok(-1);
+    match size::memory(text) {
+        Some(bytes) => Ok(bytes),
+        None if text == "-1" => Ok(-1),
+        None => fault!(Usage, "invalid size: '{text}'"),
     }
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let unit = unit.trim().to_ascii_lowercase();
-    let power = match unit.trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        _ => fault!(Usage, "invalid size: '{text}'"),
-    };
-    let Ok(number) = number.parse::<f64>() else { fault!(Usage, "invalid size: '{text}'") };
-    let bytes = number * 1024f64.powi(power);
-    // Beyond 2^53 the number is not exact, and no memory is that large.
-    #[expect(clippy::cast_possible_truncation)]
-    if bytes < 9e15 { Ok(bytes as i64) } else { fault!(Usage, "invalid size: '{text}' is too large") }
+}
+
+/// `--ulimit nofile=1024:2048`.
+///
+/// # Errors
+/// Anything else.
+pub fn ulimit(text: &str) -> Result<Ulimit> {
+    match flag::ulimit::parse(text) {
+        Ok(limit) => Ok(limit),
+        Err(why) => fault!(Usage, "{why}"),
+    }
+}
+
+/// As config.json has it: its greatest number is no limit.
+fn rlimit(limit: &Ulimit) -> Value {
+    let number = |limit: i64| u64::try_from(limit).unwrap_or(u64::MAX);
+    let name = format!("RLIMIT_{}", limit.name.to_ascii_uppercase());
+    json!({"type": name, "soft": number(limit.soft), "hard": number(limit.hard)})
 }
 
 impl Limits {
@@ -128,10 +83,7 @@ impl Limits {
             spec["linux"]["cgroupsPath"] = json!(below);
         }
         if !self.ulimits.is_empty() {
-            let limits = self.ulimits.iter();
-            let limits: Vec<Value> =
-                limits.map(|one| json!({"type": one.name, "soft": one.soft, "hard": one.hard})).collect();
-            spec["process"]["rlimits"] = json!(limits);
+            spec["process"]["rlimits"] = self.ulimits.iter().map(rlimit).collect();
         }
         let mounts = spec["mounts"].as_array_mut();
         let shm = mounts.into_iter().flatten().find(|mount| mount["destination"] == "/dev/shm");
@@ -149,18 +101,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_limits_are_dockers() {
-        for (text, expect) in [("64m", 64 << 20), ("1.5k", 1536), ("2GB", 2 << 30), ("7", 7), ("-1", -1)] {
-            assert_eq!(bytes(text).unwrap(), expect, "{text}");
-        }
-        for bad in ["", "m", "1x", "-2", "1e99t"] {
-            assert!(bytes(bad).is_err(), "{bad}");
-        }
-        let limit: Ulimit = "nofile=10:20".parse().unwrap();
-        assert_eq!((limit.name.as_str(), limit.soft, limit.hard), ("RLIMIT_NOFILE", 10, 20));
-        for bad in ["nofile", "x=1", "nofile=2:1", "nofile=a"] {
-            assert!(bad.parse::<Ulimit>().is_err(), "{bad}");
-        }
+    fn limits_of_processes_are_those_of_config_json() {
+        assert_eq!(bytes("-1").unwrap(), -1);
+        let limit = rlimit(&ulimit("nofile=10:-1").unwrap());
+        assert_eq!(limit, json!({"type": "RLIMIT_NOFILE", "soft": 10, "hard": u64::MAX}));
     }
 
     #[test]

@@ -7,9 +7,9 @@
 pub mod atomic;
 pub mod bundle;
 pub mod container;
-pub mod duration;
 pub mod exit;
 pub mod fault;
+pub mod flag;
 pub mod lock;
 pub mod name;
 pub mod network;

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use contracts::exit::Exit;
 use contracts::fault;
+use contracts::flag::size;
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Map, Value};
 
@@ -76,7 +77,7 @@ fn from_flags(flags: &cli::Update) -> Result<LinuxResources> {
     ];
     for (name, flag, text) in sizes {
         if let Some(text) = text.as_ref().filter(|text| !text.is_empty()) {
-            let Some(size) = bytes(text) else {
+            let Some(size) = size::memory(text).or((text == "-1").then_some(-1)) else {
                 fault!(Usage, "invalid value for {flag}: \"{text}\"");
             };
             memory.insert(name.to_owned(), size.into());
@@ -91,33 +92,6 @@ fn from_flags(flags: &cli::Update) -> Result<LinuxResources> {
         document.insert("pids".to_owned(), serde_json::json!({ "limit": limit }));
     }
     serde_json::from_value(document.into()).context("read the flags")
-}
-
-/// A size as Docker takes it: `64m`, `1.5g`, `512`, `-1` for none.
-pub fn bytes(text: &str) -> Option<i64> {
-    if text == "-1" {
-        return Some(-1);
-    }
-    let lower = text.trim().to_ascii_lowercase();
-    let lower = lower.strip_suffix("ib").or_else(|| lower.strip_suffix('b')).unwrap_or(&lower);
-    let (number, shift) = match lower.char_indices().next_back()? {
-        (at, 'k') => (&lower[..at], 10),
-        (at, 'm') => (&lower[..at], 20),
-        (at, 'g') => (&lower[..at], 30),
-        (at, 't') => (&lower[..at], 40),
-        (at, 'p') => (&lower[..at], 50),
-        _ => (lower, 0),
-    };
-    let number = number.trim_end();
-    if let Ok(whole) = number.parse::<i64>() {
-        return whole.checked_mul(1 << shift).filter(|size| *size >= 0);
-    }
-    if !number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
-        return None;
-    }
-    #[allow(clippy::cast_possible_truncation)]
-    let size = number.parse::<f64>().ok().map(|number| (number * 2_f64.powi(shift)) as i64);
-    size
 }
 
 /// Cache and memory bandwidth: in the container's own group, made where it had none.
@@ -142,30 +116,4 @@ fn update_intel_rdt(directory: &Directory, state: &mut State, flags: &cli::Updat
     directory.save(state)?;
     group.make(&root, &wanted)?;
     state.cgroup.clone().unwrap_or_default().pids()?.into_iter().try_for_each(|pid| group.join(pid))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::bytes;
-
-    #[test]
-    fn sizes_as_docker_writes_them() {
-        let good = [
-            ("512", 512),
-            ("64m", 64 << 20),
-            ("64MB", 64 << 20),
-            ("1GiB", 1 << 30),
-            ("1.5g", 3 << 29),
-            ("0", 0),
-            ("-1", -1),
-            ("7 k", 7 << 10),
-            ("10b", 10),
-        ];
-        for (text, size) in good {
-            assert_eq!(bytes(text), Some(size), "{text}");
-        }
-        for wrong in ["", "m", "-2", "x", "1x", "1e3", "inf", "9999999999g", "-1m"] {
-            assert_eq!(bytes(wrong), None, "{wrong}");
-        }
-    }
 }

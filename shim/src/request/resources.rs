@@ -189,42 +189,10 @@ fn device(flag: &str, text: &str, bytes: bool) -> Result<(String, u64)> {
 
 /// `--ulimit nofile=100:200`.
 pub fn ulimit(text: &str) -> Result<Ulimit> {
-    const NAMES: &[&str] = &[
-        "core",
-        "cpu",
-        "data",
-        "fsize",
-        "locks",
-        "memlock",
-        "msgqueue",
-        "nice",
-        "nofile",
-        "nproc",
-        "rss",
-        "rtprio",
-        "rttime",
-        "sigpending",
-        "stack",
-    ];
-    let wrong = |why: String| format!("invalid argument \"{text}\" for \"--ulimit\" flag: {why}");
-    let Some((name, values)) = text.split_once('=') else {
-        fault!(Usage, "{}", wrong(format!("invalid ulimit argument: {text}")))
-    };
-    if !NAMES.contains(&name) {
-        fault!(Usage, "{}", wrong(format!("invalid ulimit type: {name}")));
+    match contracts::flag::ulimit::parse(text) {
+        Ok(limit) => Ok(limit),
+        Err(why) => fault!(Usage, "invalid argument \"{text}\" for \"--ulimit\" flag: {why}"),
     }
-    let (soft, hard) = values.split_once(':').unwrap_or((values, values));
-    let (Ok(soft), Ok(hard)) = (soft.parse::<i64>(), hard.parse::<i64>()) else {
-        fault!(Usage, "{}", wrong(format!("invalid ulimit value: {values}")))
-    };
-    if hard != -1 && (soft > hard || soft == -1) {
-        fault!(
-            Usage,
-            "{}",
-            wrong(format!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"))
-        );
-    }
-    Ok(Ulimit { name: name.into(), hard, soft })
 }
 
 #[cfg(test)]
@@ -247,15 +215,6 @@ mod tests {
         assert_eq!(apply_memory(Some("64m"), Some("-1")).unwrap().memory_swap, -1);
         for (memory, swap) in [(Some("3m"), None), (Some("64m"), Some("32m")), (None, Some("32m"))] {
             assert!(apply_memory(memory, swap).is_err());
-        }
-    }
-
-    #[test]
-    fn limits() {
-        assert_eq!(ulimit("nofile=1:2").unwrap(), Ulimit { name: "nofile".into(), soft: 1, hard: 2 });
-        assert_eq!(ulimit("core=0").unwrap().hard, 0);
-        for wrong in ["nofile", "nofile=2:1", "bogus=1", "nofile=x"] {
-            assert!(ulimit(wrong).is_err(), "{wrong}");
         }
     }
 

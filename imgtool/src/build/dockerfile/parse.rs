@@ -1,6 +1,6 @@
 //! Instructions out of lines.
 
-use contracts::duration;
+use contracts::flag::duration;
 
 use super::instruction::{Command, Copy, Dockerfile, Form, From, Health, Instruction, Run, Stage, Step};
 use super::lexer::{Lexed, Line, lex};

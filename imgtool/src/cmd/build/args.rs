@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use contracts::container::Ulimit;
+
 use crate::build::annotation::Annotation;
-use crate::build::limits::Ulimit;
+use crate::build::limits;
 use crate::build::output::Output;
 use crate::build::progress::Mode;
 use crate::reference::Reference;
@@ -147,7 +149,7 @@ pub struct Steps {
     #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
     pub hosts: Vec<String>,
     /// Limit of a process: NAME=SOFT[:HARD]
-    #[arg(long = "ulimit", value_name = "LIMIT")]
+    #[arg(long = "ulimit", value_name = "LIMIT", value_parser = limits::ulimit)]
     pub ulimits: Vec<Ulimit>,
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES")]

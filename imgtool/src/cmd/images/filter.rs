@@ -1,7 +1,8 @@
 //! The filters of `images` and `prune`.
 
 use anyhow::{Context as _, Result};
-use contracts::{duration, fault};
+use contracts::fault;
+use contracts::flag::duration;
 use jiff::Timestamp;
 
 use crate::store::Store;
