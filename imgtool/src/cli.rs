@@ -95,6 +95,8 @@ pub enum Command {
     Flatten(cmd::flatten::Args),
     /// Put archives on top of an image as further layers
     Append(cmd::append::Args),
+    /// Put an image's own layers on top of another base
+    Rebase(cmd::rebase::Args),
     /// Change an image's config: ENV, CMD, labels, …
     Config(cmd::config::Args),
     /// Read images to their end and compare them with their digests

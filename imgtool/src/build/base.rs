@@ -161,6 +161,7 @@ impl Builder<'_> {
             platforms: Platforms::One { platform: wanted.clone(), strict: platform.is_some() },
             jobs: 3,
             progress: Progress::new(true),
+            repack: None,
         };
         let sink = Nameless(LocalSink::new(self.store, &self.lease, Vec::new(), None));
         let stored = transfer(&source, &sink, &options)?.stored;

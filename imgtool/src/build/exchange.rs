@@ -347,7 +347,8 @@ pub fn export(store: &Store, lease: &Lease, target: &Target, records: &Records, 
     store.put_bytes(lease, &bytes)?;
     let document = Document::parse(bytes, None)?;
     let source = LocalSource::new(store, document.descriptor(), Vec::new());
-    let options = Options { platforms: Platforms::All, jobs: JOBS, progress: Progress::new(true) };
+    let options =
+        Options { platforms: Platforms::All, jobs: JOBS, progress: Progress::new(true), repack: None };
     let written = match &target.place {
         Place::Local(path, tag) => transfer(&source, &LayoutSink::open(path, Some(tag))?, &options).map(drop),
         Place::Registry(name) => {

@@ -99,7 +99,8 @@ fn push(store: &Store, product: &Product, output: &Output, names: &[Reference], 
 
 fn send(store: &Store, document: &Document, sink: &dyn crate::place::Sink) -> Result<()> {
     let source = LocalSource::new(store, document.descriptor(), Vec::new());
-    let options = Options { platforms: Platforms::All, jobs: JOBS, progress: Progress::new(true) };
+    let options =
+        Options { platforms: Platforms::All, jobs: JOBS, progress: Progress::new(true), repack: None };
     transfer(&source, sink, &options).map(drop)
 }
 
@@ -119,7 +120,7 @@ fn archive(
         write(&mut out)?;
         return out.flush().context("write to stdout");
     };
-    crate::cmd::save::to_file(Path::new(dest), write)
+    crate::place::archive::to_file(Path::new(dest), write)
 }
 
 /// Writes the files of `built`: to a directory (of each platform's own where there are several), or to an archive.

@@ -1,36 +1,31 @@
 //! `imgtool copy SOURCE DESTINATION`
 
-use std::io::{self, BufWriter, IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use clap::ValueEnum;
 use contracts::exit::Exit;
 use contracts::{atomic, fault};
 
-use super::{open_store, save};
-use crate::place::archive::{Item, write};
-use crate::place::dir::{DirSink, DirSource};
-use crate::place::ingest::{Found, ingest, open};
-use crate::place::layout::{LayoutSink, LayoutSource};
-use crate::place::local::{LocalSink, LocalSource};
+use super::open_store;
 use crate::place::location::Location;
-use crate::place::remote::{RemoteSink, RemoteSource};
-use crate::place::{Sink, Source};
-use crate::reference::Reference;
+use crate::place::open::Opener;
 use crate::registry::{Client, Flags};
 use crate::store::Store;
 use crate::store::document::{Document, Platform};
-use crate::store::lease::Lease;
+use crate::transfer::compress::{Format, Wish};
 use crate::transfer::progress::Progress;
-use crate::transfer::{Options, Platforms, transfer};
+use crate::transfer::repack::Repack;
+use crate::transfer::{Options, Platforms};
 
 /// Flags of `copy`.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Places: docker://NAME (a registry), store:NAME (images of this tool), oci:DIR[:NAME], \
-                        oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], dir:DIR; - as FILE is stdin or stdout.\n\
-                        Manifests are copied byte for byte, so digests stay. Between registries nothing is stored \
-                        here, and blobs are mounted where both are the same registry."
+                        oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], dir:DIR, docker-daemon:NAME (docker's \
+                        engine, at DOCKER_HOST); - as FILE is stdin or stdout.\n\
+                        Manifests are copied byte for byte, so digests stay, unless layers are repacked. Between \
+                        registries nothing is stored here, and blobs are mounted where both are the same registry."
 )]
 pub struct Args {
     /// From where
@@ -52,8 +47,38 @@ pub struct Args {
     /// Blobs at a time
     #[arg(short, long, default_value_t = 5)]
     jobs: usize,
+    /// Repack layers that are packed in another way; with a level, all of them
+    #[arg(long, value_name = "FORMAT", help_heading = "Layers")]
+    dest_compress_format: Option<Packed>,
+    /// How much to pack: gzip 0 to 9, zstd -7 to 22
+    #[arg(long, value_name = "LEVEL", allow_hyphen_values = true, help_heading = "Layers")]
+    dest_compress_level: Option<i32>,
+    /// Pack plain layers with gzip
+    #[arg(long, conflicts_with_all = ["dest_compress_format", "dest_decompress"], help_heading = "Layers")]
+    dest_compress: bool,
+    /// Unpack all layers
+    #[arg(long, conflicts_with_all = ["dest_compress_format", "dest_compress_level"], help_heading = "Layers")]
+    dest_decompress: bool,
+    /// Docker's engine to copy from, unix://PATH or tcp://HOST:PORT [default: $DOCKER_HOST]
+    #[arg(long, value_name = "HOST", help_heading = "Engine")]
+    src_daemon_host: Option<String>,
+    /// Docker's engine to copy to
+    #[arg(long, value_name = "HOST", help_heading = "Engine")]
+    dest_daemon_host: Option<String>,
     #[command(flatten)]
     registry: Flags,
+}
+
+/// Formats of layers, as skopeo names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Packed {
+    /// gzip, which everybody reads
+    Gzip,
+    /// zstd: smaller and faster to unpack
+    Zstd,
+    /// Not supported here
+    #[value(name = "zstd:chunked", hide = true)]
+    ZstdChunked,
 }
 
 /// # Errors
@@ -61,11 +86,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Exit> {
     let store = open_store()?;
     let client = Client::new(store.paths(), &args.registry)?;
-    let lease = store.lease()?;
-    let copied = copy(&store, &client, &lease, args);
-    drop(lease);
+    let copied = copy(&store, &client, args);
     // Archives pass through the store; what no name holds goes.
-    if through_store(&args.source) || through_store(&args.destination) {
+    if args.source.through_store() || args.destination.through_store() {
         store.collect(false)?;
     }
     let document = copied?;
@@ -75,124 +98,32 @@ pub fn run(args: &Args) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-const fn through_store(location: &Location) -> bool {
-    matches!(location, Location::OciArchive(..) | Location::DockerArchive(..))
-}
-
-fn copy(store: &Store, client: &Client, lease: &Lease, args: &Args) -> Result<Document> {
-    let source = source(store, client, lease, &args.source)?;
+fn copy(store: &Store, client: &Client, args: &Args) -> Result<Document> {
+    let lease = store.lease()?;
+    let from = Opener { store, client, lease: &lease, engine: args.src_daemon_host.as_deref() };
+    let to = Opener { engine: args.dest_daemon_host.as_deref(), ..from };
     let options = Options {
         platforms: Platforms::from_flags(&args.platform, args.all),
         jobs: args.jobs,
         progress: Progress::new(args.quiet),
+        repack: repack(store, args)?,
     };
-    let sink: Box<dyn Sink + '_> = match &args.destination {
-        Location::Registry(name) => Box::new(RemoteSink::new(client, name)?),
-        Location::Store(name) => {
-            let name = name.parse::<Reference>()?.or_latest();
-            Box::new(LocalSink::new(store, lease, vec![name], None))
+    let opened = from.source(&args.source)?;
+    to.deliver(&*opened.source, &args.destination, &options)
+}
+
+fn repack(store: &Store, args: &Args) -> Result<Option<Repack>> {
+    let level = args.dest_compress_level;
+    let (format, force) = match args.dest_compress_format {
+        Some(Packed::ZstdChunked) => {
+            fault!(Unsupported, "zstd:chunked: layers are never fetched in parts here; use zstd");
         }
-        Location::Layout(dir, name) => Box::new(LayoutSink::open(dir, name.as_deref())?),
-        Location::Dir(dir) => Box::new(DirSink::open(dir)?),
-        Location::OciArchive(path, name) => {
-            return to_archive(store, lease, &*source, &options, (path, name.as_deref(), false));
-        }
-        Location::DockerArchive(path, name) => {
-            return to_archive(store, lease, &*source, &options, (path, name.as_deref(), true));
-        }
+        Some(Packed::Zstd) => (Format::Zstd, true),
+        Some(Packed::Gzip) => (Format::Gzip, true),
+        None if level.is_some() => (Format::Gzip, true),
+        None if args.dest_compress => (Format::Gzip, false),
+        None if args.dest_decompress => return Ok(Some(Repack { wish: None, store: store.clone() })),
+        None => return Ok(None),
     };
-    Ok(transfer(&*source, &*sink, &options)?.stored)
-}
-
-fn source<'a>(
-    store: &'a Store,
-    client: &'a Client,
-    lease: &Lease,
-    place: &Location,
-) -> Result<Box<dyn Source + 'a>> {
-    Ok(match place {
-        Location::Registry(name) => Box::new(RemoteSource::new(client, name)?),
-        Location::Store(name) => {
-            let (_, target) = store.resolve(name)?;
-            lease.hold_all(&target)?;
-            let known = store.load(&target, None, &Platform::host()).map(|image| image.repo_digests);
-            Box::new(LocalSource::new(store, target, known.unwrap_or_default()))
-        }
-        Location::Layout(dir, name) => Box::new(LayoutSource::open(dir, name.as_deref())?),
-        Location::Dir(dir) => Box::new(DirSource::open(dir)?),
-        Location::OciArchive(path, name) | Location::DockerArchive(path, name) => {
-            let mut reader = open(path)?;
-            let found =
-                ingest(store, lease, &mut reader).with_context(|| format!("read {}", path.display()))?;
-            let found = pick(found, path, name.as_deref())?;
-            Box::new(LocalSource::new(store, found.document.descriptor(), Vec::new()))
-        }
-    })
-}
-
-/// The image of an archive that `name` means, or the only one.
-fn pick(mut found: Vec<Found>, path: &Path, name: Option<&str>) -> Result<Found> {
-    if let Some(text) = name {
-        let wanted = text.parse::<Reference>()?.or_latest();
-        found.retain(|image| image.names.contains(&wanted));
-    }
-    if found.len() > 1 {
-        fault!(Usage, "{} holds {} images: name one after a colon", path.display(), found.len());
-    }
-    match (found.pop(), name) {
-        (Some(image), _) => Ok(image),
-        (None, Some(name)) => fault!(NotFound, "no image {name} in {}", path.display()),
-        (None, None) => fault!(NotFound, "no image in {}", path.display()),
-    }
-}
-
-fn to_archive(
-    store: &Store,
-    lease: &Lease,
-    source: &dyn Source,
-    options: &Options,
-    (path, name, docker): (&Path, Option<&str>, bool),
-) -> Result<Document> {
-    let to_stdout = path == Path::new("-");
-    if to_stdout && io::stdout().is_terminal() {
-        fault!(Usage, "refusing to write an archive to a terminal");
-    }
-    let names: Vec<Reference> = match name {
-        Some(text) => vec![text.parse::<Reference>()?.or_latest()],
-        None => Vec::new(),
-    };
-    let sink = Passing(LocalSink::new(store, lease, Vec::new(), None));
-    let document = transfer(source, &sink, options)?.stored;
-    let items = [Item { document, names }];
-    if to_stdout {
-        let mut out = BufWriter::with_capacity(256 << 10, io::stdout().lock());
-        write(store, &items, docker, &mut out)?;
-        out.flush().context("write to stdout")?;
-    } else {
-        save::to_file(path, |out| write(store, &items, docker, out))?;
-    }
-    let [item] = items;
-    Ok(item.document)
-}
-
-/// The store as a stop on the way: nothing gets an entry in its index.
-struct Passing<'s>(LocalSink<'s>);
-
-impl Sink for Passing<'_> {
-    fn announce(&self, blobs: &[crate::store::document::Descriptor]) -> Result<()> {
-        self.0.announce(blobs)
-    }
-
-    fn put(
-        &self,
-        descriptor: &crate::store::document::Descriptor,
-        source: &dyn Source,
-        bar: &crate::transfer::progress::Bar,
-    ) -> Result<()> {
-        self.0.put(descriptor, source, bar)
-    }
-
-    fn put_document(&self, document: &Document, _top: bool) -> Result<()> {
-        self.0.put_document(document, false)
-    }
+    Ok(Some(Repack { wish: Some(Wish { format, level, force }), store: store.clone() }))
 }

@@ -25,6 +25,7 @@ pub mod mount;
 pub mod prune;
 pub mod pull;
 pub mod push;
+pub mod rebase;
 pub mod referrers;
 pub mod relay;
 pub mod rmi;
@@ -82,6 +83,7 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Export(args) => export::run(&args),
         Command::Flatten(args) => flatten::run(&args),
         Command::Append(args) => append::run(&args),
+        Command::Rebase(args) => rebase::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Verify(args) => verify::run(&args),
     }

@@ -5,14 +5,17 @@ use contracts::exit::Exit;
 use contracts::fault;
 
 use super::open_store;
+use crate::place::local::LocalSink;
+use crate::place::location::Location;
+use crate::place::open::Opener;
 use crate::reference::Reference;
 use crate::registry::{Client, Flags};
 use crate::stdout;
 use crate::store::Store;
-use crate::store::document::Platform;
+use crate::store::document::{Document, Platform};
 use crate::transfer::progress::Progress;
 use crate::transfer::pull::{JOBS, pull};
-use crate::transfer::{Options, Platforms};
+use crate::transfer::{Options, Platforms, transfer};
 
 /// Flags of `pull`.
 #[derive(Debug, clap::Args)]
@@ -21,7 +24,7 @@ use crate::transfer::{Options, Platforms};
                   next pull. Prints the full name of what was pulled."
 )]
 pub struct Args {
-    /// What to pull: NAME, NAME:TAG, NAME@DIGEST
+    /// What to pull: NAME, NAME:TAG, NAME@DIGEST, or a place as of `copy`: docker-daemon:NAME, oci:./DIR, …
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
     /// Every tag of the repository
@@ -52,6 +55,13 @@ pub fn run(args: &Args) -> Result<Exit> {
     let store = open_store()?;
     let client = Client::new(store.paths(), &args.registry)?;
     for written in &args.names {
+        if let Some(place) = Location::beside_names(written) {
+            match place? {
+                Location::Registry(name) => one(&store, &client, &name, args)?,
+                place => from_place(&store, &client, &place, args)?,
+            }
+            continue;
+        }
         let name = client.parse(written)?;
         if !args.all_tags {
             if name.tag().is_none() && name.digest().is_none() {
@@ -72,16 +82,50 @@ pub fn run(args: &Args) -> Result<Exit> {
 
 fn one(store: &Store, client: &Client, name: &Reference, args: &Args) -> Result<()> {
     say(args, &format!("{}: Pulling from {}", name.manifest_name(), name.path()));
-    let options = Options {
-        platforms: Platforms::from_flags(&args.platform, args.all_platforms),
-        jobs: args.jobs,
-        progress: Progress::new(args.quiet),
-    };
-    let pulled = pull(store, client, name, &options, !args.no_unpack)?;
+    let pulled = pull(store, client, name, &options(args), !args.no_unpack)?;
     let word = if pulled.up_to_date { "Image is up to date for" } else { "Downloaded newer image for" };
     say(args, &format!("Digest: {}", pulled.moved.asked.digest));
     say(args, &format!("Status: {word} {}", name.familiar()));
     stdout::line(name.to_string())
+}
+
+/// An image of a place that is no registry, under the names it has there.
+fn from_place(store: &Store, client: &Client, place: &Location, args: &Args) -> Result<()> {
+    let pulled = stored(store, client, place, args);
+    // What came in with an archive and no name holds goes, also after a failure; its error is the one to tell.
+    let collected = if place.through_store() { store.collect(false).map(drop) } else { Ok(()) };
+    let (names, stored) = pulled?;
+    collected?;
+    say(args, &format!("Digest: {}", stored.digest));
+    match names.first() {
+        Some(name) => stdout::line(name.to_string()),
+        None => stdout::line(stored.digest.to_string()),
+    }
+}
+
+fn stored(
+    store: &Store,
+    client: &Client,
+    place: &Location,
+    args: &Args,
+) -> Result<(Vec<Reference>, Document)> {
+    let lease = store.lease()?;
+    let opened = Opener { store, client, lease: &lease, engine: None }.source(place)?;
+    let mut sink = LocalSink::new(store, &lease, opened.names.clone(), None);
+    if !args.no_unpack {
+        sink = sink.unpacking()?;
+    }
+    let moved = transfer(&*opened.source, &sink, &options(args))?;
+    Ok((opened.names, moved.stored))
+}
+
+fn options(args: &Args) -> Options {
+    Options {
+        platforms: Platforms::from_flags(&args.platform, args.all_platforms),
+        jobs: args.jobs,
+        progress: Progress::new(args.quiet),
+        repack: None,
+    }
 }
 
 fn say(args: &Args, text: &str) {

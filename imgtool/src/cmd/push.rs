@@ -1,6 +1,7 @@
 //! `imgtool push NAME [DESTINATION]`
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use anyhow::Result;
 use contracts::exit::Exit;
@@ -9,6 +10,8 @@ use contracts::{atomic, fault};
 
 use super::open_store;
 use crate::place::local::LocalSource;
+use crate::place::location::Location;
+use crate::place::open::Opener;
 use crate::place::remote::RemoteSink;
 use crate::reference::Reference;
 use crate::registry::{Client, Flags};
@@ -19,6 +22,7 @@ use crate::store::document::{Descriptor, Platform};
 use crate::store::index::{add_repo_digest, name_of};
 use crate::transfer::compress::{Format, Wish, compressed};
 use crate::transfer::progress::Progress;
+use crate::transfer::repack::Repack;
 use crate::transfer::{Options, Platforms, transfer};
 
 /// Flags of `push`.
@@ -29,8 +33,9 @@ use crate::transfer::{Options, Platforms, transfer};
 pub struct Args {
     /// The image to push: a name, or with DESTINATION also an id
     image: String,
-    /// Where to, if not to the registry in the image's own name
-    destination: Option<Reference>,
+    /// Where to, if not to the registry in the image's own name: a name, or a place as of `copy` (docker-daemon:NAME,
+    /// oci:./DIR, …)
+    destination: Option<Destination>,
     /// Every tag of the repository
     #[arg(short, long, conflicts_with = "destination")]
     all_tags: bool,
@@ -59,13 +64,35 @@ pub struct Args {
     registry: Flags,
 }
 
+/// Where an image may be pushed to.
+#[derive(Debug, Clone)]
+enum Destination {
+    Name(Reference),
+    Place(Location),
+}
+
+impl FromStr for Destination {
+    type Err = Fault;
+
+    fn from_str(text: &str) -> Result<Self, Fault> {
+        match Location::beside_names(text) {
+            Some(Ok(Location::Registry(name))) => Ok(Self::Name(name)),
+            Some(place) => place.map(Self::Place),
+            None => text.parse().map(Self::Name),
+        }
+    }
+}
+
 /// # Errors
 /// No such image; the registry fails or refuses.
 pub fn run(args: &Args) -> Result<Exit> {
     let store = open_store()?;
     let client = Client::new(store.paths(), &args.registry)?;
     for (source, destination) in pairs(&store, args)? {
-        let digest = one(&store, &client, &source, &destination, args)?;
+        let digest = match &destination {
+            Destination::Name(name) => one(&store, &client, &source, name, args)?,
+            Destination::Place(place) => to_place(&store, &client, &source, place, args)?,
+        };
         if let Some(file) = &args.digestfile {
             atomic::write(file, digest.to_string().as_bytes(), 0o644)?;
         }
@@ -74,7 +101,7 @@ pub fn run(args: &Args) -> Result<Exit> {
 }
 
 /// What goes where.
-fn pairs(store: &Store, args: &Args) -> Result<Vec<(Descriptor, Reference)>> {
+fn pairs(store: &Store, args: &Args) -> Result<Vec<(Descriptor, Destination)>> {
     if args.all_tags {
         let name: Reference = args.image.parse()?;
         if name.tag().is_some() || name.digest().is_some() {
@@ -84,7 +111,7 @@ fn pairs(store: &Store, args: &Args) -> Result<Vec<(Descriptor, Reference)>> {
             store.index()?.manifests.into_iter().filter_map(|entry| Some((name_of(&entry)?, entry)));
         let pairs: Vec<_> = entries
             .filter(|(own, _)| own.repository() == name.repository() && own.tag().is_some())
-            .map(|(own, entry)| (entry, own))
+            .map(|(own, entry)| (entry, Destination::Name(own)))
             .collect();
         if pairs.is_empty() {
             fault!(NotFound, "An image does not exist locally with the tag: {}", name.familiar());
@@ -99,10 +126,40 @@ fn pairs(store: &Store, args: &Args) -> Result<Vec<(Descriptor, Reference)>> {
         .into(),
         _ => err,
     })?;
-    match args.destination.clone().or(name) {
-        Some(name) => Ok(vec![(target, name.or_latest())]),
+    match args.destination.clone().or(name.map(Destination::Name)) {
+        Some(Destination::Name(name)) => Ok(vec![(target, Destination::Name(name.or_latest()))]),
+        Some(place) => Ok(vec![(target, place)]),
         None => fault!(Usage, "{} is an id: name the destination too", args.image),
     }
+}
+
+/// Sends an image to a place that is no registry; the layers keep their packing unless it is to be changed.
+fn to_place(
+    store: &Store,
+    client: &Client,
+    source: &Descriptor,
+    place: &Location,
+    args: &Args,
+) -> Result<Digest> {
+    let send = || -> Result<Digest> {
+        let lease = store.lease()?;
+        lease.hold_all(source)?;
+        let wish = Wish { format: args.compression_format, level: args.compression_level, force: true };
+        let options = Options {
+            platforms: Platforms::from_flags(&args.platform, args.platform.is_empty()),
+            jobs: args.jobs,
+            progress: Progress::new(args.quiet),
+            repack: args.force_compression.then(|| Repack { wish: Some(wish), store: store.clone() }),
+        };
+        let opener = Opener { store, client, lease: &lease, engine: None };
+        let source = LocalSource::new(store, source.clone(), Vec::new());
+        Ok(opener.deliver(&source, place, &options)?.digest)
+    };
+    let sent = send();
+    if place.through_store() {
+        store.collect(false)?;
+    }
+    sent
 }
 
 fn one(store: &Store, client: &Client, source: &Descriptor, name: &Reference, args: &Args) -> Result<Digest> {
@@ -121,7 +178,7 @@ fn one(store: &Store, client: &Client, source: &Descriptor, name: &Reference, ar
         [] => Platforms::All,
         listed => Platforms::from_flags(listed, false),
     };
-    let options = Options { platforms, jobs: args.jobs, progress: Progress::new(args.quiet) };
+    let options = Options { platforms, jobs: args.jobs, progress: Progress::new(args.quiet), repack: None };
     let moved = transfer(&source, &sink, &options)?;
     let digest = moved.stored.digest.clone();
     let pushed = name.with_digest(digest.clone());

@@ -196,6 +196,7 @@ fn one(
         platforms: Platforms::from_flags(&args.platform, args.all),
         jobs: args.jobs,
         progress: Progress::new(args.quiet),
+        repack: None,
     };
     transfer(&*source, &*sink, &options)?;
     Ok(())

@@ -2,7 +2,9 @@
 //! it since 25, so that docker, podman, skopeo and every OCI tool read the same file.
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::{Read, Write};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -122,4 +124,51 @@ impl Writer<'_> {
 
 fn path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
+}
+
+/// Writes an archive to the side and renames it, unless `path` is a device or a pipe.
+///
+/// # Errors
+/// What `write_to` says; no space.
+pub fn to_file(path: &Path, write_to: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+    let special = fs::metadata(path).is_ok_and(|meta| !meta.is_file());
+    let mut side = path.as_os_str().to_owned();
+    side.push(format!(".{}.tmp", std::process::id()));
+    let side = if special { path.to_path_buf() } else { PathBuf::from(side) };
+    if !special {
+        sweep_beside(path);
+    }
+    let made = || format!("write {}", path.display());
+    let written = (|| {
+        let file = if special { File::options().write(true).open(&side) } else { File::create(&side) };
+        let mut out = BufWriter::with_capacity(256 << 10, file.with_context(made)?);
+        write_to(&mut out).with_context(made)?;
+        let file = out.into_inner().map_err(io::IntoInnerError::into_error).with_context(made)?;
+        if special {
+            return Ok(());
+        }
+        file.sync_data().with_context(made)?;
+        fs::rename(&side, path).with_context(made)
+    })();
+    if written.is_err() && !special {
+        let _ = fs::remove_file(&side);
+    }
+    written
+}
+
+/// Removes what killed commands left of the archive `path`: its name with `.PID.tmp` of a process that is no more.
+fn sweep_beside(path: &Path) {
+    let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else { return };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let own = entry.file_name();
+        let rest = own.as_encoded_bytes().strip_prefix(name.as_encoded_bytes());
+        let pid =
+            rest.and_then(|rest| std::str::from_utf8(rest.strip_prefix(b".")?.strip_suffix(b".tmp")?).ok());
+        let Some(pid) = pid.and_then(|text| text.parse::<u32>().ok()) else { continue };
+        if !Path::new("/proc").join(pid.to_string()).exists() {
+            // Left for the next time where it cannot be removed.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }

@@ -22,6 +22,32 @@ pub enum Location {
     DockerArchive(PathBuf, Option<String>),
     /// `dir:DIR`.
     Dir(PathBuf),
+    /// `docker-daemon:NAME`: docker's engine.
+    Engine(String),
+}
+
+impl Location {
+    /// Reads `text` as a place where an image's name may stand too: `oci:1.0` is a name, `oci:./x` is not.
+    ///
+    /// # Errors
+    /// It is a place that is written wrongly.
+    pub fn beside_names(text: &str) -> Option<Result<Self, Fault>> {
+        let (kind, rest) = text.split_once(':')?;
+        let place = match kind {
+            "docker" => rest.starts_with("//"),
+            "docker-daemon" | "docker-archive" | "oci-archive" | "containers-storage" => true,
+            // A tag has no slash.
+            "oci" | "dir" => rest.contains('/') || rest == "." || rest == "..",
+            _ => false,
+        };
+        place.then(|| text.parse())
+    }
+
+    /// Whether images pass through the store on their way from or to it.
+    #[must_use]
+    pub const fn through_store(&self) -> bool {
+        matches!(self, Self::OciArchive(..) | Self::DockerArchive(..) | Self::Engine(_))
+    }
 }
 
 impl FromStr for Location {
@@ -31,7 +57,7 @@ impl FromStr for Location {
         let wrong = |why: &str| {
             Fault::new(Kind::Usage, format!("invalid place \"{}\": {why}", text.escape_default()))
         };
-        let kinds = "docker://NAME, store:NAME, oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME] or dir:DIR";
+        let kinds = "docker://NAME, store:NAME, oci:DIR[:NAME], oci-archive:FILE[:NAME], docker-archive:FILE[:NAME], dir:DIR or docker-daemon:NAME";
         let Some((kind, rest)) = text.split_once(':') else {
             return Err(wrong(&format!("{kinds} expected")));
         };
@@ -61,9 +87,8 @@ impl FromStr for Location {
                 Self::DockerArchive(path, name)
             }
             "dir" => Self::Dir(rest.into()),
-            "docker-daemon" => {
-                return Err(wrong("there is no daemon here; use `docker save | imgtool load`"));
-            }
+            "docker-daemon" if rest.starts_with("sha256:") => Self::Engine(rest.into()),
+            "docker-daemon" => Self::Engine(rest.parse::<Reference>()?.or_latest().familiar()),
             _ => return Err(wrong(&format!("{kinds} expected"))),
         })
     }
@@ -85,8 +110,19 @@ mod tests {
             Location::Layout("/x/y".into(), Some("docker.io/a:1".into()))
         );
         assert_eq!(parse("docker-archive:-").unwrap(), Location::DockerArchive("-".into(), None));
-        for bad in ["", "web", "oci:", "docker:web", "docker://BAD", "ftp:x", "docker-daemon:x"] {
+        for bad in ["", "web", "oci:", "docker:web", "docker://BAD", "ftp:x", "docker-daemon:"] {
             assert!(parse(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse("docker-daemon:web").unwrap(), Location::Engine("web:latest".into()));
+    }
+
+    #[test]
+    fn names_that_look_like_places() {
+        for name in ["oci:1.0", "dir:latest", "docker:dind", "store:x", "localhost:5000/x", "web"] {
+            assert!(Location::beside_names(name).is_none(), "{name}");
+        }
+        for place in ["oci:./x", "dir:/x", "docker://x", "docker-daemon:x", "oci-archive:x.tar"] {
+            assert!(Location::beside_names(place).unwrap().is_ok(), "{place}");
         }
     }
 }

@@ -6,10 +6,12 @@
 
 pub mod archive;
 pub mod dir;
+pub mod engine;
 pub mod ingest;
 pub mod layout;
 pub mod local;
 pub mod location;
+pub mod open;
 pub mod remote;
 
 use std::io::Read;

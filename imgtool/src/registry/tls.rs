@@ -109,7 +109,11 @@ fn files_ending(dir: &Path, end: &str) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>> {
+/// All certificates of a PEM file.
+///
+/// # Errors
+/// It cannot be read or parsed.
+pub fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>> {
     let bytes = fs::read(path).with_context(|| format!("read certificate {}", path.display()))?;
     let mut found = Vec::new();
     for item in parse_pem(&bytes) {

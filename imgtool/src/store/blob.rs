@@ -98,6 +98,18 @@ impl Store {
         })
     }
 
+    /// A file without a name, gone when it is closed: for what only passes through.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn nameless(&self) -> Result<File> {
+        // Not O_TMPFILE, which not every file system has. What a killed command leaves between the two is swept with
+        // the other half-made blobs.
+        let (path, file) = create_locked(&self.root.join("partial"), "new")?;
+        fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+        Ok(file)
+    }
+
     /// Stores everything `reader` gives, verified against `digest` and, where told, `size`.
     ///
     /// # Errors

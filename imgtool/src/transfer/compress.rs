@@ -1,6 +1,6 @@
 //! Packing plain layers on their way to a registry: an image that was loaded or imported has its layers as plain tars.
 
-use std::io::Write as _;
+use std::io::{Read, Write};
 use std::thread;
 
 use anyhow::{Context as _, Result};
@@ -13,8 +13,8 @@ use crate::layer::stream::unpack;
 use crate::store::Store;
 use crate::store::blob::copy;
 use crate::store::document::{
-    DOCKER_MANIFEST, Descriptor, Document, Kind, Manifest, OCI_CONFIG, OCI_LAYER_GZIP, OCI_LAYER_ZSTD,
-    OCI_MANIFEST, Packing, packing,
+    DOCKER_MANIFEST, Descriptor, Document, Kind, Manifest, OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP,
+    OCI_LAYER_ZSTD, OCI_MANIFEST, Packing, packing,
 };
 use crate::store::lease::Lease;
 
@@ -68,45 +68,64 @@ pub fn compressed(store: &Store, lease: &Lease, document: &Document, wish: Wish)
         threads.into_iter().map(|thread| thread.join().map_err(|_| ended()).and_then(|done| done)).collect()
     });
     let layers = packed.into_iter().collect::<Result<Vec<_>>>()?;
+    let document = with_layers(document, manifest, layers)?;
+    store.put_bytes(lease, &document.bytes)?;
+    Ok(document)
+}
+
+/// The manifest `document` with other layers of the same content.
+///
+/// # Errors
+/// None that a parsed manifest could cause.
+pub(super) fn with_layers(
+    document: &Document,
+    manifest: &Manifest,
+    layers: Vec<Descriptor>,
+) -> Result<Document> {
     // Docker's types know no zstd, and a manifest must not mix the two families.
     let mut changed = Manifest { layers, media_type: OCI_MANIFEST.into(), ..manifest.clone() };
     if document.media_type == DOCKER_MANIFEST {
         changed.config.media_type = OCI_CONFIG.into();
         for layer in &mut changed.layers {
             layer.media_type = match packing(&layer.media_type) {
+                Some(Packing::Plain) => OCI_LAYER.into(),
                 Some(Packing::Zstd) => OCI_LAYER_ZSTD.into(),
-                Some(_) => OCI_LAYER_GZIP.into(),
+                Some(Packing::Gzip) => OCI_LAYER_GZIP.into(),
                 None => layer.media_type.clone(),
             };
         }
     }
-    let bytes = serde_json::to_vec(&changed).context("encode manifest")?;
-    store.put_bytes(lease, &bytes)?;
-    Document::parse(bytes, None)
+    Document::parse(serde_json::to_vec(&changed).context("encode manifest")?, None)
 }
 
 fn pack_one(store: &Store, lease: &Lease, layer: &Descriptor, wish: Wish) -> Result<Descriptor> {
     let what = || format!("pack layer {}", layer.digest);
     let mut reader = unpack(store.open_blob(&layer.digest)?).with_context(what)?;
-    let writer = store.writer()?;
-    let (writer, media_type) = match wish.format {
+    let (mut writer, media_type) = pack(&mut reader, store.writer()?, wish).with_context(what)?;
+    writer.flush().with_context(what)?;
+    let (digest, size) = writer.commit(lease)?;
+    Ok(Descriptor { media_type: media_type.into(), digest, size, ..layer.clone() })
+}
+
+/// Packs all that `reader` gives; returns the writer and the layer's media type.
+///
+/// # Errors
+/// A level that the format does not have; either side fails.
+pub(super) fn pack<W: Write>(reader: &mut dyn Read, writer: W, wish: Wish) -> Result<(W, &'static str)> {
+    match wish.format {
         Format::Gzip => {
             let level = wish.level.unwrap_or(6);
             let Some(level) = u32::try_from(level).ok().filter(|level| *level <= 9) else {
                 fault!(Usage, "gzip has levels 0 to 9, not {level}");
             };
             let mut encoder = Gzip::new(writer, Compression::new(level));
-            copy(&mut reader, &mut encoder).with_context(what)?;
-            (encoder.finish().with_context(what)?, OCI_LAYER_GZIP)
+            copy(reader, &mut encoder)?;
+            Ok((encoder.finish()?, OCI_LAYER_GZIP))
         }
         Format::Zstd => {
-            let mut encoder = zstd::Encoder::new(writer, wish.level.unwrap_or(3)).with_context(what)?;
-            copy(&mut reader, &mut encoder).with_context(what)?;
-            (encoder.finish().with_context(what)?, OCI_LAYER_ZSTD)
+            let mut encoder = zstd::Encoder::new(writer, wish.level.unwrap_or(3))?;
+            copy(reader, &mut encoder)?;
+            Ok((encoder.finish()?, OCI_LAYER_ZSTD))
         }
-    };
-    let mut writer = writer;
-    writer.flush().with_context(what)?;
-    let (digest, size) = writer.commit(lease)?;
-    Ok(Descriptor { media_type: media_type.into(), digest, size, ..layer.clone() })
+    }
 }

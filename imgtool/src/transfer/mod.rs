@@ -3,6 +3,7 @@
 pub mod compress;
 pub mod progress;
 pub mod pull;
+pub mod repack;
 
 use std::collections::HashSet;
 use std::io::Read as _;
@@ -14,6 +15,7 @@ use anyhow::{Context as _, Result};
 use contracts::fault;
 
 use self::progress::Progress;
+use self::repack::Repack;
 use crate::place::{Sink, Source};
 use crate::store::config::ImageConfig;
 use crate::store::document::{Descriptor, Document, Index, Kind, MAX_DOCUMENT, Manifest, Platform};
@@ -56,6 +58,8 @@ pub struct Options {
     pub jobs: usize,
     /// Where to show progress.
     pub progress: Progress,
+    /// How to repack the layers on the way.
+    pub repack: Option<Repack>,
 }
 
 /// What was moved.
@@ -86,7 +90,17 @@ pub fn transfer_document(
     asked: Document,
 ) -> Result<Moved> {
     let mut manifests = Vec::new();
-    let stored = choose(source, options, &asked, &mut manifests, 0)?;
+    let mut stored = choose(source, options, &asked, &mut manifests, 0)?;
+    let repacked;
+    let source: &dyn Source = match &options.repack {
+        Some(repack) => {
+            repacked = repack.run(source, &manifests, options.jobs)?;
+            stored = repacked.of(&stored);
+            manifests = manifests.iter().map(|document| repacked.of(document)).collect();
+            &repacked
+        }
+        None => source,
+    };
     let (blobs, configs) = blobs_of(&manifests)?;
     sink.announce(&blobs)?;
     let (configs, layers) = blobs.split_at(configs);
@@ -224,27 +238,31 @@ fn blobs_of(manifests: &[Document]) -> Result<(Vec<Descriptor>, usize)> {
 }
 
 fn move_blobs(source: &dyn Source, sink: &dyn Sink, blobs: &[Descriptor], options: &Options) -> Result<()> {
+    each(blobs, options.jobs, |blob| sink.put(blob, source, &options.progress.bar(blob)))
+}
+
+/// Does `work` for each blob, `jobs` at a time, up to the first failure.
+fn each(blobs: &[Descriptor], jobs: usize, work: impl Fn(&Descriptor) -> Result<()> + Sync) -> Result<()> {
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
     let first: Mutex<Option<anyhow::Error>> = Mutex::new(None);
-    let work = || {
+    let one = || {
         while !failed.load(Ordering::Relaxed) {
             let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-            let bar = options.progress.bar(blob);
-            if let Err(err) = sink.put(blob, source, &bar) {
+            if let Err(err) = work(blob) {
                 failed.store(true, Ordering::Relaxed);
                 let mut first = first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 first.get_or_insert(err);
             }
         }
     };
-    let threads = options.jobs.clamp(1, 16).min(blobs.len());
+    let threads = jobs.clamp(1, 16).min(blobs.len());
     thread::scope(|scope| {
         // This thread works too, so one blob needs no other.
         for _ in 1..threads {
-            scope.spawn(work);
+            scope.spawn(one);
         }
-        work();
+        one();
     });
     first.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).map_or(Ok(()), Err)
 }

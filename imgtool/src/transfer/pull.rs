@@ -75,6 +75,7 @@ pub fn fetch(store: &Store, wish: &Wish<'_>) -> Result<Pulled> {
         platforms: Platforms::from_flags(&listed, false),
         jobs: JOBS,
         progress: Progress::new(false),
+        repack: None,
     };
     pull(store, &client, &name, &options, wish.unpack)
 }

@@ -42,7 +42,11 @@ fn places_that_do_not_fit_are_refused() {
     rig.fails(&format!("copy store:bb:1 oci:{dir}"), 4);
     rig.fails(&format!("copy oci:{dir} store:x"), 3);
     assert_eq!(rig.run("copy bb:1 store:x").output.status.code(), Some(2));
-    assert_eq!(rig.run("copy docker-daemon:x store:x").output.status.code(), Some(2));
+    let nobody = rig.fails("copy --src-daemon-host unix:///nonexistent docker-daemon:x store:x", 6);
+    assert!(nobody.contains("engine at unix:///nonexistent"), "{nobody}");
+    rig.fails("copy --src-daemon-host ssh://host docker-daemon:x store:x", 7);
+    rig.fails("copy --dest-compress-format zstd:chunked store:bb:1 store:x", 7);
+    rig.fails("copy --dest-compress-format gzip --dest-compress-level 10 store:bb:1 store:x", 2);
 }
 
 #[test]
@@ -106,4 +110,87 @@ fn what_a_killed_command_began_is_gone_on_with() {
     std::fs::write(rig.path("else/x.4194305.tmp"), "not ours").unwrap();
     rig.fails(&format!("copy -q store:bb:1 oci:{}:x", rig.path("else").display()), 4);
     assert!(rig.path("else/x.4194305.tmp").exists());
+}
+
+/// The media types of the layers of an image at a place, and the image's id.
+fn layers_at(rig: &Rig, place: &str) -> (Vec<String>, String) {
+    let dir = rig.path("look");
+    let _ = std::fs::remove_dir_all(&dir);
+    rig.ok(&format!("copy -q {place} dir:{}", dir.display()));
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(dir.join("manifest.json")).unwrap()).unwrap();
+    let layers = manifest["layers"].as_array().unwrap();
+    let kinds = layers.iter().map(|layer| {
+        let digest = layer["digest"].as_str().unwrap();
+        let bytes = std::fs::read(dir.join(&digest[7..])).unwrap();
+        assert_eq!(crate::rig::image::sha256(&bytes), digest);
+        assert_eq!(layer["size"].as_u64().unwrap(), bytes.len() as u64);
+        layer["mediaType"].as_str().unwrap().rsplit('.').next().unwrap().to_owned()
+    });
+    (kinds.collect(), manifest["config"]["digest"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn layers_are_repacked_on_the_way() {
+    let (rig, registry) = (Rig::new(), Registry::start(Guard::Plain));
+    let id = rig.load("bb:1", &"x".repeat(100_000));
+    let at = |tag: &str| format!("docker://{}/bb:{tag}", registry.host);
+    let before = rig.blobs();
+    let mut from = "store:bb:1".to_owned();
+    for (tag, flags, kind) in [
+        ("packed", "--dest-compress", "tar+gzip"),
+        ("zstd", "--dest-compress-format zstd", "tar+zstd"),
+        ("gzip", "--dest-compress-format gzip --dest-compress-level 9", "tar+gzip"),
+        ("plain", "--dest-decompress", "tar"),
+        ("small", "--dest-compress-format zstd --dest-compress-level 19", "tar+zstd"),
+    ] {
+        rig.ok(&format!("copy -q {flags} {from} {}", at(tag)));
+        assert_eq!(layers_at(&rig, &at(tag)), (vec![kind.to_owned()], id.clone()), "{tag}");
+        from = at(tag);
+    }
+    assert_eq!(rig.blobs(), before, "a repacked layer was stored");
+    assert_eq!(rig.partials(), Vec::<String>::new());
+    // The last one is still the image.
+    rig.ok(&format!("pull -q {}/bb:small", registry.host));
+    rig.ok("verify bb:1");
+    assert_eq!(rig.ok(&format!("inspect {}/bb:small -f {{{{.Id}}}}", registry.host)).trim(), id);
+}
+
+#[test]
+fn an_index_is_repacked_with_all_its_images() {
+    let (rig, registry) = (Rig::new(), Registry::start(Guard::Plain));
+    rig.load("bb:1", "x");
+    rig.load("bb:2", "y");
+    rig.ok("index create both:1 bb:1 bb:2");
+    rig.ok(&format!(
+        "copy -q --all --dest-compress-format zstd store:both:1 docker://{}/both:1",
+        registry.host
+    ));
+    let raw = rig.ok(&format!("manifest {}/both:1", registry.host));
+    let index: serde_json::Value = serde_json::from_str(&raw).unwrap();
+    let children = index["manifests"].as_array().unwrap();
+    assert_eq!(children.len(), 2);
+    for child in children {
+        let place = format!("docker://{}/both@{}", registry.host, child["digest"].as_str().unwrap());
+        assert_eq!(layers_at(&rig, &place).0, ["tar+zstd"]);
+    }
+}
+
+#[test]
+fn pull_and_push_take_places() {
+    let rig = Rig::new();
+    let id = rig.load("bb:1", "x");
+    let layout = rig.path("layout").display().to_string();
+    rig.ok(&format!("push -q bb:1 oci:{layout}:docker.io/library/bb:1"));
+    rig.ok(&format!("push -q bb:1 oci-archive:{layout}.tar:bb:2"));
+    rig.ok("rmi bb:1");
+    assert_eq!(
+        rig.ok(&format!("pull -q oci:{layout}:docker.io/library/bb:1")).trim(),
+        "docker.io/library/bb:1"
+    );
+    assert_eq!(rig.ok(&format!("pull -q oci-archive:{layout}.tar")).trim(), "docker.io/library/bb:2");
+    for name in ["bb:1", "bb:2"] {
+        assert_eq!(rig.ok(&format!("inspect {name} -f {{{{.Id}}}}")).trim(), id);
+    }
+    rig.fails("pull -q oci:./nowhere:x", 3);
 }

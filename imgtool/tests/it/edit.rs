@@ -87,3 +87,31 @@ fn damage_is_found_and_named() {
     rig.ok("verify good");
     rig.fails("verify nosuch", 3);
 }
+
+#[test]
+fn rebase_puts_own_layers_on_another_base() {
+    let rig = Rig::new();
+    rig.load("base:1", "old");
+    rig.load("base:2", "new");
+    let top = rig.path("top.tar");
+    std::fs::write(&top, crate::rig::image::tar(&[("own", b"own")])).unwrap();
+    rig.ok(&format!("append base:1 {} -t web:1 -m mine", top.display()));
+    assert!(rig.command("config web:1 -c").arg("ENV A=b").status().unwrap().success());
+    rig.ok("rebase web:1 --old-base base:1 --new-base base:2 -t web:2");
+    let ids = |name: &str| {
+        let text = rig.ok(&format!("inspect {name}"));
+        let all: serde_json::Value = serde_json::from_str(&text).unwrap();
+        all[0]["RootFS"]["Layers"].as_array().unwrap().clone()
+    };
+    let (base, before, after) = (ids("base:2"), ids("web:1"), ids("web:2"));
+    assert_eq!(after, [base[0].clone(), before[1].clone()]);
+    assert!(rig.ok("inspect web:2 -f {{.Config.Env}}").contains("A=b"));
+    assert!(rig.ok("history web:2 --format {{.Comment}}").contains("mine"));
+    // The result knows its base, so the way back needs no old one.
+    rig.ok("rebase web:2 --new-base base:1 -t web:3");
+    assert_eq!(ids("web:3"), before);
+    let refused = rig.fails("rebase web:1 --old-base base:2 --new-base base:1", 2);
+    assert!(refused.contains("does not stand on base:2"), "{refused}");
+    assert!(rig.fails("rebase web:1 --new-base base:1", 2).contains("--old-base"));
+    rig.verify();
+}
