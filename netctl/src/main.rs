@@ -19,6 +19,7 @@ mod netavark;
 mod netlink;
 mod network;
 mod rootless;
+mod rules;
 mod state;
 
 use std::process::ExitCode;

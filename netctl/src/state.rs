@@ -20,9 +20,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use contracts::lock::Lock;
-use contracts::paths::Paths;
-
-use crate::rootless;
 
 /// The state directory, locked.
 #[derive(Debug)]
@@ -37,36 +34,13 @@ pub struct State {
 }
 
 impl State {
-    /// Waits for the lock and undoes what a killed command left half-done.
+    /// Waits for the lock. Commands call [`State::open`] instead, which knows what a killed command left.
     ///
     /// # Errors
-    /// The directories cannot be made, or the left-over cannot be undone.
-    pub fn open() -> Result<Self> {
-        let paths = Paths::from_env();
-        Self::open_at(paths.net(), paths.networks(), "bulkhead")
-    }
-
-    /// As [`Self::open`], in another place and with tables of another name: for the faces whose callers keep the
-    /// networks themselves.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
-    pub fn open_at(dir: PathBuf, networks: PathBuf, table: &'static str) -> Result<Self> {
+    /// The directories cannot be made.
+    pub fn lock(dir: PathBuf, networks: PathBuf, table: &'static str) -> Result<Self> {
         make_dir(&dir)?;
-        let state = Self { networks, table, _lock: Lock::exclusive(&dir.join("lock"))?, dir };
-        rootless::enter(&state)?;
-        if let Some(id) = read(&state.dir.join("pending"))? {
-            state.sweep_temporary()?;
-            // Killed before it wrote the id: nothing was begun.
-            if contracts::name::check("id", id.trim()).is_err() {
-                state.settled()?;
-                return Ok(state);
-            }
-            crate::attach::down::undo(&state, id.trim())
-                .with_context(|| format!("undo what a killed command left of {id}"))?;
-            state.settled()?;
-        }
-        Ok(state)
+        Ok(Self { networks, table, _lock: Lock::exclusive(&dir.join("lock"))?, dir })
     }
 
     /// A path below `STATE/net`.
@@ -78,7 +52,10 @@ impl State {
 
     /// Removes temporary files of killed writers. Whoever holds the lock is the only writer here, but for the name
     /// servers' pid files.
-    fn sweep_temporary(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn sweep_temporary(&self) -> Result<()> {
         for kind in ["attachments", "dns"] {
             for name in list(&self.path(&[kind]))? {
                 if name.ends_with(".tmp") && !name.contains(".pid.") {

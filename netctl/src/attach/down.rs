@@ -6,8 +6,7 @@ use anyhow::{Context as _, Result};
 use contracts::fault;
 
 use super::record::Record;
-use super::{claim, endpoint, files, member, namespace, port, up};
-use crate::attach::up::networks_of;
+use super::{claim, endpoint, files, member, namespace, port};
 use crate::behind;
 use crate::dhcp;
 use crate::dns;
@@ -16,6 +15,7 @@ use crate::netlink::link;
 use crate::netlink::socket::Socket;
 use crate::network::{self, Network, bridge};
 use crate::rootless;
+use crate::rules;
 use crate::state::{self, State};
 
 /// Detaches `id`; not being attached is no error. Returns as soon as the namespace and the files are gone: what makes
@@ -123,7 +123,7 @@ fn withdraw(state: &State, record: &Record) -> Result<()> {
     if !filter.remove_ports(&ports)? {
         // Some of them were never there (a crash), or somebody flushed the rules: say it all again.
         state::remove(&state.path(&["attachments", &format!("{}.json", record.id)]))?;
-        up::reload(state, &filter, None)?;
+        rules::reload(state, &filter, None)?;
     }
     filter.close_at_exit();
     Ok(())
@@ -145,7 +145,7 @@ pub fn retire<'a>(state: &State, names: impl Iterator<Item = &'a str>) -> Result
         bridge::remove(&host, network)?;
     }
     let filter = Filter::open(state)?;
-    bridge::refresh(state, &filter)?;
+    rules::refresh(state, &filter)?;
     filter.close_at_exit();
     choice::forget(state)
 }
@@ -183,10 +183,10 @@ pub fn leave(state: &State, record: &mut Record, network: &str) -> Result<()> {
     // The default route went with the link: the next network in order takes over.
     endpoint::reroute(state, &namespace, record)?;
     if record.published() != published {
-        up::reload(state, &Filter::open(state)?, Some(record))?;
+        rules::reload(state, &Filter::open(state)?, Some(record))?;
     }
     retire(state, [network].into_iter())?;
-    let networks = networks_of(state, record)?;
+    let networks = record.networks(state)?;
     files::write(state, record, &networks, true)?;
     Ok(())
 }

@@ -6,6 +6,7 @@ pub mod endpoint;
 pub mod files;
 pub mod member;
 pub mod namespace;
+mod open;
 pub mod port;
 pub mod record;
 pub mod request;

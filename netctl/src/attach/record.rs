@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cidr::Cidr;
 use crate::firewall::{Publish, protocol_number};
+use crate::network::{self, Network};
 use crate::state::{self, State};
 
 /// One attachment.
@@ -54,6 +55,14 @@ impl Record {
             Some(record) => Ok(record),
             None => fault!(NotFound, "{id} is not attached to any network"),
         }
+    }
+
+    /// Its networks, in their order.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn networks(&self, state: &State) -> Result<Vec<Network>> {
+        self.order.iter().map(|name| network::find(state, name)).collect()
     }
 
     /// Writes it.

@@ -10,10 +10,11 @@ use super::record::Record;
 use super::request::{self, Mode};
 use super::{down, endpoint, files, member, namespace, port};
 use crate::firewall::{Filter, choice};
-use crate::guest;
+
 use crate::netlink::socket::Socket;
-use crate::network::{self, Network, bridge};
+use crate::network::{self, Network};
 use crate::rootless;
+use crate::rules;
 use crate::state::State;
 
 /// Attaches `id`. On failure nothing is left.
@@ -170,44 +171,12 @@ pub fn publish(state: &State, record: &Record, fresh: bool) -> Result<()> {
     }
     let filter = Filter::open(state)?;
     if fresh {
-        bridge::refresh(state, &filter)?;
+        rules::refresh(state, &filter)?;
     }
     if !ports.is_empty() && !filter.add_ports(&ports)? {
-        reload(state, &filter, Some(record))?;
+        rules::reload(state, &filter, Some(record))?;
     }
     Ok(())
-}
-
-/// Writes the whole firewall anew from the files: after somebody flushed it.
-///
-/// # Errors
-/// An unreadable record; the kernel's refusal.
-pub fn reload(state: &State, filter: &Filter, extra: Option<&Record>) -> Result<()> {
-    let mut ports = Vec::new();
-    for id in state.attached()? {
-        if extra.is_none_or(|record| record.id != id) {
-            ports.extend(Record::read(state, &id)?.iter().flat_map(Record::published));
-        }
-    }
-    ports.extend(extra.iter().flat_map(|record| record.published()));
-    ports.extend(guest::ports(state)?);
-    filter.rebuild(&bridge::zones(state)?, &ports)
-}
-
-/// Moves the rules to where the user wants them now, if they are elsewhere.
-///
-/// # Errors
-/// As [`reload`].
-pub fn move_rules(state: &State) -> Result<()> {
-    let (Some(noted), Some(asked)) = (choice::noted(state)?, choice::asked()?) else { return Ok(()) };
-    if noted == asked {
-        return Ok(());
-    }
-    // Both exist for a moment, which is right for every packet; none would not be.
-    let new = Filter::with(state, Socket::netfilter()?, asked)?;
-    reload(state, &new, None)?;
-    choice::note(state, asked)?;
-    Filter::with(state, Socket::netfilter()?, noted)?.rebuild(&[], &[])
 }
 
 /// Joins one more network.
@@ -249,14 +218,6 @@ fn plug_more(state: &State, record: &mut Record, network: &Network) -> Result<()
     endpoint::ask(state, &namespace, record, network)?;
     member::announce(state, record, network)?;
     publish(state, record, fresh)?;
-    let networks = networks_of(state, record)?;
+    let networks = record.networks(state)?;
     files::write(state, record, &networks, true)
-}
-
-/// The networks of a record, in its order.
-///
-/// # Errors
-/// `NotFound`.
-pub fn networks_of(state: &State, record: &Record) -> Result<Vec<Network>> {
-    record.order.iter().map(|name| network::find(state, name)).collect()
 }

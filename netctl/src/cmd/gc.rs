@@ -10,6 +10,7 @@ use crate::firewall::{Filter, choice};
 use crate::netlink::socket::Socket;
 use crate::network::{self, bridge};
 use crate::rootless;
+use crate::rules;
 use crate::state::State;
 
 /// Removes left-overs; prints the ids they belonged to.
@@ -32,7 +33,7 @@ pub fn run() -> Result<Exit> {
 /// The kernel's refusal.
 pub fn reload() -> Result<Exit> {
     let state = State::open()?;
-    attach::up::move_rules(&state)?;
+    rules::move_rules(&state)?;
     let host = Socket::route()?;
     for name in state.live()? {
         let network = network::find(&state, &name)?;
@@ -40,7 +41,7 @@ pub fn reload() -> Result<Exit> {
         attach::member::refresh(&state, &network)?;
     }
     rootless::expect()?;
-    attach::up::reload(&state, &Filter::open(&state)?, None)?;
+    rules::reload(&state, &Filter::open(&state)?, None)?;
     choice::forget(&state)?;
     dhcp::refresh(&state.path(&["dhcp"]))?;
     Ok(Exit::Ok)

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::input::Info;
-use super::setup::Task;
+use super::task::Task;
 use crate::attach::namespace;
 use crate::cidr::Cidr;
 use crate::dhcp::{self, Wanted, lease::Lease};

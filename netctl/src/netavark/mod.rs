@@ -3,6 +3,7 @@
 //! Keeps `CONFIG/bulkhead/`, laid out as [`crate::state`] says, aardvark-dns' files in `CONFIG/aardvark-dns/`, and the
 //! nftables tables `bulkhead_podman`. Exit code 0, or 1 with `{"error": …}` on stdout.
 
+mod aardvark;
 mod bridge;
 mod cli;
 mod create;
@@ -14,6 +15,7 @@ mod plugin;
 mod setup;
 mod slice;
 mod sysctl;
+mod task;
 
 use std::env;
 use std::ffi::OsString;
@@ -28,10 +30,10 @@ use serde_json::{Value, json};
 
 use crate::firewall::{Filter, choice};
 use crate::state::State;
+use aardvark::Server;
 use cli::{CONTRACT, Cli, Command};
 use input::Input;
 use log::Level;
-use names::Server;
 use setup::Place;
 
 /// Podman reads one document, and only this key of it, from a netavark that failed.
@@ -72,8 +74,8 @@ fn command(cli: Cli) -> Result<Option<Value>> {
         }))),
         Command::FirewallReload => {
             let state = place(&cli)?.state;
-            crate::attach::up::move_rules(&state)?;
-            crate::attach::up::reload(&state, &Filter::open(&state)?, None)?;
+            crate::rules::move_rules(&state)?;
+            crate::rules::reload(&state, &Filter::open(&state)?, None)?;
             log::say(Level::Info, "commands::firewall_reload", "Successfully reloaded firewall rules");
             Ok(None)
         }
@@ -86,7 +88,7 @@ fn command(cli: Cli) -> Result<Option<Value>> {
             let input = read(&cli)?;
             let place = place(&cli)?;
             // Of containers that were there before somebody changed the driver.
-            crate::attach::up::move_rules(&place.state)?;
+            crate::rules::move_rules(&place.state)?;
             setup::setup(&place, &input, netns).map(Some)
         }
         Command::Teardown { netns } => {

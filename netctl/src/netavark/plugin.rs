@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-use super::setup::Task;
+use super::task::Task;
 
 /// The program of that driver.
 ///

@@ -6,79 +6,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value};
 
-use super::input::{self, Info, Input, Wanted};
+use super::aardvark::Server;
+use super::input::{self, Info, Input};
 use super::log::{self, Level};
-use super::names::Server;
+use super::task::Task;
 use super::{bridge, inside, plugin, slice};
 use crate::attach::namespace::{self, Namespace};
 use crate::firewall::Publish;
-use crate::guest::Key;
 use crate::netlink::link;
 use crate::netlink::message::Batch;
 use crate::netlink::socket::Socket;
 use crate::state::State;
-
-/// One container on one network.
-#[derive(Debug)]
-pub struct Task<'a> {
-    /// The whole input.
-    pub input: &'a Input,
-    /// The network.
-    pub info: Info,
-    /// What the container wants of it.
-    pub wanted: Wanted,
-    /// The container's namespace; `None` where it has gone before its networks were taken down.
-    pub namespace: Option<&'a Namespace>,
-    /// Where it is, or was.
-    pub netns: &'a Path,
-    /// `--firewall-driver none`.
-    pub without_rules: bool,
-    /// Who answers names.
-    pub names: &'a Server,
-}
-
-impl Task<'_> {
-    /// The bridge's name.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn bridge(&self) -> Result<&str> {
-        match self.info.network_interface.as_deref().filter(|name| !name.is_empty()) {
-            Some(name) if name.len() <= 15 && !name.contains(['/', ':', ' ']) => Ok(name),
-            Some(name) => bail!("invalid bridge name {name:?}"),
-            None => bail!("no network interface provided"),
-        }
-    }
-
-    /// The container's namespace where it must be there.
-    ///
-    /// # Errors
-    /// It has gone.
-    pub fn inside(&self) -> Result<&Namespace> {
-        self.namespace.with_context(|| format!("container netns not found: {}", self.netns.display()))
-    }
-
-    /// Under which it is remembered.
-    pub fn key(&self) -> Key {
-        Key {
-            network: self.info.name.clone(),
-            container: self.input.container_id.clone(),
-            interface: self.wanted.interface_name.clone(),
-        }
-    }
-
-    fn check(&self, plugins: &[PathBuf]) -> Result<()> {
-        let interface = &self.wanted.interface_name;
-        if interface.is_empty() || interface.len() > 15 || interface.contains(['/', ':', ' ']) {
-            bail!("invalid interface name {interface:?}");
-        }
-        match self.info.driver.as_str() {
-            "bridge" => bridge::check(self),
-            "macvlan" | "ipvlan" => slice::check(self),
-            other => plugin::find(plugins, other).map(|_| ()),
-        }
-    }
-}
 
 /// Where and how to work, from the command line.
 #[derive(Debug)]
@@ -93,6 +31,19 @@ pub struct Place {
     pub names: Server,
 }
 
+/// Refuses what cannot be made, before anything is.
+fn check(task: &Task<'_>, plugins: &[PathBuf]) -> Result<()> {
+    let interface = &task.wanted.interface_name;
+    if interface.is_empty() || interface.len() > 15 || interface.contains(['/', ':', ' ']) {
+        bail!("invalid interface name {interface:?}");
+    }
+    match task.info.driver.as_str() {
+        "bridge" => bridge::check(task),
+        "macvlan" | "ipvlan" => slice::check(task),
+        other => plugin::find(plugins, other).map(|_| ()),
+    }
+}
+
 /// Joins a container to all its networks; on failure to none.
 ///
 /// # Errors
@@ -101,7 +52,7 @@ pub fn setup(place: &Place, input: &Input, netns: &Path) -> Result<Value> {
     let namespace = open(netns)?;
     let tasks = tasks(place, input, netns, Some(&namespace))?;
     for task in &tasks {
-        task.check(&place.plugins)?;
+        check(task, &place.plugins)?;
         if link::find(&namespace.inside, &task.wanted.interface_name)?.is_some() {
             // The peer's own words: podman's users search for them.
             let name = &task.wanted.interface_name;

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::input::Info;
 use super::inside;
-use super::setup::Task;
+use super::task::Task;
 use crate::attach::request::mac_address;
 use crate::netlink::link::{self, Mode, Slice};
 use crate::netlink::message::Batch;

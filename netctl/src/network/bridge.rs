@@ -9,13 +9,10 @@ use contracts::fault;
 use nix::errno::Errno;
 
 use super::{Network, definition::random, overlay};
-use crate::firewall::{Filter, Zone};
-use crate::guest;
 use crate::netlink::link::{self, Link, NewBridge};
 use crate::netlink::message::Batch;
 use crate::netlink::route;
 use crate::netlink::socket::{Socket, errno};
-use crate::state::State;
 
 /// The bridge of `network` with its gateway addresses, made if it is missing (macvlan, ipvlan: the parent).
 ///
@@ -180,35 +177,6 @@ pub fn remove(host: &Socket, network: &Network) -> Result<()> {
         link::remove(host, &network.interface).with_context(|| format!("network {}", network.name))?;
     }
     Ok(())
-}
-
-/// What the firewall has to know of all networks that have members now.
-///
-/// # Errors
-/// An unreadable definition.
-pub fn zones(state: &State) -> Result<Vec<Zone>> {
-    let mut zones = Vec::new();
-    for name in state.live()? {
-        let network = super::find(state, &name)?;
-        if network.is_bridge() {
-            zones.push(network.zone()?);
-        }
-    }
-    for zone in guest::zones(state)? {
-        match zones.iter_mut().find(|known| known.bridge == zone.bridge) {
-            Some(known) => known.merge(&zone),
-            None => zones.push(zone),
-        }
-    }
-    Ok(zones)
-}
-
-/// Writes the networks' part of the firewall.
-///
-/// # Errors
-/// The kernel's refusal.
-pub fn refresh(state: &State, filter: &Filter) -> Result<()> {
-    filter.set_zones(&zones(state)?)
 }
 
 /// A locally administered unicast MAC address.

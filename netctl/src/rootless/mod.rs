@@ -11,6 +11,7 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use contracts::fault;
@@ -27,6 +28,8 @@ use crate::state::{self, State};
 
 pub use uplink::SERVERS;
 
+/// How long the program of the uplink may take until it is ready.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// What the first user namespace is called; nobody in another one can see it so.
 const FIRST: &str = "user:[4026531837]";
 

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use contracts::fault;
 use contracts::network::Port;
 
-use super::uplink::PATIENCE;
+use super::PATIENCE;
 use crate::state;
 
 /// An address of nobody's, at which it takes questions for the host's name servers.

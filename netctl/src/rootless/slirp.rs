@@ -14,7 +14,7 @@ use contracts::network::Port;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 
-use super::uplink::PATIENCE;
+use super::PATIENCE;
 
 /// Its own name server.
 pub const SERVER: &str = "10.0.2.3";

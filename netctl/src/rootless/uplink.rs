@@ -8,7 +8,6 @@ use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use contracts::network::Port;
@@ -23,8 +22,6 @@ use crate::state;
 
 /// Whom the user's name server asks: the program hands questions to the host's servers, also to those on loopback.
 pub const SERVERS: &str = "uplink.resolv.conf";
-/// How long a program may take until it is ready.
-pub const PATIENCE: Duration = Duration::from_secs(10);
 /// The environment variable that chooses.
 const VARIABLE: &str = "NETCTL_UPLINK";
 

@@ -2,17 +2,15 @@
 //! firewall, in `STATE/net/guests/<zone>/<id>/<network>,<interface>.json`, so that every later change of the rules,
 //! whoever makes it, keeps them.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use contracts::atomic;
 use serde::{Deserialize, Serialize};
 
-use crate::attach::up::reload;
-use crate::firewall::{Filter, Publish, Zone, choice};
-use crate::network::bridge;
+use crate::firewall::{Publish, Zone};
 use crate::state::{self, State};
 
 /// In a zone's directory while its rules are not written yet.
-const NEW: &str = ".new";
+pub(super) const NEW: &str = ".new";
 
 /// Which attachment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -40,7 +38,7 @@ pub struct Guest {
 }
 
 /// Which directory: guests with the same zone share one, so that the zones are known without reading every guest.
-fn zone_name(zone: Option<&Zone>) -> Result<String> {
+pub(super) fn zone_name(zone: Option<&Zone>) -> Result<String> {
     let Some(zone) = zone else { return Ok("none".into()) };
     // FNV-1a: it only has to be the same next time.
     let digest = serde_json::to_vec(zone)?.iter().fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| {
@@ -49,18 +47,18 @@ fn zone_name(zone: Option<&Zone>) -> Result<String> {
     Ok(format!("{digest:016x}"))
 }
 
-fn file_name(key: &Key) -> String {
+pub(super) fn file_name(key: &Key) -> String {
     format!("{},{}.json", key.network, key.interface)
 }
 
-fn zone_names(state: &State) -> Result<Vec<String>> {
+pub(super) fn zone_names(state: &State) -> Result<Vec<String>> {
     let mut names = state::list(&state.path(&["guests"]))?;
     names.sort();
     Ok(names)
 }
 
 /// The guest of that key, with the name of its directory.
-fn find(state: &State, key: &Key) -> Result<Option<(String, Guest)>> {
+pub(super) fn find(state: &State, key: &Key) -> Result<Option<(String, Guest)>> {
     for zone in zone_names(state)? {
         let path = state.path(&["guests", &zone, &key.container, &file_name(key)]);
         if let Some(guest) = atomic::read_json(&path)? {
@@ -93,7 +91,7 @@ pub fn all(state: &State) -> Result<Vec<Guest>> {
     Ok(found)
 }
 
-fn containers(state: &State, zone: &str) -> Result<Vec<String>> {
+pub(super) fn containers(state: &State, zone: &str) -> Result<Vec<String>> {
     let mut names = state::list(&state.path(&["guests", zone]))?;
     names.retain(|name| name != NEW);
     Ok(names)
@@ -152,7 +150,10 @@ pub fn ports(state: &State) -> Result<Vec<Publish>> {
 }
 
 /// Whether the same container publishes ports on another network, too.
-fn has_others(state: &State, key: &Key) -> Result<bool> {
+///
+/// # Errors
+/// An unreadable file.
+pub fn has_others(state: &State, key: &Key) -> Result<bool> {
     for zone in zone_names(state)? {
         let mut others = of_container(state, &zone, &key.container)?.into_iter();
         if others.any(|other| other.key != *key && !other.ports.is_empty()) {
@@ -162,39 +163,12 @@ fn has_others(state: &State, key: &Key) -> Result<bool> {
     Ok(false)
 }
 
-/// Enters one, and opens the firewall for it. The file comes first: a crash afterwards leaves rules that the guest's
-/// removal takes away.
-///
-/// # Errors
-/// The kernel's refusal, for example where the port is published to another container.
-pub fn enter(state: &State, guest: &Guest) -> Result<()> {
-    let zone = zone_name(guest.zone.as_ref())?;
-    let dir = state.path(&["guests", &zone]);
-    // Killed before the rules were written: they are still to be.
-    let marker = dir.join(NEW);
-    let is_new = guest.zone.is_some() && (!dir.exists() || marker.exists());
-    state::make_dir(&dir.join(&guest.key.container))?;
-    if is_new {
-        std::fs::write(&marker, "").with_context(|| format!("write {}", marker.display()))?;
-    }
-    atomic::write_json_volatile(&dir.join(&guest.key.container).join(file_name(&guest.key)), guest, 0o600)?;
-    if !is_new && guest.ports.is_empty() {
-        return Ok(());
-    }
-    let filter = Filter::open(state)?;
-    if is_new {
-        bridge::refresh(state, &filter)?;
-        state::remove(&marker)?;
-    }
-    if !guest.ports.is_empty() && (has_others(state, &guest.key)? || !filter.add_ports(&guest.ports)?) {
-        reload(state, &filter, None)?;
-    }
-    Ok(())
-}
-
 /// Removes directories that are empty now, also of what killed commands left in them (nobody writes while we hold the
 /// lock). Whether the zone's went.
-fn sweep(state: &State, zone: &str, container: &str) -> Result<bool> {
+///
+/// # Errors
+/// One cannot be removed.
+pub fn sweep(state: &State, zone: &str, container: &str) -> Result<bool> {
     let own = state.path(&["guests", zone, container]);
     for name in state::list(&own)?.iter().filter(|name| name.ends_with(".tmp")) {
         state::remove(&own.join(name))?;
@@ -205,32 +179,4 @@ fn sweep(state: &State, zone: &str, container: &str) -> Result<bool> {
     }
     state::remove(&state.path(&["guests", zone, NEW]))?;
     Ok(std::fs::remove_dir(state.path(&["guests", zone])).is_ok())
-}
-
-/// Forgets one and closes the firewall behind it; one that is not there is no error.
-///
-/// # Errors
-/// The kernel's refusal; then the next try goes on from here.
-pub fn leave(state: &State, key: &Key) -> Result<()> {
-    let Some((zone, guest)) = find(state, key)? else {
-        return zone_names(state)?.iter().try_for_each(|zone| sweep(state, zone, &key.container).map(|_| ()));
-    };
-    let filter = Filter::open(state)?;
-    let has_others = has_others(state, key)?;
-    state::remove(&state.path(&["guests", &zone, &key.container, &file_name(key)]))?;
-    let is_last = sweep(state, &zone, &key.container)?;
-    let done = match (&guest, has_others) {
-        // Another of its networks takes the ports over.
-        (Guest { ports, .. }, true) if !ports.is_empty() => false,
-        (Guest { zone: Some(_), ports, .. }, _) if is_last => {
-            filter.remove_ports_and_set_zones(ports, &bridge::zones(state)?)?
-        }
-        (Guest { ports, .. }, _) => ports.is_empty() || filter.remove_ports(ports)?,
-    };
-    if !done {
-        reload(state, &filter, None)?;
-    }
-    let _ = std::fs::remove_dir(state.path(&["guests"]));
-    filter.close_at_exit();
-    choice::forget(state)
 }
