@@ -89,6 +89,8 @@ pub enum Command {
     Umount(cmd::umount::Args),
     /// Remove a bundle and let its layers go
     Unbundle(cmd::unbundle::Args),
+    /// Run a command in an ordinary user's own namespaces, to see and use bundles
+    Unshare(cmd::unshare::Args),
     /// Write a bundle's rootfs as a tar archive
     Export(cmd::export::Args),
     /// Make one layer of all the layers of an image

@@ -13,6 +13,7 @@ mod place;
 mod reference;
 mod registry;
 mod rootfs;
+mod rootless;
 mod stdout;
 mod store;
 mod transfer;

@@ -34,13 +34,16 @@ pub mod sync;
 pub mod tag;
 pub mod umount;
 pub mod unbundle;
+pub mod unshare;
 pub mod verify;
 
 use anyhow::Result;
 use contracts::exit::Exit;
+use contracts::fault;
 use contracts::paths::Paths;
 
 use crate::cli::Command;
+use crate::rootless;
 use crate::store::Store;
 
 /// Runs a verb.
@@ -48,7 +51,15 @@ use crate::store::Store;
 /// # Errors
 /// What went wrong, for `report::finish`.
 pub fn run(command: Command) -> Result<Exit> {
+    if gives_files_away(&command) {
+        // A mount goes with the last process of its namespace, which would be this one.
+        if matches!(command, Command::Bundle(_) | Command::Mount(_)) && !nix::unistd::geteuid().is_root() {
+            fault!(Unsupported, "an ordinary user's mounts go with the command: run it in `imgtool unshare`");
+        }
+        rootless::enter()?;
+    }
     match command {
+        Command::Unshare(args) => unshare::run(&args),
         Command::Images(args) => images::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::History(args) => history::run(&args),
@@ -87,6 +98,34 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Config(args) => config::run(&args),
         Command::Verify(args) => verify::run(&args),
     }
+}
+
+/// Whether a verb makes or removes files of owners other than its user: those of layers. (Most remove layers that nothing
+/// uses any more.)
+const fn gives_files_away(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Rmi(_)
+            | Command::Prune(_)
+            | Command::Pull(_)
+            | Command::Push(_)
+            | Command::Load(_)
+            | Command::Import(_)
+            | Command::Copy(_)
+            | Command::Sync(_)
+            | Command::Build(_)
+            | Command::Commit(_)
+            | Command::Diff(_)
+            | Command::Bundle(_)
+            | Command::Mount(_)
+            | Command::Umount(_)
+            | Command::Unbundle(_)
+            | Command::Export(_)
+            | Command::Flatten(_)
+            | Command::Append(_)
+            | Command::Rebase(_)
+            | Command::Verify(_)
+    )
 }
 
 /// The store that every verb works on.

@@ -41,7 +41,7 @@ struct Applier {
     tree: Tree,
     options: Options,
     late: Vec<Late>,
-    privileged: bool,
+    gives_away: bool,
 }
 
 /// Extracts the archive `input` below `root`, which is trusted and private to the caller until this returns.
@@ -60,7 +60,7 @@ pub fn apply(input: impl BufRead, root: OwnedFd, options: Options) -> Result<u64
         tree: Tree::new(Root::from(root)),
         options,
         late: Vec::new(),
-        privileged: nix::unistd::geteuid().is_root(),
+        gives_away: crate::rootless::gives_away(),
     };
     let mut reader = Reader::new(input, options.limits);
     while let Some(entry) = reader.next_entry()? {
@@ -196,7 +196,7 @@ impl Applier {
         if entry.kind == Kind::Char && entry.device == (0, 0) {
             bail!("a character device 0:0 would read as a deletion");
         }
-        if kind != SFlag::S_IFIFO && !self.privileged {
+        if kind != SFlag::S_IFIFO && !crate::rootless::is_real_root() {
             // An ordinary user cannot make devices, and a container's own /dev hides them anyway.
             return Ok(());
         }
@@ -228,7 +228,7 @@ impl Applier {
 
     /// What root makes belongs to root already; an ordinary user cannot give files away.
     fn must_own(&self, entry: &Entry) -> bool {
-        self.privileged && (entry.uid, entry.gid) != (0, 0)
+        self.gives_away && (entry.uid, entry.gid) != (0, 0)
     }
 
     fn set_attributes(&self, fd: impl AsFd, entry: &Entry) -> Result<()> {
@@ -236,7 +236,8 @@ impl Applier {
             match sys::xattr::set(&fd, name, value) {
                 // A file system without attributes holds the rest of the file all the same, as docker decides too.
                 Err(err) if err.raw_os_error() == Some(nix::libc::EOPNOTSUPP) => {}
-                Err(err) if err.raw_os_error() == Some(nix::libc::EPERM) && !self.privileged => {}
+                Err(err)
+                    if err.raw_os_error() == Some(nix::libc::EPERM) && !crate::rootless::is_real_root() => {}
                 other => other.with_context(|| format!("set attribute {}", name.display()))?,
             }
         }
@@ -276,7 +277,7 @@ impl Applier {
     }
 
     fn dress(&self, directory: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
-        if self.privileged {
+        if self.gives_away {
             let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
             fchown(directory, Some(uid), Some(gid)).context("chown")?;
         }

@@ -251,7 +251,7 @@ pub(super) fn note_boot(dir: &File) -> Result<()> {
 }
 
 fn boot_attribute() -> &'static str {
-    if nix::unistd::geteuid().is_root() { "trusted.bulkhead.boot" } else { "user.bulkhead.boot" }
+    if crate::rootless::is_real_root() { "trusted.bulkhead.boot" } else { "user.bulkhead.boot" }
 }
 
 fn boot_id() -> Result<String> {

@@ -72,11 +72,7 @@ pub fn make(directory: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
 
 /// Trusted attributes need the machine's own root; without it overlayfs is mounted with `userxattr`.
 fn opaque_attribute() -> &'static OsStr {
-    OsStr::new(if nix::unistd::geteuid().is_root() {
-        "trusted.overlay.opaque"
-    } else {
-        "user.overlay.opaque"
-    })
+    OsStr::new(if crate::rootless::is_real_root() { "trusted.overlay.opaque" } else { "user.overlay.opaque" })
 }
 
 #[cfg(test)]

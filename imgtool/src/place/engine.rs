@@ -2,7 +2,6 @@
 //! `docker load` move them.
 
 use std::env;
-use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -16,14 +15,14 @@ use contracts::fault;
 use contracts::fault::{Fault, Kind};
 use serde::Deserialize;
 use ureq::http::Response;
-use ureq::tls::{ClientCert, PrivateKey, RootCerts, TlsConfig};
+use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, ShutdownHandle, Transport,
 };
 use ureq::{Agent, Body, SendBody};
 
-use crate::registry::tls::certificates;
+use crate::registry::tls::{certificates, client_pair};
 
 const USUAL: &str = "unix:///var/run/docker.sock";
 
@@ -162,15 +161,7 @@ fn tls() -> Result<TlsConfig> {
     let dir = told.unwrap_or_else(home);
     let roots = certificates(&dir.join("ca.pem"))?;
     let cert = dir.join("cert.pem");
-    let client = if cert.exists() {
-        let key = dir.join("key.pem");
-        let bytes = fs::read(&key).with_context(|| format!("read client key {}", key.display()))?;
-        let key =
-            PrivateKey::from_pem(&bytes).with_context(|| format!("parse client key {}", key.display()))?;
-        Some(ClientCert::new_with_certs(&certificates(&cert)?, key))
-    } else {
-        None
-    };
+    let client = if cert.exists() { Some(client_pair(&cert, &dir.join("key.pem"))?) } else { None };
     Ok(TlsConfig::builder()
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .root_certs(RootCerts::from(roots))

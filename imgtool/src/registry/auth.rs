@@ -124,8 +124,7 @@ impl Client {
         if !realm.starts_with("https://") && !endpoint.insecure {
             fault!(Remote, "registry {}: token server {realm} is not https: refused", endpoint.host);
         }
-        let host = realm.split("://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default();
-        let agent = self.agent(host, endpoint.insecure)?;
+        let agent = self.agent(realm, endpoint.insecure)?;
         let mut parameters = vec![("service", challenge.value("service").unwrap_or_default().to_owned())];
         let asked = challenge.value("scope").map(str::to_owned).filter(|_| scope.0.is_empty());
         for one in asked.as_deref().unwrap_or(&scope.0).split(' ').filter(|one| !one.is_empty()) {

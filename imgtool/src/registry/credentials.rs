@@ -53,7 +53,7 @@ pub fn files(told: Option<&Path>) -> Vec<PathBuf> {
     match env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()) {
         Some(dir) => files.push(Path::new(&dir).join("containers/auth.json")),
         None => {
-            files.push(format!("/run/containers/{}/auth.json", nix::unistd::geteuid()).into());
+            files.push(format!("/run/containers/{}/auth.json", crate::rootless::uid()).into());
         }
     }
     files.push(home.join(".config/containers/auth.json"));

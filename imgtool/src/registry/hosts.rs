@@ -210,7 +210,9 @@ pub fn host_only(host: &str) -> &str {
     host.rsplit_once(':').map_or(host, |(name, _)| name)
 }
 
-fn in_network(address: IpAddr, network: &str) -> Option<bool> {
+/// Whether `network` (`10.0.0.0/8`) holds the address; `None` where it is no network of its kind.
+#[must_use]
+pub fn in_network(address: IpAddr, network: &str) -> Option<bool> {
     let (base, bits) = network.split_once('/')?;
     let (IpAddr::V4(address), Ok(base)) = (address, base.parse::<Ipv4Addr>()) else { return None };
     let bits: u32 = bits.parse().ok().filter(|bits| *bits <= 32)?;
@@ -229,7 +231,7 @@ fn config_files(paths: &Paths) -> Vec<PathBuf> {
     } else {
         files.push("/etc/containers/registries.conf".into());
         files.extend(sorted_confs(Path::new("/etc/containers/registries.conf.d")));
-        if let Some(home) = env::var_os("HOME").filter(|_| !nix::unistd::geteuid().is_root()) {
+        if let Some(home) = env::var_os("HOME").filter(|_| !crate::rootless::is_real_root()) {
             let user = Path::new(&home).join(".config/containers");
             files.push(user.join("registries.conf"));
             files.extend(sorted_confs(&user.join("registries.conf.d")));

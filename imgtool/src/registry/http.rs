@@ -9,12 +9,12 @@ use contracts::fault;
 use contracts::fault::{Fault, Kind};
 use serde::Deserialize;
 use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION, RETRY_AFTER};
-use ureq::http::{self, Method, StatusCode, Uri};
+use ureq::http::{self, Method, StatusCode};
 use ureq::{Agent, Body, SendBody};
 
 use super::auth::Scope;
 use super::hosts::Endpoint;
-use super::{Client, tls};
+use super::{Client, proxy, tls};
 
 /// An answer, whatever its status.
 pub type Response = http::Response<Body>;
@@ -97,6 +97,11 @@ impl Client {
         self.flags.retry
     }
 
+    /// Most bytes of one request of an upload.
+    pub(super) const fn chunk(&self) -> u64 {
+        self.flags.chunk_size
+    }
+
     fn attempt(
         &self,
         endpoint: &Endpoint,
@@ -157,9 +162,7 @@ impl Client {
         if let Some(value) = authorization {
             builder = builder.header(AUTHORIZATION, value);
         }
-        let host = url.parse::<Uri>().ok().and_then(|uri| uri.authority().map(ToString::to_string));
-        let host = host.unwrap_or_else(|| endpoint.host.clone());
-        let agent = self.agent(&host, endpoint.insecure).map_err(Failure::fatal)?;
+        let agent = self.agent(url, endpoint.insecure).map_err(Failure::fatal)?;
         let sent = match &mut request.payload {
             Payload::None if request.method == Method::POST || request.method == Method::PUT => {
                 builder.body(SendBody::from_owned_reader(std::io::empty())).map(|built| {
@@ -186,14 +189,19 @@ impl Client {
         }
     }
 
-    /// The agent for a host; connections are kept and shared.
-    pub(super) fn agent(&self, host: &str, insecure: bool) -> Result<Agent> {
+    /// The agent for the host of a URL; connections are kept and shared.
+    pub(super) fn agent(&self, url: &str, insecure: bool) -> Result<Agent> {
         let mut agents = self.agents.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let key = (host.to_owned(), insecure);
+        let (scheme, host) = origin(url).split_once("://").unwrap_or(("https", url));
+        // A name and password in a URL are no part of the host.
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+        let key = (scheme.to_owned(), host.to_owned(), insecure);
         if let Some(agent) = agents.get(&key) {
             return Ok(agent.clone());
         }
-        let agent = tls::agent(host, self.flags.cert_dir.as_deref(), !insecure, self.flags.timeout)?;
+        let proxy = proxy::of(scheme, host)?;
+        let dir = self.flags.cert_dir.as_deref();
+        let agent = tls::agent(host, dir, !insecure, self.flags.timeout, proxy)?;
         agents.insert(key, agent.clone());
         Ok(agent)
     }
@@ -208,8 +216,9 @@ impl Client {
         if let Some(scheme) = schemes.get(&endpoint.host) {
             return Ok(scheme);
         }
-        let agent = self.agent(&endpoint.host, true).map_err(Failure::fatal)?;
-        let scheme = match agent.get(format!("https://{}/v2/", endpoint.host)).call() {
+        let url = format!("https://{}/v2/", endpoint.host);
+        let agent = self.agent(&url, true).map_err(Failure::fatal)?;
+        let scheme = match agent.get(url).call() {
             Ok(_) => "https",
             Err(ureq::Error::Timeout(_)) => return Err(remote(endpoint, "timed out")),
             Err(_) => "http",

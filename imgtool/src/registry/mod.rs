@@ -6,9 +6,11 @@ pub mod credentials;
 pub mod download;
 pub mod hosts;
 pub mod http;
+pub mod proxy;
 pub mod referrers;
 pub mod repository;
 pub mod tls;
+pub mod unfinished;
 pub mod upload;
 
 use std::collections::HashMap;
@@ -54,6 +56,9 @@ pub struct Flags {
     /// The longest silence of a registry
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, help_heading = "Registry")]
     pub timeout: Duration,
+    /// Bytes of one request of an upload; a broken push goes on after the last whole one
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = chunk, help_heading = "Registry")]
+    pub chunk_size: u64,
 }
 
 impl Flags {
@@ -64,6 +69,7 @@ impl Flags {
             retry: 3,
             retry_delay: Duration::from_secs(1),
             timeout: Duration::from_secs(60),
+            chunk_size: 64 << 20,
             ..Self::default()
         }
     }
@@ -75,12 +81,19 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number).map_err(|err| err.to_string())
 }
 
+fn chunk(text: &str) -> Result<u64, String> {
+    let size = contracts::flag::size::storage(text).filter(|size| *size > 0);
+    size.ok_or_else(|| format!("\"{text}\" is no size: 64MiB or 100MB expected"))
+}
+
 /// A client for all registries; share it between threads.
 pub struct Client {
     flags: Flags,
     told: Option<Credentials>,
     hosts: Hosts,
-    agents: Mutex<HashMap<(String, bool), Agent>>,
+    agents: Mutex<HashMap<(String, String, bool), Agent>>,
+    /// Where uploads are remembered.
+    unfinished: PathBuf,
     schemes: Mutex<HashMap<String, &'static str>>,
     tokens: Mutex<HashMap<String, String>>,
 }
@@ -104,6 +117,7 @@ impl Client {
             told,
             hosts: Hosts::load(paths)?,
             agents: Mutex::default(),
+            unfinished: paths.images().join("partial"),
             schemes: Mutex::default(),
             tokens: Mutex::default(),
         })

@@ -7,10 +7,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use ureq::Agent;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
-
-use super::hosts::is_loopback;
+use ureq::{Agent, Proxy};
 
 /// Where distributions keep the system's authorities.
 const BUNDLES: [&str; 4] = [
@@ -27,7 +27,13 @@ const BUNDLES: [&str; 4] = [
 ///
 /// # Errors
 /// A certificate file that is there and cannot be read.
-pub fn agent(host: &str, cert_dir: Option<&Path>, verify: bool, stall: Duration) -> Result<Agent> {
+pub fn agent(
+    host: &str,
+    cert_dir: Option<&Path>,
+    verify: bool,
+    stall: Duration,
+    proxy: Option<Proxy>,
+) -> Result<Agent> {
     let dirs = cert_dir.map_or_else(|| certs_d(host), |dir| vec![dir.to_path_buf()]);
     let mut own = Vec::new();
     let mut client = None;
@@ -42,7 +48,7 @@ pub fn agent(host: &str, cert_dir: Option<&Path>, verify: bool, stall: Duration)
         .client_cert(client)
         .disable_verification(!verify)
         .build();
-    let mut config = Agent::config_builder()
+    let config = Agent::config_builder()
         .tls_config(tls)
         .http_status_as_error(false)
         // Redirects are followed by `http`, which knows whose credentials are whose.
@@ -54,18 +60,15 @@ pub fn agent(host: &str, cert_dir: Option<&Path>, verify: bool, stall: Duration)
         .timeout_per_write(Some(stall))
         .max_idle_connections_per_host(8)
         .input_buffer_size(128 << 10)
-        .output_buffer_size(128 << 10);
-    if is_loopback(host) {
-        // As everybody does: a proxy cannot reach our loopback.
-        config = config.proxy(None);
-    }
+        .output_buffer_size(128 << 10)
+        .proxy(proxy);
     Ok(config.build().new_agent())
 }
 
 /// The directories with certificates for `host`, the more special ones first.
 fn certs_d(host: &str) -> Vec<PathBuf> {
     let mut bases = Vec::new();
-    if let Some(home) = env::var_os("HOME").filter(|_| !nix::unistd::geteuid().is_root()) {
+    if let Some(home) = env::var_os("HOME").filter(|_| !crate::rootless::is_real_root()) {
         bases.push(Path::new(&home).join(".config/containers/certs.d"));
         bases.push(Path::new(&home).join(".config/docker/certs.d"));
     }
@@ -89,11 +92,25 @@ fn authorities_in(dir: &Path) -> Result<Vec<Certificate<'static>>> {
 /// The first `NAME.cert` with its `NAME.key`.
 fn client_certificate(dir: &Path) -> Result<Option<ClientCert>> {
     let Some(path) = files_ending(dir, "cert")?.into_iter().next() else { return Ok(None) };
-    let key_path = path.with_extension("key");
-    let key = fs::read(&key_path).with_context(|| format!("read client key {}", key_path.display()))?;
-    let key =
-        PrivateKey::from_pem(&key).with_context(|| format!("parse client key {}", key_path.display()))?;
-    Ok(Some(ClientCert::new_with_certs(&certificates(&path)?, key)))
+    client_pair(&path, &path.with_extension("key")).map(Some)
+}
+
+/// A client's certificate with its key.
+///
+/// # Errors
+/// A file cannot be read or parsed; the two do not belong together.
+pub fn client_pair(cert: &Path, key: &Path) -> Result<ClientCert> {
+    let bytes = fs::read(key).with_context(|| format!("read client key {}", key.display()))?;
+    let private =
+        PrivateKey::from_pem(&bytes).with_context(|| format!("parse client key {}", key.display()))?;
+    let chain = certificates(cert)?;
+    // The agent would panic on what it cannot use, an old certificate of version 1, say.
+    let wrong = || format!("use client certificate {} with {}", cert.display(), key.display());
+    let der = chain.iter().map(|one| CertificateDer::from(one.der().to_vec())).collect();
+    let key_der = PrivateKeyDer::try_from(private.der().to_vec());
+    let key_der = key_der.map_err(|why| anyhow::anyhow!("{why}")).with_context(wrong)?;
+    CertifiedKey::from_der(der, key_der, &rustls::crypto::ring::default_provider()).with_context(wrong)?;
+    Ok(ClientCert::new_with_certs(&chain, private))
 }
 
 fn files_ending(dir: &Path, end: &str) -> Result<Vec<PathBuf>> {

@@ -49,7 +49,7 @@ impl RootFs {
             }
             None => (0, 0, 0o755),
         };
-        if nix::unistd::geteuid().is_root() {
+        if crate::rootless::gives_away() {
             chown(&self.upper, Some(uid), Some(gid)).context("chown the upper directory")?;
         }
         fs::set_permissions(&self.upper, fs::Permissions::from_mode(mode))
@@ -70,7 +70,7 @@ impl RootFs {
         if top_first.is_empty() {
             top_first.push(&empty);
         }
-        let user_xattr = !nix::unistd::geteuid().is_root();
+        let user_xattr = !crate::rootless::is_real_root();
         let overlay =
             Overlay { lowers: &top_first, upper: Some((&self.upper, &self.work)), volatile, user_xattr };
         match mount(&overlay, &self.target) {

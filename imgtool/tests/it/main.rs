@@ -17,5 +17,6 @@ mod load;
 mod login;
 mod names;
 mod pull;
+mod registries;
 mod rig;
 mod unpack;

@@ -3,6 +3,7 @@
 pub mod image;
 pub mod peer;
 pub mod registry;
+pub mod relay;
 
 use std::ffi::OsStr;
 use std::io::Write as _;

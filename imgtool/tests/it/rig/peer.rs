@@ -1,6 +1,6 @@
 //! A hostile or broken registry: a small HTTP server whose answers the case decides.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
@@ -14,6 +14,8 @@ pub struct Asked {
     pub path: String,
     /// Lower-case names.
     pub headers: Vec<(String, String)>,
+    /// Where its length was told.
+    pub body: String,
 }
 
 impl Asked {
@@ -149,7 +151,13 @@ fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Asked> {
         reader.read_line(&mut line).ok().filter(|count| *count > 0)?;
         match line.trim().split_once(':') {
             Some((name, value)) => headers.push((name.to_lowercase(), value.trim().to_owned())),
-            None => return Some(Asked { method, path, headers }),
+            None => break,
         }
     }
+    let mut asked = Asked { method, path, headers, body: String::new() };
+    let length = asked.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    asked.body = String::from_utf8_lossy(&body).into_owned();
+    Some(asked)
 }
