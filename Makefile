@@ -84,7 +84,7 @@ size: ## Sizes of the binaries, and source files over the soft limit
 	@tests/check-sizes --list
 
 test-vm: ## cgroup v2 alone, systemd as PID 1, AppArmor, an ordinary user: in a virtual machine (VM_RUN=, VM_DIR=)
-	cargo build --release --target $(TARGET) --package runtime --package conformance
+	cargo build --release --target $(TARGET) $(TOOLS:%=--package %) --package conformance
 	$(SUDO) env "VM_RUN=$(VM_RUN)" "VM_DIR=$(VM_DIR)" tests/vm/run $(BIN) || [ $$? = 77 ]
 
 fuzz: ## Each reader of outside bytes for SECONDS_EACH=60 seconds (TARGETS=…)

@@ -20,7 +20,7 @@ use crate::container::view;
 use crate::lifecycle::descriptors::Descriptors;
 use crate::namespace::{Namespaces, time};
 use crate::rootfs::devices::Source;
-use crate::rootfs::mount::Planned;
+use crate::rootfs::mount::{self, Planned};
 use crate::rootfs::options::Propagation;
 use crate::rootfs::protect::Cover;
 use crate::rootfs::{cgroupfs, devices, pivot, propagation, protect, shared};
@@ -106,7 +106,7 @@ fn become_container(
     }
     set_names(plan.document)?;
     let mut null = Cover::null()?;
-    let old_root = build_root(&plan)?;
+    let (old_root, unsealed) = build_root(&plan)?;
     let hooks = &plan.document.hooks;
     if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
         channel.ask(&Report::Hooks)?;
@@ -124,7 +124,8 @@ fn become_container(
     let process = plan.document.process.as_ref().context("process is missing")?;
     let last = Last { process, filter: plan.filter, proc: plan.proc, channel, descriptors: plan.descriptors };
     steps::standard_streams(&last, &root, true)?;
-    finish_root(&plan, &root, &mut null)?;
+    finish_root(&plan, &root, &unsealed, &mut null)?;
+    drop(unsealed);
     if let Some(personality) = &plan.document.linux.personality {
         scheduling::set_personality(personality)?;
     }
@@ -188,8 +189,8 @@ fn set_names(document: &Document) -> Result<()> {
     Ok(())
 }
 
-/// The new root with all that is mounted over it, while the host's is still `/`.
-fn build_root(plan: &Plan<'_>) -> Result<Root> {
+/// The new root with all that is mounted over it, while the host's is still `/`; and what of it is to be read-only.
+fn build_root(plan: &Plan<'_>) -> Result<(Root, Vec<OwnedFd>)> {
     // Modes of what we make are meant as they are.
     umask(Mode::empty());
     let ready = plan.rootfs.1.as_ref().map(OwnedFd::try_clone).transpose()?;
@@ -202,11 +203,12 @@ fn build_root(plan: &Plan<'_>) -> Result<Root> {
     };
     let root = Root::from(root);
     let own_cgroups = plan.namespaces.has(libc::CLONE_NEWCGROUP);
+    let mut unsealed = Vec::new();
     for planned in plan.mounts {
         if planned.is_cgroup() {
             cgroupfs::mount(&root, planned, plan.cgroup.0, own_cgroups)?;
         } else {
-            planned.perform(&root, &plan.document.linux.mount_label)?;
+            unsealed.extend(planned.perform_unsealed(&root, &plan.document.linux.mount_label)?);
         }
     }
     // A /dev that the caller mounted from elsewhere is the caller's to fill.
@@ -216,11 +218,11 @@ fn build_root(plan: &Plan<'_>) -> Result<Root> {
         let source = if plan.namespaces.has(libc::CLONE_NEWUSER) { Source::Bind } else { Source::Make };
         devices::fill(&root, &plan.document.linux.devices, source)?;
     }
-    Ok(root)
+    Ok((root, unsealed))
 }
 
 /// What can only be done, or must be done last, inside the new root.
-fn finish_root(plan: &Plan<'_>, root: &Root, null: &mut Cover) -> Result<()> {
+fn finish_root(plan: &Plan<'_>, root: &Root, unsealed: &[OwnedFd], null: &mut Cover) -> Result<()> {
     let linux = &plan.document.linux;
     for (name, value) in &linux.sysctl {
         let path = format!("sys/{}", sysctl_path(name));
@@ -231,6 +233,8 @@ fn finish_root(plan: &Plan<'_>, root: &Root, null: &mut Cover) -> Result<()> {
     if !linux.rootfs_propagation.is_empty() {
         propagation::set(root.as_fd(), plan.propagation).context("set linux.rootfsPropagation")?;
     }
+    // With its devices, its terminal and what is mounted in it.
+    unsealed.iter().try_for_each(mount::seal)?;
     if plan.document.root.as_ref().is_some_and(|root| root.readonly) {
         protect::make_root_read_only(root)?;
     }

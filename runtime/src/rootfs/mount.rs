@@ -123,12 +123,30 @@ pub fn open_early(plan: &mut [Planned<'_>], userns: bool, maps: (&[IdMapping], &
     Ok(())
 }
 
+/// Makes a mount read-only.
+///
+/// # Errors
+/// Whatever `mount_setattr(2)` says.
+pub fn seal(mount: &OwnedFd) -> Result<()> {
+    let read_only = Attributes { set: attr::RDONLY, ..Attributes::default() };
+    sys::mount::set_attributes(mount.as_fd(), read_only, false).context("make a tmpfs read-only")
+}
+
 impl Planned<'_> {
     /// Makes the mount below `root`. `label` is the SELinux label of new file systems, or empty.
     ///
     /// # Errors
     /// Naming source and destination.
     pub fn perform(&self, root: &Root, label: &str) -> Result<()> {
+        self.perform_unsealed(root, label)?.as_ref().map_or(Ok(()), seal)
+    }
+
+    /// As [`Self::perform`]; a tmpfs that is to be read-only is returned to be sealed once all that goes into it is
+    /// there: podman's read-only /dev gets a /dev/pts.
+    ///
+    /// # Errors
+    /// Naming source and destination.
+    pub fn perform_unsealed(&self, root: &Root, label: &str) -> Result<Option<OwnedFd>> {
         self.try_perform(root, label).with_context(|| self.describe())
     }
 
@@ -156,29 +174,38 @@ impl Planned<'_> {
         format!("error mounting {:?} to rootfs at {:?} ({kind})", source, self.mount.destination)
     }
 
-    fn try_perform(&self, root: &Root, label: &str) -> Result<()> {
+    /// A tmpfs is empty at first: it is filled before it is read-only.
+    fn is_sealed_last(&self) -> bool {
+        let fresh = self.mount.kind == "tmpfs" || self.options.copy_up;
+        fresh && self.options.attributes.set & attr::RDONLY != 0
+    }
+
+    fn try_perform(&self, root: &Root, label: &str) -> Result<Option<OwnedFd>> {
         if self.options.remount {
-            return self.remount(root);
+            return self.remount(root).map(|()| None);
         }
         if self.options.bind {
             if self.options.copy_symlink && self.copy_link(root)? {
-                return Ok(());
+                return Ok(None);
             }
             let tree = match &self.tree {
                 Some(tree) => tree.try_clone()?,
                 None => self.copy_source()?,
             };
             let place = self.place_for(root, &tree)?;
-            return self.attach_tree(&tree, &place);
+            return self.attach_tree(&tree, &place).map(|()| None);
         }
         let place = self.directory(root)?;
         if self.mount.options.iter().any(|option| option.len() > LONGEST_VALUE) {
-            return self.mount_by_path(root, &place);
+            return self.mount_by_path(root, &place).map(|()| None);
         }
         match self.filesystem(label) {
-            Ok(mount) => self.attach_new(&mount, &place),
+            Ok(mount) => {
+                self.attach_new(&mount, &place)?;
+                Ok(self.is_sealed_last().then_some(mount))
+            }
             Err(err) => match self.host_copy(&err) {
-                Some(copy) => self.attach_tree(&copy?, &place),
+                Some(copy) => self.attach_tree(&copy?, &place).map(|()| None),
                 None => Err(err),
             },
         }
@@ -224,7 +251,7 @@ impl Planned<'_> {
             filesystem.set("context", label).context("linux.mountLabel")?;
         }
         let mut attributes = self.options.attributes.set;
-        if self.options.copy_up {
+        if self.is_sealed_last() {
             attributes &= !attr::RDONLY;
         } else if attributes & attr::RDONLY != 0 && self.mount.source.starts_with("/dev") {
             // A device must not be written to either, not even to replay its journal.
@@ -236,10 +263,6 @@ impl Planned<'_> {
     fn attach_new(&self, mount: &OwnedFd, place: &OwnedFd) -> Result<()> {
         if self.options.copy_up {
             copy_up::copy(place, mount).context("tmpcopyup")?;
-            if self.options.attributes.set & attr::RDONLY != 0 {
-                let read_only = Attributes { set: attr::RDONLY, ..Attributes::default() };
-                sys::mount::set_attributes(mount.as_fd(), read_only, false)?;
-            }
         }
         sys::mount::attach(mount.as_fd(), place.as_fd())?;
         self.propagate(mount)

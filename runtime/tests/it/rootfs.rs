@@ -62,6 +62,26 @@ fn bind_mounts_make_their_places() {
 }
 
 #[test]
+fn a_read_only_tmpfs_is_filled_first() {
+    if !can_run() {
+        return;
+    }
+    // As podman's --read-only --read-only-tmpfs=false has it: devices, pts and more go into a /dev that is read-only.
+    let script = "echo x >/dev/null && ls /dev/pts/ptmx; touch /dev/x /ro/x; ls /ro";
+    let rig = Rig::script(script).with(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        for mount in mounts.iter_mut().filter(|mount| mount["destination"] == "/dev") {
+            mount["options"].as_array_mut().unwrap().push(json!("ro"));
+        }
+        mounts.push(json!({ "destination": "/ro", "type": "tmpfs", "source": "tmpfs", "options": ["ro"] }));
+        mounts.push(json!({ "destination": "/ro/in", "type": "tmpfs", "source": "tmpfs", "options": [] }));
+    });
+    let said = rig.runtime(&["run", "@c"]);
+    assert_eq!(said.out, "/dev/pts/ptmx\nin\n", "{said:?}");
+    assert_eq!(said.err.matches("Read-only file system").count(), 2, "{said:?}");
+}
+
+#[test]
 fn tmpcopyup_starts_with_what_it_covers() {
     if !can_run() {
         return;
