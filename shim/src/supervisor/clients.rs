@@ -27,6 +27,8 @@ pub(super) struct Client {
     attached: bool,
     /// Waits for the payload's end.
     waits: bool,
+    /// Waits for the result of a health check.
+    asks_health: bool,
     /// Is writing a checkpoint, which ends the payload.
     checkpoints: bool,
     /// Sends stdin: when it goes, so does the payload's stdin.
@@ -96,6 +98,7 @@ impl Supervisor {
             foreground,
             attached: foreground,
             waits: foreground,
+            asks_health: false,
             checkpoints: false,
             feeds: false,
             queue: VecDeque::new(),
@@ -199,12 +202,16 @@ impl Supervisor {
             Request::Reload => {
                 if let Ok(record) = self.store.load(&self.record.id) {
                     self.record = record;
+                    self.watch_memory();
                 }
                 self.reply(token, None);
             }
             Request::Health => {
-                let error = self.health_now();
-                self.reply(token, error);
+                if let Some(error) = self.health_now() {
+                    self.reply(token, Some(error));
+                } else if let Some(client) = self.clients.get_mut(&token) {
+                    client.asks_health = true;
+                }
             }
         }
         Ok(())
@@ -212,6 +219,18 @@ impl Supervisor {
 
     fn reply(&mut self, token: u64, error: Option<String>) {
         self.send(token, message(wire::REPLY, &Reply { error }));
+    }
+
+    /// Tells those who asked for a health check what came of it.
+    pub(super) fn tell_health(&mut self, error: Option<&str>) {
+        let asks = |(&token, client): (&u64, &Client)| client.asks_health.then_some(token);
+        let tokens: Vec<u64> = self.clients.iter().filter_map(asks).collect();
+        for token in tokens {
+            self.reply(token, error.map(str::to_owned));
+            if let Some(client) = self.clients.get_mut(&token) {
+                client.asks_health = false;
+            }
+        }
     }
 
     fn send_exit(&mut self, token: u64) {

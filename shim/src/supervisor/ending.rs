@@ -53,7 +53,9 @@ impl Supervisor {
         }
         self.status.exit_code = code;
         self.status.finished_at = now();
-        self.status.oom_killed = self.oom_killed();
+        let told = std::mem::replace(&mut self.status.oom_killed, false);
+        self.memory = None;
+        self.status.oom_killed = told || self.oom_killed();
         self.status.process = None;
         self.payload = None;
         self.kill_at = None;
@@ -61,7 +63,7 @@ impl Supervisor {
         self.streams.close(&self.epoll);
         let ran = self.started.elapsed();
         let (code_text, seconds) = (code.to_string(), ran.as_secs().to_string());
-        if self.status.oom_killed {
+        if self.status.oom_killed && !told {
             events::container(&self.store, &self.record, "oom", &[]);
         }
         events::container(
@@ -142,19 +144,6 @@ impl Supervisor {
             "--force",
             &self.record.id,
         ]));
-    }
-
-    /// Whether the kernel killed something in the container's memory cgroup.
-    fn oom_killed(&self) -> bool {
-        let path = crate::spec::cgroups_path(&self.record);
-        let (file, key) = if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-            (format!("/sys/fs/cgroup{path}/memory.events"), "oom_kill ")
-        } else {
-            (format!("/sys/fs/cgroup/memory{path}/memory.oom_control"), "oom_kill ")
-        };
-        let text = std::fs::read_to_string(file).unwrap_or_default();
-        let count = text.lines().find_map(|line| line.strip_prefix(key));
-        count.is_some_and(|count| count.trim() != "0")
     }
 }
 

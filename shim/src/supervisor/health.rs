@@ -105,6 +105,7 @@ impl Supervisor {
                 let _ = self.epoll.delete(output);
             }
         }
+        self.tell_health(Some("the container ended before its health check"));
     }
 
     pub(super) fn health_timer(&mut self, now: Instant) {
@@ -200,6 +201,10 @@ impl Supervisor {
     fn health_result(&mut self, result: HealthResult) {
         let (Some(check), Some(health)) = (&mut self.health, &mut self.status.health) else { return };
         let before = health.status.clone();
+        let failure = (result.exit_code != 0).then(|| match result.output.lines().next_back() {
+            Some(last) if !last.trim().is_empty() => format!("unhealthy: {}", last.trim()),
+            _ => "unhealthy".to_owned(),
+        });
         if result.exit_code == 0 {
             health.failing_streak = 0;
             health.status = "healthy".into();
@@ -218,6 +223,7 @@ impl Supervisor {
         check.due = Instant::now() + check.interval(starting);
         let after = health.status.clone();
         self.publish();
+        self.tell_health(failure.as_deref());
         if before != after {
             events::container(&self.store, &self.record, &format!("health_status: {after}"), &[]);
             if after == "unhealthy" {

@@ -83,6 +83,8 @@ impl Supervisor {
         self.kill_at = None;
         self.streams.watch(&self.epoll)?;
         self.health_began();
+        self.memory = None;
+        self.watch_memory();
         self.store.save_live(&self.record.id, &self.status)
     }
 
@@ -111,6 +113,7 @@ impl Supervisor {
         self.streams.adopt(&self.store.live(&self.record.id), &self.record)?;
         self.streams.watch(&self.epoll)?;
         self.phase = Phase::Running;
+        self.watch_memory();
         self.publish();
         Ok(())
     }

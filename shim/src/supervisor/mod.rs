@@ -5,6 +5,7 @@ mod clients;
 mod ending;
 mod health;
 mod launch;
+mod memory;
 mod output;
 mod policy;
 mod streams;
@@ -31,6 +32,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::container::Store;
 use crate::container::start::Answer;
 use crate::log::Sink;
+use crate::oom;
 
 const SIGNALS: u64 = 0;
 const LISTENER: u64 = 1;
@@ -40,6 +42,7 @@ const STDIN: u64 = 4;
 const ADOPTED: u64 = 5;
 const HEALTH: u64 = 6;
 const LOG: u64 = 7;
+const MEMORY: u64 = 8;
 /// How long the last lines are offered to a log that does not take them, after the payload has ended.
 const LAST_LINES: Duration = Duration::from_secs(60);
 /// After so long without an event the memory that events needed is let go.
@@ -84,6 +87,8 @@ struct Supervisor {
     /// Start again whatever the policy: a failed health check asked for it.
     restart_once: bool,
     health: Option<health::Check>,
+    /// Tells of processes killed for memory, where there is a limit.
+    memory: Option<oom::Watcher>,
     /// The images of a checkpoint, from which the next start goes on.
     images: Option<PathBuf>,
     /// What can be let go of while nothing happens.
@@ -187,6 +192,7 @@ impl Supervisor {
             stopping: false,
             lines_until: None,
             restart_once: false,
+            memory: None,
             images: None,
             text: None,
             quiet_at: Some(Instant::now()),
@@ -271,6 +277,7 @@ impl Supervisor {
             ADOPTED => self.adopted_end()?,
             HEALTH => self.health_output(),
             LOG => self.log_ready(),
+            MEMORY => self.memory_event(),
             client => self.on_client(client, flags)?,
         }
         Ok(())

@@ -52,3 +52,144 @@ fn an_unhealthy_container_can_be_restarted() {
         || rig.inspect("auto", "{{.State.Pid}}") != before && rig.inspect("auto", "{{.RestartCount}}") != "0"
     ));
 }
+
+#[test]
+fn failures_do_not_count_in_the_start_period_and_a_success_ends_it() {
+    let rig = Rig::new();
+    let flags =
+        ["--health-start-period", "1h", "--health-start-interval", "50ms", "--health-interval", "50ms"];
+    let check = ["--health-cmd", "echo looked; test -f /tmp/ok", "--health-retries", "1"];
+    rig.sleeper("start", &[&flags[..], &check].concat());
+    let health = |field: &str| rig.inspect("start", &format!("{{{{.State.Health.{field}}}}}"));
+    // Five are kept: more than one has failed.
+    assert!(wait_until(|| rig.inspect("start", "{{len .State.Health.Log}}") == "5"));
+    assert_eq!((health("Status"), health("FailingStreak")), ("starting".into(), "0".into()));
+    assert!(rig.inspect("start", "{{(index .State.Health.Log 0).Output}}").contains("looked"));
+    rig.ok(&["exec", "start", "touch", "/tmp/ok"]);
+    assert!(wait_until(|| health("Status") == "healthy"));
+    rig.ok(&["exec", "start", "rm", "/tmp/ok"]);
+    assert!(wait_until(|| health("Status") == "unhealthy"), "the period is over");
+    let said = rig.ok(&["events", "--since", "1h", "--until", "0s", "--filter", "event=health_status"]);
+    assert!(said.contains("health_status: healthy") && said.contains("health_status: unhealthy"), "{said}");
+}
+
+#[test]
+fn the_start_interval_is_for_the_start_period_only() {
+    let rig = Rig::new();
+    // One check at the start period's pace, and then none for an hour.
+    let flags = ["--health-start-period", "1h", "--health-start-interval", "50ms", "--health-interval", "1h"];
+    rig.sleeper("pace", &[&flags[..], &["--health-cmd", "true"]].concat());
+    assert!(wait_until(|| rig.inspect("pace", "{{.State.Health.Status}}") == "healthy"));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(rig.inspect("pace", "{{len .State.Health.Log}}"), "1");
+    // By hand, whenever.
+    rig.ok(&["healthcheck", "run", "pace"]);
+    assert_eq!(rig.inspect("pace", "{{len .State.Health.Log}}"), "2");
+    let flags = ["--health-cmd", "echo no good; false", "--health-interval", "1h", "--health-retries", "1"];
+    rig.sleeper("bad", &flags);
+    assert!(rig.fails(1, &["healthcheck", "run", "bad"]).contains("container bad: unhealthy: no good"));
+    assert_eq!(rig.inspect("bad", "{{.State.Health.Status}}"), "unhealthy");
+}
+
+#[test]
+fn what_an_unhealthy_container_has_to_expect() {
+    let rig = Rig::new();
+    let check = ["--health-cmd", "false", "--health-interval", "50ms", "--health-retries", "2"];
+    let on = |name: &str, action: &str, more: &[&str]| {
+        rig.sleeper(
+            name,
+            &[&check[..], &["--health-on-failure", action, "--stop-timeout", "0"], more].concat(),
+        );
+    };
+    on("none", "none", &[]);
+    on("kill", "kill", &[]);
+    on("stop", "stop", &["--restart", "always"]);
+    on("revive", "kill", &["--restart", "on-failure"]);
+    let state = |name: &str| rig.inspect(name, "{{.State.Status}} {{.State.ExitCode}}");
+    assert!(wait_until(|| state("kill") == "exited 137"), "{}", state("kill"));
+    assert!(wait_until(|| state("stop") == "exited 137"), "{}", state("stop"));
+    // The policy starts again what was killed, not what was stopped.
+    assert!(wait_until(|| rig.inspect("revive", "{{.RestartCount}}") != "0"));
+    assert_eq!(rig.inspect("stop", "{{.RestartCount}}"), "0");
+    assert!(wait_until(|| rig.inspect("none", "{{.State.Health.Status}}") == "unhealthy"));
+    assert_eq!(state("none"), "running 0");
+}
+
+#[test]
+fn a_frozen_container_is_not_asked() {
+    let rig = Rig::new();
+    rig.sleeper("ice", &["--health-cmd", "true", "--health-interval", "50ms"]);
+    assert!(wait_until(|| rig.inspect("ice", "{{.State.Health.Status}}") == "healthy"));
+    rig.ok(&["pause", "ice"]);
+    let last = || rig.inspect("ice", "{{json .State.Health.Log}}");
+    // One may have been under way.
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let before = last();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(last(), before);
+    rig.ok(&["unpause", "ice"]);
+    assert!(wait_until(|| last() != before));
+}
+
+#[test]
+fn the_images_check_and_none() {
+    let rig = Rig::new();
+    let dockerfile =
+        "FROM busybox\nHEALTHCHECK --interval=50ms --retries=1 CMD [\"test\", \"-f\", \"/ok\"]\n";
+    rig.build("checked", dockerfile);
+    let args = ["run", "-d", "--network", "none", "--name", "inherits", "checked", "sleep", "1000"];
+    rig.ok(&args);
+    assert!(wait_until(|| rig.inspect("inherits", "{{.State.Health.Status}}") == "unhealthy"));
+    // The user's command with the image's pace.
+    rig.ok(&[
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "own",
+        "--health-cmd",
+        "true",
+        "checked",
+        "sleep",
+        "1000",
+    ]);
+    assert!(wait_until(|| rig.inspect("own", "{{.State.Health.Status}}") == "healthy"));
+    rig.ok(&[
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "without",
+        "--no-healthcheck",
+        "checked",
+        "sleep",
+        "1000",
+    ]);
+    assert!(!rig.ok(&["ps", "-f", "name=without"]).contains("health"));
+    assert!(rig.fails(4, &["healthcheck", "run", "without"]).contains("no defined healthcheck"));
+}
+
+#[test]
+fn a_kill_for_memory_is_told_when_it_happens() {
+    let rig = Rig::new();
+    let hungry = "dd if=/dev/zero of=/dev/null bs=64M count=1; touch /tmp/after; exec sleep 1000";
+    let flags = ["run", "-d", "--network", "none", "--name", "hungry", "-m", "16m", "--memory-swap", "16m"];
+    rig.ok(&[&flags[..], &["busybox", "sh", "-c", hungry]].concat());
+    let events = || rig.ok(&["events", "--since", "1h", "--until", "0s", "--filter", "event=oom"]);
+    assert!(wait_until(|| events().contains("container oom")));
+    assert!(wait_until(|| rig.inspect("hungry", "{{.State.OOMKilled}} {{.State.Status}}") == "true running"));
+    rig.ok(&["kill", "hungry"]);
+    rig.ok(&["wait", "hungry"]);
+    assert_eq!(rig.inspect("hungry", "{{.State.OOMKilled}}"), "true");
+    assert_eq!(events().lines().count(), 1);
+    // A limit that comes later counts as well; the next start forgets.
+    rig.sleeper("late", &[]);
+    assert_eq!(rig.inspect("late", "{{.State.OOMKilled}}"), "false");
+    rig.ok(&["update", "-m", "16m", "--memory-swap", "16m", "late"]);
+    rig.run(&["exec", "late", "dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"]);
+    assert!(wait_until(|| rig.inspect("late", "{{.State.OOMKilled}}") == "true"));
+    rig.ok(&["restart", "-t", "0", "late"]);
+    assert_eq!(rig.inspect("late", "{{.State.OOMKilled}}"), "false");
+}

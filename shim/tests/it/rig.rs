@@ -141,6 +141,18 @@ impl Rig {
         assert_eq!(done.code, 0, "netctl {args:?}: {}{}", done.out, done.err);
     }
 
+    /// An image of this Dockerfile.
+    #[track_caller]
+    pub fn build(&self, name: &str, dockerfile: &str) {
+        let context = self.dir.path().join(format!("context-{name}"));
+        std::fs::create_dir(&context).unwrap();
+        std::fs::write(context.join("Dockerfile"), dockerfile).unwrap();
+        let done = done(
+            self.command(&tool("imgtool")).args(["build", "-q", "-t", name]).arg(context).output().unwrap(),
+        );
+        assert_eq!(done.code, 0, "imgtool build {name}: {}{}", done.out, done.err);
+    }
+
     /// A container that sleeps, without network.
     #[track_caller]
     pub fn sleeper(&self, name: &str, more: &[&str]) -> String {
