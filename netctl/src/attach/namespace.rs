@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use contracts::fault;
 use nix::errno::Errno;
 use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -74,8 +75,11 @@ fn furnish(target: &Path, ipv6: bool) -> Result<Namespace> {
 /// Opens the namespace of an attachment that is up.
 ///
 /// # Errors
-/// It has vanished.
+/// `WrongState` where it has vanished.
 pub fn open(state: &State, id: &str) -> Result<Namespace> {
+    if !is_mounted(state, id) {
+        fault!(WrongState, "the network namespace of {id} has gone: netctl down {id}");
+    }
     open_path(&path(state, id))
 }
 

@@ -192,6 +192,8 @@ pub fn connect(state: &State, id: &str, wanted: &Attachment) -> Result<Status> {
     choice::check(state)?;
     rootless::expect()?;
     let network = network::find(state, &wanted.network)?;
+    // Before anything is leased: without it, what was leased could not be undone here.
+    namespace::open(state, id)?;
     let mut record = before.clone();
     let done = endpoint::plan(state, &mut record, &network, wanted)
         .and_then(|()| record.write(state))

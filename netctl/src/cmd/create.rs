@@ -53,6 +53,10 @@ pub fn run(args: Create) -> Result<Exit> {
     made.dns = !args.disable_dns;
     made.options = pairs("--opt", &args.opt)?;
     made.labels = pairs("--label", &args.label)?;
+    if made.option("vrf").is_some() {
+        // A name server answers in the routing table of the host alone.
+        made.dns = false;
+    }
     made.dhcp = args.ipam_driver == "dhcp";
     made.check_options()?;
     made.subnets = subnets(&state, &args)?;

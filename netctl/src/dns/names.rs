@@ -26,7 +26,7 @@ impl Names {
         let mut members: HashMap<IpAddr, Vec<(usize, usize)>> = HashMap::new();
         let mut containers: HashMap<String, Vec<(usize, usize)>> = HashMap::new();
         let mut turned = Vec::with_capacity(zones.len());
-        for (place, zone) in zones.into_iter().enumerate() {
+        for (place, mut zone) in zones.into_iter().enumerate() {
             let mut by_name: HashMap<String, Vec<IpAddr>> = HashMap::new();
             for (number, entry) in zone.entries.iter().enumerate() {
                 for name in &entry.names {
@@ -38,6 +38,14 @@ impl Names {
                 for address in &entry.addresses {
                     members.entry(*address).or_default().push((place, number));
                 }
+            }
+            for addresses in by_name.values_mut() {
+                addresses.shrink_to_fit();
+            }
+            // Only the first is asked for, by its address.
+            for entry in &mut zone.entries {
+                entry.names.truncate(1);
+                entry.names.shrink_to_fit();
             }
             turned.push((zone, by_name));
         }

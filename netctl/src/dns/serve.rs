@@ -73,6 +73,7 @@ pub struct Server {
     /// Containers of our networks on other hosts, as last read.
     elsewhere: HashMap<String, Vec<Entry>>,
     turn: usize,
+    text: Option<sys::memory::Text>,
 }
 
 impl Server {
@@ -96,6 +97,7 @@ impl Server {
             host,
             elsewhere: HashMap::new(),
             turn: 0,
+            text: sys::memory::Text::find().ok(),
         };
         server.watch(&server.changes, FILES)?;
         for socket in server.forwarder.sockets() {
@@ -183,6 +185,7 @@ impl Server {
     /// The poll set itself fails.
     pub fn run(&mut self) -> Result<()> {
         let mut events = [EpollEvent::empty(); 64];
+        self.forget();
         while !self.names.is_empty() {
             let timeout = self.next_deadline().map_or(EpollTimeout::NONE, |deadline| {
                 let left = deadline.saturating_duration_since(Instant::now()).as_millis() + 1;
@@ -206,6 +209,14 @@ impl Server {
         let refused = self.read().unwrap_or_else(|err| vec![err]);
         for err in refused {
             contracts::report::print_error("netctl dns", &err);
+        }
+        self.forget();
+    }
+
+    /// Gives back what only start and change needed: the server is there all day for a few questions.
+    fn forget(&self) {
+        if let Some(text) = &self.text {
+            text.forget();
         }
     }
 

@@ -7,6 +7,7 @@ mod create;
 mod dhcp;
 mod dns;
 mod firewall;
+mod lacking;
 mod lan;
 mod netavark;
 mod overlay;
