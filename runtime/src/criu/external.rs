@@ -1,6 +1,8 @@
 //! What is the host's: mounts, namespaces, standard input and output.
 
 use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -235,25 +237,30 @@ fn host_file(pid: i32, number: i32, mountinfo: &str) -> Option<String> {
     (!known).then(|| format!("file[{mount:x}:{:x}]", info.ino()))
 }
 
-/// Hands our standard streams in for those at the dump.
+/// Hands in our standard streams for those at the dump: copies, to be held, because CRIU closes what it is given and
+/// for `--shell-job` needs its own stdin as well.
 ///
 /// # Errors
 /// The images are not a checkpoint of a container.
-pub fn restored_streams(message: &mut Message, images: &Path) -> Result<()> {
+pub fn restored_streams(message: &mut Message, images: &Path) -> Result<Vec<OwnedFd>> {
     let path = images.join(DESCRIPTORS);
     let text =
         fs::read(&path).with_context(|| format!("read {}: not a container's checkpoint", path.display()))?;
     let names: Vec<String> =
         serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let mut seen: Vec<&str> = Vec::new();
-    for (number, name) in names.iter().enumerate() {
+    let mut copies = Vec::new();
+    for (name, stream) in names.iter().zip([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]) {
         let ours = name.contains("pipe:") || name.starts_with("file[");
         if ours && !seen.contains(&name.as_str()) {
-            inherit(message, name, i32::try_from(number)?);
+            let copy = stream.try_clone_to_owned().context("copy a standard stream")?;
+            inherit(message, name, copy.as_raw_fd());
+            copies.push(copy);
             seen.push(name);
         }
     }
-    Ok(())
+    Ok(copies)
 }
 
 #[cfg(test)]
@@ -286,7 +293,8 @@ mod tests {
         let mut message = Message::default();
         assert!(restored_streams(&mut message, images.path()).is_err());
         fs::write(images.path().join(DESCRIPTORS), r#"["/dev/null","pipe:[7]","pipe:[7]"]"#).unwrap();
-        restored_streams(&mut message, images.path()).unwrap();
+        let copies = restored_streams(&mut message, images.path()).unwrap();
+        assert!(copies.iter().all(|copy| copy.as_raw_fd() > 2), "CRIU would close our streams: {copies:?}");
         let fields: Vec<_> = super::super::message::fields(message.bytes()).collect();
         assert_eq!(fields.len(), 1, "a name that is there twice is one pipe");
     }

@@ -43,9 +43,15 @@ pub fn checkpoint(directory: &Directory, flags: &Checkpoint) -> Result<()> {
     let service = Service::start(CloneOptions::default(), || Ok(()))?;
     let asked =
         service.ask(kind, &options.message, |notice| match (notice.script.as_str(), flags.status_fd) {
-            ("status-ready", Some(fd)) => announce(fd),
+            ("status-ready", fd) => {
+                // From now on CRIU serves pages for as long as somebody asks for them, and `delete --force` is not to
+                // wait for that.
+                directory.unlock()?;
+                fd.map_or(Ok(()), announce)
+            }
             _ => Ok(()),
         });
+    directory.lock()?;
     // After a pre-dump CRIU waits for the dump itself, which another of its processes is going to do.
     let done = asked.and_then(|_| if flags.pre_dump { Ok(()) } else { service.finish() });
     done.map_err(|err| explain(err, &options.log))
@@ -53,7 +59,8 @@ pub fn checkpoint(directory: &Directory, flags: &Checkpoint) -> Result<()> {
     if flags.leave_running || flags.pre_dump {
         return Ok(());
     }
-    destroy(directory, &state)
+    // It may have been deleted while pages were served.
+    directory.load()?.map_or(Ok(()), |state| destroy(directory, &state))
 }
 
 fn fill(options: &mut Options, flags: &Checkpoint, state: &State, pid: i32) -> Result<()> {

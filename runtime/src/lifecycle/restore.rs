@@ -168,7 +168,9 @@ fn fill(input: &Input<'_>, state: &State) -> Result<Options> {
             options.message.text(number, value);
         }
     }
-    external::restored_streams(&mut options.message, &options.images)?;
+    for copy in external::restored_streams(&mut options.message, &options.images)? {
+        options.hold(copy)?;
+    }
     external::restored_namespaces(&mut options, input.document)?;
     Ok(options)
 }
