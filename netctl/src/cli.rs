@@ -11,8 +11,9 @@ const CREATE_HELP: &str = "Driver options:
   bridges    com.docker.network.bridge.name=IF  icc=false  masquerade=false  hairpin=false  isolate=true|strict
              gateway_mode[_ipv4|_ipv6]=nat|nat-unprotected|routed|isolated  inhibit_ipv4=true
              host_binding_ipv4=IP  host_binding_ipv6=IP  trusted_host_interfaces=IF:IF  vlan=N  vrf=NAME
-  macvlan    parent=IF  mode=bridge|private|vepa|passthru
-  ipvlan     parent=IF  mode=l2|l3|l3s
+             outbound_addr4=IP  outbound_addr6=IP
+  macvlan    parent=IF[.VLAN]  mode=bridge|private|vepa|passthru  bclim=N
+  ipvlan     parent=IF[.VLAN]  mode=l2|l3|l3s
   overlay    peers=HOST[=RANGE],HOST...|/FILE|/DIRECTORY  backend=vxlan|host-gw|gre  local=IP  hosts=16
              vxlan-id=N  port=4789
 
@@ -20,6 +21,7 @@ Examples:
   netctl create front
   netctl create --subnet 10.7.0.0/24 --ip-range 10.7.0.128/25 -o icc=false back
   netctl create -d macvlan -o parent=eth0 --subnet 192.168.7.0/24 --gateway 192.168.7.1 lan
+  netctl create -d macvlan -o parent=eth0.50 --ipam-driver dhcp office
   On each of three hosts, whose containers then reach each other:
   netctl create -d overlay --subnet 10.50.0.0/16 -o peers=192.168.7.1,192.168.7.2,192.168.7.3 wide";
 

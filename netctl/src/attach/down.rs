@@ -142,12 +142,22 @@ pub fn retire<'a>(state: &State, names: impl Iterator<Item = &'a str>) -> Result
     for network in &idle {
         let dir = state.path(&["members", &network.name]);
         fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
-        bridge::remove(&host, network)?;
+        bridge::remove(&host, network, shares_parent(state, network)?)?;
     }
     let filter = Filter::open(state)?;
     rules::refresh(state, &filter)?;
     filter.close_at_exit();
     choice::forget(state)
+}
+
+/// Whether containers of another network are on the same parent.
+fn shares_parent(state: &State, network: &Network) -> Result<bool> {
+    if network.is_bridge() {
+        return Ok(false);
+    }
+    let others = state.live()?;
+    let mut others = others.iter().filter(|name| **name != network.name);
+    Ok(others.any(|name| network::find(state, name).is_ok_and(|other| other.interface == network.interface)))
 }
 
 /// Leaves one network.

@@ -10,7 +10,7 @@ use super::{pairs, print};
 use crate::cidr::Cidr;
 use crate::cli::Create;
 use crate::netlink::{link, socket::Socket};
-use crate::network::{self, Network, PREDEFINED, Subnet, overlay, peers, pool};
+use crate::network::{self, Network, PREDEFINED, Subnet, bridge, overlay, peers, pool};
 use crate::state::State;
 
 /// Makes a network; prints its id.
@@ -62,7 +62,11 @@ pub fn run(args: Create) -> Result<Exit> {
     made.subnets = subnets(&state, &args)?;
     let host = Socket::route()?;
     let present = link::find(&host, &made.interface)?;
-    if !made.is_bridge() && present.is_none() {
+    let is_tagged = match bridge::tagged(&made.interface) {
+        Some((parent, _)) => link::find(&host, parent)?.is_some(),
+        None => false,
+    };
+    if !made.is_bridge() && present.is_none() && !is_tagged {
         fault!(NotFound, "parent interface {} does not exist", made.interface);
     }
     if made.is_bridge() && present.is_some() {

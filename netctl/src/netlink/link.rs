@@ -23,6 +23,7 @@ const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
@@ -46,6 +47,8 @@ pub struct Link {
     pub name: String,
     /// Index of the other end of a veth pair, in that end's namespace.
     pub peer: u32,
+    /// What somebody noted on it.
+    pub alias: String,
 }
 
 /// How a bridge treats one of its ports.
@@ -112,6 +115,20 @@ pub fn add_bridge(batch: &mut Batch, name: &str, new: NewBridge) {
             });
         }
     });
+}
+
+/// Adds a link for one VLAN of a parent, tagged on the wire, with a note of whose it is.
+pub fn add_tagged(batch: &mut Batch, name: &str, (parent, vlan): (u32, u16), note: &str) {
+    const VLAN_ID: u16 = 1;
+    batch.message(NEWLINK, REQUEST | CREATE | EXCL, &ifinfo(0, false), format!("add {name}"));
+    batch.text(IFLA_IFNAME, name).number(IFLA_LINK, parent);
+    batch.nest(IFLA_LINKINFO, |info| {
+        info.text(IFLA_INFO_KIND, "vlan").nest(IFLA_INFO_DATA, |data| {
+            data.attribute(VLAN_ID, &vlan.to_ne_bytes());
+        });
+    });
+    batch.message(NEWLINK, REQUEST, &ifinfo(0, true), format!("set {name} up"));
+    batch.text(IFLA_IFNAME, name).attribute(IFLA_IFALIAS, note.as_bytes());
 }
 
 /// Has a bridge tell VLANs apart, whoever made it; ports stay in the one that they are in.
@@ -345,6 +362,9 @@ fn ask(socket: &Socket, batch: &Batch) -> Result<Option<Link>> {
             match kind {
                 IFLA_ADDRESS => link.mac = value.to_vec(),
                 IFLA_IFNAME => link.name = String::from_utf8_lossy(value).trim_end_matches('\0').into(),
+                IFLA_IFALIAS => {
+                    link.alias = String::from_utf8_lossy(value).trim_end_matches('\0').into();
+                }
                 IFLA_LINK => link.peer = value.try_into().map_or(0, u32::from_ne_bytes),
                 IFLA_MTU => link.mtu = value.try_into().map_or(0, u32::from_ne_bytes),
                 IFLA_MASTER => link.master = value.try_into().map_or(0, u32::from_ne_bytes),

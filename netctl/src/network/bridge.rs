@@ -14,6 +14,9 @@ use crate::netlink::message::Batch;
 use crate::netlink::route;
 use crate::netlink::socket::{Socket, errno};
 
+/// On links that go with their last user.
+const NOTE: &str = "bulkhead";
+
 /// The bridge of `network` with its gateway addresses, made if it is missing (macvlan, ipvlan: the parent).
 ///
 /// # Errors
@@ -22,13 +25,35 @@ pub fn ensure(host: &Socket, network: &Network) -> Result<Link> {
     let link = match link::find(host, &network.interface)? {
         Some(link) => link,
         None if network.is_bridge() => make(host, network)?,
-        None => fault!(NotFound, "network {}: no interface {}", network.name, network.interface),
+        None => make_tagged(host, network)?,
     };
     if network.driver == "overlay" {
         // Always: a crash may have come between, and the list of hosts may have changed.
         overlay::ensure(host, network, &link)?;
     }
     Ok(link)
+}
+
+/// The parent and the VLAN that a name like `eth0.50` stands for.
+pub fn tagged(name: &str) -> Option<(&str, u16)> {
+    let (parent, vlan) = name.rsplit_once('.')?;
+    Some((parent, vlan.parse().ok().filter(|vlan| (1..=4094).contains(vlan))?))
+}
+
+/// The parent of macvlans is missing: where its name says which VLAN of which link it is, it is made.
+fn make_tagged(host: &Socket, network: &Network) -> Result<Link> {
+    let (name, interface) = (&network.name, &network.interface);
+    let found = tagged(interface).and_then(|(parent, vlan)| Some((link::find(host, parent).ok()??, vlan)));
+    let Some((parent, vlan)) = found else { fault!(NotFound, "network {name}: no interface {interface}") };
+    let mut batch = Batch::new();
+    link::add_tagged(&mut batch, interface, (parent.index, vlan), NOTE);
+    match host.run(&batch) {
+        Err(err) if errno(&err) == Some(Errno::EOPNOTSUPP) => {
+            fault!(Unsupported, "network {name}: this kernel has no VLAN links for {interface} (8021q)")
+        }
+        other => other.with_context(|| format!("network {name}"))?,
+    }
+    link::find(host, interface)?.with_context(|| format!("network {name}: {interface} is gone"))
 }
 
 fn make(host: &Socket, network: &Network) -> Result<Link> {
@@ -165,11 +190,18 @@ pub fn is_filtered(network: &Network) -> bool {
     })
 }
 
-/// Removes the bridge of a network that has no members any more. A parent of macvlans is the administrator's and stays.
+/// Removes the bridge of a network that has no members any more. A parent of macvlans is the administrator's and stays,
+/// unless we made it and no other network `shares` it.
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn remove(host: &Socket, network: &Network) -> Result<()> {
+pub fn remove(host: &Socket, network: &Network, shares: bool) -> Result<()> {
+    if !network.is_bridge() && !shares && tagged(&network.interface).is_some() {
+        let link = link::find(host, &network.interface)?;
+        if link.is_some_and(|link| link.kind == "vlan" && link.alias == NOTE) {
+            link::remove(host, &network.interface).with_context(|| format!("network {}", network.name))?;
+        }
+    }
     if network.driver == "overlay" {
         overlay::remove(host, network)?;
     }

@@ -21,6 +21,16 @@ fn links_that_the_kernel_does_not_have_are_named() {
         assert!(why.contains("network wire: this kernel has no ipvlan links"), "{why}");
         assert_eq!(rig.left(), before);
     }
+    rig.fails(3, &["create", "-d", "macvlan", "-o", "parent=nosuch0.30", "--subnet", "10.9.0.0/24", "trunk"]);
+    rig.ok(&["create", "-d", "macvlan", "-o", "parent=lan0.30", "--subnet", "10.9.0.0/24", "trunk"]);
+    let up = rig.command(&["up", "c1", "--network", "trunk"]).output().unwrap();
+    let why = String::from_utf8(up.stderr).unwrap();
+    if up.status.success() {
+        rig.ok(&["down", "--wait", "c1"]);
+    } else {
+        assert!(why.contains("this kernel has no VLAN links for lan0.30"), "{why}");
+    }
+    assert_eq!(rig.left(), before);
     rig.ok(&["create", "-o", "vlan=20", "tagged"]);
     if rig.command(&["up", "c1", "--network", "tagged"]).output().unwrap().status.success() {
         eprintln!("skipped: this kernel's bridges have VLAN filtering");
