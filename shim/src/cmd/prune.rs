@@ -61,7 +61,9 @@ enum Filter {
 impl Filter {
     fn matches(&self, record: &contracts::container::Container) -> bool {
         match self {
-            Self::Label(label, wanted) => super::ps::has_label(&record.config.labels, label) == *wanted,
+            Self::Label(label, wanted) => {
+                super::ps::filters::has_label(&record.config.labels, label) == *wanted
+            }
             Self::Until(time) => record.created < *time,
         }
     }

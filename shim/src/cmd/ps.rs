@@ -1,11 +1,10 @@
 //! `shim ps`
 
-use std::collections::BTreeMap;
+pub mod filters;
 
 use anyhow::Result;
 use contracts::container::{Container, State, Status};
 use contracts::exit::Exit;
-use contracts::fault;
 use contracts::output::human;
 use contracts::output::template::Format;
 use serde_json::{Value, json};
@@ -32,7 +31,7 @@ const HEADINGS: &[(&str, &str)] = &[
 ];
 
 pub fn run(store: &Store, flags: &PsFlags) -> Result<Exit> {
-    let filters = filters(store, &flags.filter)?;
+    let filters = filters::read(store, &flags.filter)?;
     let columns = if flags.size { format!("{COLUMNS}\\t{{{{.Size}}}}") } else { COLUMNS.to_owned() };
     let format = Format::parse(flags.format.as_deref(), &columns)?;
     let mut rows = rows(store)?;
@@ -167,115 +166,4 @@ fn ports(record: &Container, status: &Status) -> String {
         }
     }
     parts.join(", ")
-}
-
-/// One `--filter`; several of one key are alternatives, different keys must all hold.
-pub struct Filter {
-    key: String,
-    values: Vec<String>,
-    /// For `before` and `since`: the other container's time.
-    time: Option<String>,
-}
-
-impl Filter {
-    pub fn matches(&self, row: &Row) -> bool {
-        let Row { record, status } = row;
-        // Of labels all must hold, as in docker.
-        if self.key == "label" {
-            return self.values.iter().all(|value| has_label(&record.config.labels, value));
-        }
-        self.values.iter().any(|value| {
-            let time = self.time.as_deref().unwrap_or_default();
-            match self.key.as_str() {
-                "id" => record.id.starts_with(value.as_str()),
-                "name" => {
-                    record
-                        .name
-                        .contains(value.trim_start_matches('/').trim_start_matches('^').trim_end_matches('$'))
-                        && (!value.starts_with('^')
-                            || record.name.starts_with(
-                                value.trim_start_matches('^').trim_start_matches('/').trim_end_matches('$'),
-                            ))
-                        && (!value.ends_with('$')
-                            || record.name.ends_with(
-                                value.trim_end_matches('$').trim_start_matches('^').trim_start_matches('/'),
-                            ))
-                }
-                "status" => status.state.word() == value,
-                "exited" => status.state == State::Exited && status.exit_code.to_string() == *value,
-                "ancestor" => is_image(record, value),
-                "before" => record.created.as_str() < time,
-                "since" => record.created.as_str() > time,
-                "volume" => record
-                    .mounts
-                    .iter()
-                    .any(|point| [&point.name, &point.source, &point.destination].contains(&value)),
-                "network" => record.network.networks.iter().any(|at| at.network == *value),
-                "publish" => {
-                    record.network.ports.iter().any(|port| is_port(port.host_port, &port.protocol, value))
-                }
-                "expose" => record
-                    .config
-                    .exposed_ports
-                    .keys()
-                    .any(|key| key == value || key.split('/').next() == Some(value)),
-                "health" => status.health.as_ref().map_or("none", |health| health.status.as_str()) == value,
-                _ => false,
-            }
-        })
-    }
-}
-
-fn is_port(port: u16, protocol: &str, value: &str) -> bool {
-    let (number, wanted) = value.split_once('/').unwrap_or((value, "tcp"));
-    number.parse() == Ok(port) && protocol == wanted
-}
-
-fn is_image(record: &Container, value: &str) -> bool {
-    let full = |name: &str| if name.contains(':') { name.to_owned() } else { format!("{name}:latest") };
-    let id = record.image_id.trim_start_matches("sha256:");
-    let digits = value.trim_start_matches("sha256:");
-    full(&record.image) == full(value) || (digits.len() >= 4 && id.starts_with(digits))
-}
-
-/// Whether a `key` or `key=value` filter matches.
-pub fn has_label(labels: &BTreeMap<String, String>, filter: &str) -> bool {
-    match filter.split_once('=') {
-        Some((key, value)) => labels.get(key).is_some_and(|known| known == value),
-        None => labels.contains_key(filter),
-    }
-}
-
-fn filters(store: &Store, items: &[String]) -> Result<Vec<Filter>> {
-    const STATES: &[&str] = &["created", "running", "paused", "restarting", "removing", "exited", "dead"];
-    const KEYS: &[&str] = &[
-        "id", "name", "label", "status", "exited", "ancestor", "before", "since", "volume", "network",
-        "publish", "expose", "health",
-    ];
-    let mut filters: Vec<Filter> = Vec::new();
-    for item in items {
-        let Some((key, value)) = item.split_once('=') else {
-            fault!(Usage, "invalid filter '{item}': use KEY=VALUE")
-        };
-        if !KEYS.contains(&key) {
-            fault!(Usage, "invalid filter '{key}'");
-        }
-        if key == "status" && !STATES.contains(&value) {
-            fault!(
-                Usage,
-                "invalid filter 'status={value}': invalid value for state ({value}): must be one of {}",
-                STATES.join(", ")
-            );
-        }
-        let time = if matches!(key, "before" | "since") {
-            Some(store.load(&store.resolve(value)?)?.created)
-        } else {
-            None
-        };
-        match filters.iter_mut().find(|filter| filter.key == key && filter.time.is_none()) {
-            Some(filter) => filter.values.push(value.into()),
-            None => filters.push(Filter { key: key.into(), values: vec![value.into()], time }),
-        }
-    }
-    Ok(filters)
 }

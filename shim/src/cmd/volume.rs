@@ -8,7 +8,7 @@ use contracts::output::template::Format;
 use contracts::report;
 use serde_json::{Value, json};
 
-use super::{prune::confirmed, ps::has_label};
+use super::{prune::confirmed, ps::filters::has_label};
 use crate::cli::{
     VolumeCreateFlags, VolumeInspectFlags, VolumeLsFlags, VolumePruneFlags, VolumeRmFlags, VolumeVerb,
 };

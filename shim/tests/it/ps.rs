@@ -34,3 +34,44 @@ fn filters_formats_and_order() {
     let row: serde_json::Value = serde_json::from_str(&rig.ok(&["ps", "--format", "json"])).unwrap();
     assert_eq!((row["Names"].as_str(), row["State"].as_str()), (Some("up1"), Some("running")));
 }
+
+#[test]
+fn every_filter() {
+    let rig = Rig::new();
+    let ports = ["-p", "127.0.0.1:8090:80", "--expose", "90-91/udp", "-v", "data:/d", "--health-cmd", "true"];
+    rig.ok(&[&["run", "-d", "--name", "web-1"], &ports[..], &["busybox", "sleep", "1000"]].concat());
+    rig.sleeper("web-20", &[]);
+    rig.ok(&["create", "--name", "db", "busybox"]);
+    let id = rig.inspect("db", "{{.Id}}");
+    for (filter, want) in [
+        ("name=web", "web-20 web-1"),
+        ("name=^web-.$", "web-1"),
+        ("name=^/web-1$", "web-1"),
+        ("name=web-[12]", "web-20 web-1"),
+        ("name=b$", "db"),
+        ("name=[", ""),
+        (&format!("id={}", &id[..8]), "db"),
+        ("publish=8090", "web-1"),
+        ("publish=8000-9000/tcp", "web-1"),
+        ("publish=80", ""),
+        ("expose=91/udp", "web-1"),
+        ("expose=85-95/udp", "web-1"),
+        ("expose=80", "web-1"),
+        ("volume=data", "web-1"),
+        ("volume=/d", "web-1"),
+        ("network=none", "web-20"),
+        ("network=bridge", "db web-1"),
+        ("health=none", "db web-20"),
+        ("isolation=default", "db web-20 web-1"),
+        ("is-task=false", "db web-20 web-1"),
+        ("is-task=true", ""),
+    ] {
+        assert_eq!(names(&rig, &["-a", "-f", filter]), want, "{filter}");
+    }
+    assert_eq!(names(&rig, &["-a", "-f", "name=web", "-f", "name=db", "-f", "network=none"]), "web-20");
+    for wrong in ["exited=x", "publish=x", "expose=1-", "health=odd", "isolation=hyperv", "name"] {
+        assert!(rig.fails(2, &["ps", "-f", wrong]).contains(wrong), "{wrong}");
+    }
+    rig.ok(&["stop", "-t", "0", "web-1", "web-20"]);
+    assert_eq!(names(&rig, &["-a", "-f", "exited=137", "-f", "publish=8090"]), "web-1");
+}
