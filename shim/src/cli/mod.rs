@@ -66,7 +66,10 @@ pub enum Verb {
     /// Run a command in a running container
     Exec(ExecFlags),
     /// Wait for containers to end and print their exit codes
-    Wait(Names),
+    #[command(
+        after_help = "Examples:\n  shim wait job\n  shim wait --condition healthy db && shim start web"
+    )]
+    Wait(WaitFlags),
     /// Show everything about containers
     Inspect(InspectFlags),
     /// Write a container's file system as a tar

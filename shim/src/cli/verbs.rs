@@ -71,6 +71,9 @@ pub struct RmFlags {
     /// Remove the anonymous volumes too
     #[arg(short, long)]
     pub volumes: bool,
+    /// Remove a link (not supported: a link goes with its container)
+    #[arg(short, long, hide = true)]
+    pub link: bool,
     #[arg(required = true, value_name = "CONTAINER")]
     pub containers: Vec<String>,
 }
@@ -190,6 +193,18 @@ pub struct Names {
 }
 
 #[derive(Debug, Args)]
+pub struct WaitFlags {
+    /// Wait until it is so, any of several: stopped, running, paused, created, exited, removed, healthy, unhealthy
+    #[arg(long, value_name = "CONDITION", value_delimiter = ',', value_parser = ["stopped", "not-running", "running", "paused", "created", "exited", "removed", "healthy", "unhealthy"])]
+    pub condition: Vec<String>,
+    /// Time between looks for a condition
+    #[arg(short, long, value_name = "DURATION", default_value = "250ms")]
+    pub interval: String,
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub containers: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 pub struct OneName {
     pub container: String,
 }
@@ -202,6 +217,9 @@ pub struct InspectFlags {
     /// Add the sizes
     #[arg(short, long)]
     pub size: bool,
+    /// Only this type of object (`container`: imgtool, netctl and `shim volume` inspect theirs)
+    #[arg(long, value_name = "TYPE", default_value = "container", hide_default_value = true)]
+    pub r#type: String,
     #[arg(required = true, value_name = "CONTAINER")]
     pub containers: Vec<String>,
 }

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use contracts::exit::Exit;
+use contracts::fault;
 use contracts::report;
 
 use crate::cli::InspectFlags;
@@ -9,6 +10,13 @@ use crate::container::{Store, status};
 use crate::{inspect, show};
 
 pub fn run(store: &Store, flags: &InspectFlags) -> Result<Exit> {
+    if flags.r#type != "container" {
+        fault!(
+            Unsupported,
+            "inspect --type {}: images are inspected by `imgtool inspect`, networks by `netctl inspect`, volumes by `shim volume inspect`",
+            flags.r#type
+        );
+    }
     let (mut objects, mut errors) = (Vec::new(), Vec::new());
     for name in &flags.containers {
         let one = || {

@@ -63,7 +63,7 @@ pub fn run(verb: Verb) -> ExitCode {
         Verb::Ps(flags) => finish(ps::run(store, &flags)),
         Verb::Logs(flags) => finish(logs::run(store, &flags)),
         Verb::Attach(flags) => finish(attach::run(store, &flags)),
-        Verb::Wait(names) => finish(each(&names.containers, |name| wait::run(store, name))),
+        Verb::Wait(flags) => finish(each(&flags.containers, |name| wait::run(store, name, &flags))),
         Verb::Inspect(flags) => finish(inspect::run(store, &flags)),
         Verb::Export(flags) => finish(export::run(store, &flags)),
         Verb::Commit(flags) => finish(commit::run(store, &flags)),

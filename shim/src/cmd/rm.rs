@@ -12,6 +12,9 @@ use crate::cli::RmFlags;
 use crate::container::{Store, remove, start, status};
 
 pub fn run(store: &Store, name: &str, flags: &RmFlags) -> Result<Option<String>> {
+    if flags.link {
+        fault!(Unsupported, "rm --link {name}: a link cannot be taken from a container that exists");
+    }
     let id = match store.resolve(name) {
         Ok(id) => id,
         // As docker: said, but no failure.

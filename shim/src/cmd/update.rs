@@ -10,7 +10,7 @@ use crate::attach::client;
 use crate::attach::wire::Request;
 use crate::cli::UpdateFlags;
 use crate::container::{Store, status};
-use crate::request::{health, resources as flags_resources};
+use crate::request::{self, health, resources as flags_resources};
 use crate::spec::{self, resources};
 use crate::{events, tools};
 
@@ -21,6 +21,9 @@ pub fn run(store: &Store, name: &str, flags: &UpdateFlags) -> Result<Option<Stri
     let before = resources::of(&record.host_config)?;
     flags_resources::apply(&flags.resources, &mut record.host_config)
         .with_context(|| format!("Cannot update container {id}"))?;
+    if let Some(warning) = request::weight_warning(&mut record) {
+        let _ = writeln!(std::io::stderr(), "WARNING: {warning}");
+    }
     if let Some(policy) = &flags.restart {
         if record.host_config.auto_remove && policy != "no" {
             bail!("Restart policy cannot be updated because AutoRemove is enabled for the container");

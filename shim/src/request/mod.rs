@@ -64,17 +64,21 @@ pub fn read(store: &Store, flags: &CreateFlags) -> Result<(Container, Vec<mounts
     Ok((record, wishes))
 }
 
+/// Takes weights off that this machine does not know.
+pub fn weight_warning(record: &mut Container) -> Option<&'static str> {
+    let host = &mut record.host_config;
+    if (host.blkio_weight == 0 && host.blkio_weight_device.is_empty()) || resources::has_io_weight() {
+        return None;
+    }
+    host.blkio_weight = 0;
+    host.blkio_weight_device.clear();
+    Some("Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.")
+}
+
 /// What of the request this machine cannot do but docker lets pass; it is taken off.
 pub fn warnings(record: &mut Container) -> Vec<&'static str> {
-    let mut warnings = Vec::new();
-    let host = &mut record.host_config;
-    if (host.blkio_weight != 0 || !host.blkio_weight_device.is_empty()) && !resources::has_io_weight() {
-        host.blkio_weight = 0;
-        host.blkio_weight_device.clear();
-        warnings.push(
-            "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.",
-        );
-    }
+    let mut warnings = Vec::from_iter(weight_warning(record));
+    let host = &record.host_config;
     let on_host = record.network.networks.iter().any(|network| network.network == "host");
     if on_host && (!record.network.ports.is_empty() || host.publish_all_ports) {
         warnings.push("Published ports are discarded when using host network mode");

@@ -85,3 +85,28 @@ fn prune_removes_only_what_is_stopped() {
     assert!(rig.ok(&["prune", "-f"]).contains("Total reclaimed space"));
     assert_eq!(rig.ok(&["ps", "-a", "--format", "{{.Names}}"]), "stays");
 }
+
+#[test]
+fn wait_for_a_condition() {
+    let rig = Rig::new();
+    rig.sleeper(
+        "cond",
+        &["--health-cmd", "test -e /ok", "--health-interval", "50ms", "--health-retries", "1"],
+    );
+    let wait = |condition: &str| rig.ok(&["wait", "--interval", "10ms", "--condition", condition, "cond"]);
+    assert_eq!(wait("running,paused"), "-1");
+    assert_eq!(wait("unhealthy"), "-1");
+    rig.ok(&["exec", "cond", "touch", "/ok"]);
+    assert_eq!(wait("healthy"), "-1");
+    rig.ok(&["kill", "cond"]);
+    assert_eq!((wait("stopped"), wait("exited")), ("137".into(), "137".into()));
+    let waits =
+        rig.shim(&["wait", "--condition", "removed", "cond"]).stdout(std::process::Stdio::piped()).spawn();
+    rig.ok(&["rm", "cond"]);
+    let done = crate::rig::done(waits.unwrap().wait_with_output().unwrap());
+    // Where it was removed before the first look, it is not known any more.
+    assert!((done.code, done.out.as_str()) == (0, "137\n") || done.code == 3, "{} {}", done.code, done.out);
+    rig.fails(2, &["wait", "--condition", "odd", "cond"]);
+    assert!(rig.fails(7, &["inspect", "--type", "image", "cond"]).contains("imgtool inspect"));
+    assert!(rig.fails(7, &["rm", "--link", "cond"]).contains("--link"));
+}
