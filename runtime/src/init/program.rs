@@ -57,9 +57,9 @@ impl Program {
         };
         let path = self.path.to_string_lossy();
         match err {
-            Errno::ENOENT | Errno::ENOTDIR => {
-                fault!(CommandNotFound, "exec {path}: no such file or directory")
-            }
+            Errno::ENOENT => fault!(CommandNotFound, "exec {path}: no such file or directory"),
+            // Docker ends with 126 at these words.
+            Errno::ENOTDIR => fault!(CommandNotExecutable, "exec {path}: not a directory"),
             Errno::EACCES | Errno::EPERM => fault!(CommandNotExecutable, "exec {path}: permission denied"),
             Errno::ENOEXEC => fault!(CommandNotExecutable, "exec {path}: exec format error"),
             err => bail!("exec {path}: {}", err.desc()),
@@ -75,8 +75,11 @@ fn look_up(name: &str, path: &str) -> Result<PathBuf> {
     if name.contains('/') {
         return match is_program(Path::new(name)) {
             Ok(()) => Ok(name.into()),
-            Err(Errno::ENOENT | Errno::ENOTDIR) => {
+            Err(Errno::ENOENT) => {
                 fault!(CommandNotFound, "exec: {name:?}: stat {name}: no such file or directory")
+            }
+            Err(Errno::ENOTDIR) => {
+                fault!(CommandNotExecutable, "exec: {name:?}: stat {name}: not a directory")
             }
             Err(Errno::EISDIR) => {
                 fault!(CommandNotExecutable, "exec: {name:?}: is a directory: permission denied")

@@ -5,6 +5,7 @@
 mod rig;
 
 mod annotations;
+mod clients;
 mod console;
 mod create;
 mod delete;
