@@ -123,9 +123,10 @@ impl Glass {
         let new = output.seen.min(length);
         let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1);
         let rest = length - whole;
-        let late = new == length && output.has_more(length);
-        let lines =
-            if all || late || (rest >= SLOTS && output.is_full()) { length } else { length - rest % LONGEST };
+        // Behind whole lines the beginning of one stays. Without any, what comes behind it must not wait for ever.
+        let stuck =
+            whole == 0 && (new == length && output.has_more(length) || rest >= SLOTS && output.is_full());
+        let lines = if all || stuck { length } else { length - rest % LONGEST };
         output.seen = length;
         Ok(Some(Look { bytes, new, lines }))
     }
@@ -163,5 +164,33 @@ impl Glass {
         if look.bytes.capacity() <= KEPT || look.bytes.len() >= LARGE / 8 {
             self.buffer = look.bytes;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    const SMALL: usize = 64 << 10;
+
+    #[test]
+    fn the_beginning_of_a_line_stays_in_a_full_pipe_until_nothing_else_is_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut output, mut theirs) = Output::make(dir.path(), "stdout").unwrap();
+        fcntl(&theirs, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK)).unwrap();
+        let lines = [&[b'x'; 99][..], b"\n"].concat().repeat(1000);
+        assert_eq!(theirs.write(&lines).unwrap(), SMALL);
+        let mut glass = Glass::new().unwrap();
+        let look = glass.look(&mut output, false).unwrap().unwrap();
+        assert_eq!((look.bytes.len(), look.lines, look.new), (SMALL, SMALL / 100 * 100, 0));
+        glass.take(&mut output, look.lines);
+        assert!(output.has_more(0) && output.large, "it was full, and has more room now");
+        let look = glass.look(&mut output, false).unwrap().unwrap();
+        assert_eq!((look.bytes.len(), look.lines, look.new), (SMALL % 100, 0, SMALL % 100));
+        glass.done(look);
+        let look = glass.look(&mut output, true).unwrap().unwrap();
+        assert_eq!(look.lines, SMALL % 100);
     }
 }
