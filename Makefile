@@ -27,6 +27,8 @@ PREFIX         ?= /usr/local
 DESTDIR        ?=
 PROGRAM_PREFIX ?=
 RUNTIME        ?= $(BIN)/runtime
+# What starts the benchmarks' programs, such as a command that enters another root file system.
+BENCH_IN       ?=
 # What starts a virtual machine, and where it is built: see tests/vm/run.
 VM_RUN         ?= /work/shared/tools/vm/vm-run.sh
 VM_DIR         ?= /opt/vm
@@ -74,9 +76,9 @@ conformance: build ## Black-box cases against RUNTIME= (default: ours), and agai
 	   echo "== $$path"; $(SUDO) tests/in-namespace $(BIN)/conformance --runtime $$path || exit 1; \
 	 else echo "== $$peer is not installed: skipped"; fi; done
 
-bench: build ## Side by side with the peers that are installed: ratios from one run
-	$(SUDO) $(BIN)/conformance bench --tools $(BIN)
-	$(SUDO) $(BIN)/conformance bench --images --tools $(BIN) --runs 4
+bench: build ## Side by side with the peers that are installed, in parts: ratios from one run (BENCH_IN= enters a userland that has them)
+	@bad=; for part in "" "--engines --runs 12" "--logs --runs 4" "--net --runs 12" "--names --runs 4" "--images --runs 4"; do \
+	   echo "== conformance bench $$part"; $(SUDO) $(BENCH_IN) $(BIN)/conformance bench --tools $(BIN) $$part || bad=1; done; [ -z "$$bad" ]
 	@$(MAKE) --no-print-directory size
 
 size: ## Sizes of the binaries, and source files over the soft limit
@@ -105,7 +107,8 @@ install: build ## Install into PREFIX= (DESTDIR=, PROGRAM_PREFIX= honoured)
 	@for t in $(TOOLS); do install -D -m 755 $(BIN)/$$t "$(DESTDIR)$(PREFIX)/bin/$(PROGRAM_PREFIX)$$t"; done
 	@ln -sf $(PROGRAM_PREFIX)shim "$(DESTDIR)$(PREFIX)/bin/containerd-shim-bulkhead-v2"
 	@install -d "$(DESTDIR)$(PREFIX)/lib/systemd/system" "$(DESTDIR)$(PREFIX)/share/bulkhead"
-	@for f in lib/systemd/system/bulkhead.service share/bulkhead/bulkhead.init; do \
+	@for f in lib/systemd/system/bulkhead.service lib/systemd/system/bulkhead-look.service \
+	   lib/systemd/system/bulkhead-look.timer share/bulkhead/bulkhead.init; do \
 	   sed 's#@BIN@/shim#@BIN@/$(PROGRAM_PREFIX)shim#; s#@BIN@#$(PREFIX)/bin#; s#^\(\t\|\texec \)shim#\1$(PROGRAM_PREFIX)shim#' \
 	     shim/boot/$${f##*/} >"$(DESTDIR)$(PREFIX)/$$f"; done
 	@chmod 755 "$(DESTDIR)$(PREFIX)/share/bulkhead/bulkhead.init"

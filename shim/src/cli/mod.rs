@@ -106,7 +106,8 @@ pub enum Verb {
     Healthcheck(HealthcheckVerb),
     /// Start the containers whose restart policy asks for it, after a boot
     #[command(
-        after_help = "`make install` brings shim/boot/bulkhead.service (systemd) and bulkhead.init (any other init), which call it."
+        after_help = "`make install` brings shim/boot/bulkhead.service (systemd) and bulkhead.init (any other init), which call it, and \
+            bulkhead-look.timer: whatever was killed, within half a minute `shim ps` has looked and restart policies hold."
     )]
     Boot(BootFlags),
     /// Show the machine as shim sees it
