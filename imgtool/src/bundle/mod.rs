@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use contracts::{atomic, fault};
+use contracts::fault;
 use nix::sys::stat::Mode;
 use sys::path::Root;
 
@@ -31,6 +31,8 @@ pub struct Request<'a> {
     pub args: &'a [String],
     /// Bound on a layer's content in bytes.
     pub max_layer: Option<u64>,
+    /// It is to outlive a power cut.
+    pub lasting: bool,
 }
 
 /// Makes a bundle and returns its record. On failure nothing is left.
@@ -61,7 +63,7 @@ pub fn make(store: &Store, request: &Request<'_>) -> Result<Record> {
 fn fill(store: &Store, layers: &Layers, record: &Record, request: &Request<'_>) -> Result<()> {
     let lowers = layers.ensure(store, &request.image.layers()?, request.max_layer)?;
     let rootfs = RootFs::at(&record.bundle);
-    atomic::write_json(&record.bundle.join(record::NOTE), record, 0o600)?;
+    record::write(&record.bundle.join(record::NOTE), record, request.lasting)?;
     rootfs.create(&lowers)?;
     rootfs.mount(layers, &lowers, false)?;
     let root = Root::open(&rootfs.target).context("open the rootfs")?;
@@ -70,9 +72,9 @@ fn fill(store: &Store, layers: &Layers, record: &Record, request: &Request<'_>) 
     // The runtime would make it too, but as whoever the process is; docker's is root's.
     root.mkdir_all(Path::new(cwd), Mode::from_bits_truncate(0o755))
         .with_context(|| format!("make the working directory {}", cwd.escape_debug()))?;
-    atomic::write_json(&record.bundle.join("config.json"), &config, 0o600)?;
+    record::write(&record.bundle.join("config.json"), &config, request.lasting)?;
     store.used(&request.image.id);
-    record.settle(store, layers)
+    record.settle(store, layers, request.lasting)
 }
 
 /// Says whether the directory was made by us.

@@ -19,6 +19,9 @@ use crate::store::digest::Digest;
 /// The copy of the record inside the bundle, by which `mount` knows its layers.
 pub const NOTE: &str = "bundle.json";
 
+/// What the name of a half-made bundle's mark ends with.
+const MARK: &str = ".making";
+
 /// What a bundle is made of.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
@@ -73,7 +76,9 @@ impl Record {
         }
     }
 
-    /// Writes the record: from here on its layers stay.
+    /// Writes the record: from here on its layers stay. A mark beside it says that the bundle is not whole yet, so that
+    /// nobody has to read all records to find the half-made ones. After a power cut either may be missing: what was
+    /// not whole is of no use then.
     ///
     /// # Errors
     /// The name is taken.
@@ -86,22 +91,25 @@ impl Record {
         if path.exists() {
             fault!(Exists, "the bundle name {} is taken", self.name);
         }
-        atomic::write_json(&path, self, 0o600)
+        let mark = mark_of(store, &self.name);
+        fs::write(&mark, "").with_context(|| format!("write {}", mark.display()))?;
+        atomic::write_json_volatile(&path, self, 0o600).inspect_err(|_| drop(fs::remove_file(mark)))
     }
 
-    /// Marks the bundle complete.
+    /// Marks the bundle complete; `lasting` if it is to outlive a power cut.
     ///
     /// # Errors
     /// No space; somebody removed the bundle while it was made.
-    pub fn settle(&self, store: &Store, layers: &Layers) -> Result<()> {
+    pub fn settle(&self, store: &Store, layers: &Layers, lasting: bool) -> Result<()> {
         let path = path_of(store, &self.name);
         let _lock = layers.lock()?;
         // `unbundle` was here, as after a kill of whoever asked for it: a record written now would stay for good.
         if !path.exists() {
             fault!(WrongState, "the bundle was removed while it was made");
         }
-        let whole = Self { maker: None, ..self.clone() };
-        atomic::write_json(&path, &whole, 0o600)
+        write(&path, &Self { maker: None, ..self.clone() }, lasting)?;
+        let _ = fs::remove_file(mark_of(store, &self.name));
+        Ok(())
     }
 
     /// The layers' directories, lowest first; `None` where one is missing.
@@ -129,9 +137,23 @@ pub fn dissolve(store: &Store, record: &Record) -> Result<()> {
     let _lock = layers.lock()?;
     match fs::remove_file(path_of(store, &record.name)) {
         Err(err) if err.kind() != ErrorKind::NotFound => {
-            Err(err).with_context(|| format!("remove the record of bundle {}", record.name))
+            return Err(err).with_context(|| format!("remove the record of bundle {}", record.name));
         }
-        _ => Ok(()),
+        _ => {}
+    }
+    let _ = fs::remove_file(mark_of(store, &record.name));
+    Ok(())
+}
+
+/// Writes a file of a bundle that is to outlive a power cut, or need not.
+///
+/// # Errors
+/// No space.
+pub fn write(path: &Path, value: &impl Serialize, lasting: bool) -> Result<()> {
+    if lasting {
+        atomic::write_json(path, value, 0o600)
+    } else {
+        atomic::write_json_volatile(path, value, 0o600)
     }
 }
 
@@ -140,13 +162,40 @@ pub fn dissolve(store: &Store, record: &Record) -> Result<()> {
 /// # Errors
 /// The records cannot be read.
 pub fn sweep(store: &Store) -> Result<()> {
-    atomic::sweep(&store.paths().store.join("bundles"));
-    for record in all(store)? {
-        let Some(maker) = record.maker.filter(|maker| !maker.is_running()) else { continue };
-        // Read again now that its maker has gone: it may have gone because it was done.
-        let now = atomic::read_json::<Record>(&path_of(store, &record.name))?;
-        if now.is_some_and(|now| now.maker == Some(maker)) {
-            dissolve(store, &record)?;
+    let dir = store.paths().store.join("bundles");
+    atomic::sweep(&dir);
+    let Ok(entries) = fs::read_dir(&dir) else { return Ok(()) };
+    for entry in entries {
+        let name = entry.with_context(|| format!("read {}", dir.display()))?.file_name();
+        if let Some(name) = name.to_str().and_then(|name| name.strip_suffix(MARK)) {
+            sweep_marked(store, name)?;
+        }
+    }
+    Ok(())
+}
+
+fn sweep_marked(store: &Store, name: &str) -> Result<()> {
+    let path = path_of(store, name);
+    let Some(record) = atomic::read_json::<Record>(&path)? else {
+        // Its maker was killed before it wrote the record (it is at that only while it holds the lock), or the power went.
+        let layers = Layers::open(store.paths())?;
+        let _lock = layers.lock()?;
+        if atomic::read_json::<Record>(&path)?.is_none() {
+            let _ = fs::remove_file(path);
+            let _ = fs::remove_file(mark_of(store, name));
+        }
+        return Ok(());
+    };
+    match record.maker {
+        // Killed when it was whole, before the mark had gone.
+        None => drop(fs::remove_file(mark_of(store, name))),
+        Some(maker) if maker.is_running() => {}
+        Some(maker) => {
+            // Read again now that its maker has gone: it may have gone because it was done.
+            let now = atomic::read_json::<Record>(&path)?;
+            if now.is_some_and(|now| now.maker == Some(maker)) {
+                dissolve(store, &record)?;
+            }
         }
     }
     Ok(())
@@ -182,6 +231,11 @@ fn all(store: &Store) -> Result<Vec<Record>> {
 
 fn path_of(store: &Store, name: &str) -> PathBuf {
     store.paths().store.join("bundles").join(format!("{name}.json"))
+}
+
+/// There while the bundle is being made.
+fn mark_of(store: &Store, name: &str) -> PathBuf {
+    store.paths().store.join("bundles").join(format!("{name}{MARK}"))
 }
 
 /// Made from the path, so that a second bundle in the same place is noticed.

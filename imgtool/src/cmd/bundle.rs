@@ -43,6 +43,9 @@ pub struct Args {
     /// Show what a pull does on the descriptor that is stdin, so that stderr holds the error alone
     #[arg(long)]
     progress_on_stdin: bool,
+    /// Do not wait for the disk: a bundle that need not outlive a power cut
+    #[arg(long)]
+    volatile: bool,
     /// Refuse a layer with more bytes of content [default: 250 times its compressed size, at least 1 GiB]
     #[arg(long, value_name = "BYTES")]
     max_layer_size: Option<u64>,
@@ -79,6 +82,7 @@ pub fn run(args: &Args) -> Result<Exit> {
         image: &image,
         args: &args.args,
         max_layer: args.max_layer_size,
+        lasting: !args.volatile,
     };
     let record = bundle::make(&store, &request)?;
     match args.format {

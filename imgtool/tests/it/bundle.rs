@@ -42,6 +42,33 @@ fn a_bundle_is_made_used_and_taken_down() {
 }
 
 #[test]
+fn the_next_bundle_takes_away_what_killed_ones_left() {
+    let rig = Rig::new();
+    rig.load("web", "content");
+    let (dir, records) = (rig.path("b"), rig.path("store/bundles"));
+    rig.ok(&format!("bundle --volatile --name whole web {}", dir.display()));
+    let mut half: serde_json::Value =
+        serde_json::from_slice(&fs::read(records.join("whole.json")).unwrap()).unwrap();
+    half["name"] = "half".into();
+    half["bundle"] = rig.path("half").to_str().unwrap().into();
+    // No pid is ever this large.
+    half["maker"] = serde_json::json!({"pid": 4_194_305, "start_time": 1});
+    fs::create_dir(rig.path("half")).unwrap();
+    fs::write(records.join("half.json"), half.to_string()).unwrap();
+    // Killed before the record, within making, and after the last word; and what a power cut made of a record.
+    for mark in ["none.making", "half.making", "whole.making", "empty.making", "empty.json"] {
+        fs::write(records.join(mark), "").unwrap();
+    }
+    rig.ok(&format!("bundle --name next web {}2", dir.display()));
+    rig.ok("prune");
+    assert!(!rig.path("half").exists());
+    let mut left = names(&records);
+    left.sort();
+    assert_eq!(left, ["next.json", "whole.json"]);
+    rig.ok(&format!("unbundle {0} {0}2", dir.display()));
+}
+
+#[test]
 fn what_cannot_be_bundled_leaves_nothing() {
     let rig = Rig::new();
     let dir = rig.path("b");

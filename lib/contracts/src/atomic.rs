@@ -44,7 +44,8 @@ pub fn write_json(path: &Path, value: &impl Serialize, mode: u32) -> Result<()> 
     write(path, &bytes, mode)
 }
 
-/// Reads a JSON file; `None` where it does not exist.
+/// Reads a JSON file; `None` where it does not exist, or is empty: what a power cut makes of one that nobody waited for
+/// ([`write_json_volatile`]).
 ///
 /// # Errors
 /// Unreadable or not the expected JSON, naming `path`.
@@ -54,6 +55,9 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         Err(err) if err.kind() == ErrorKind::NotFound => return Ok(None),
         Err(err) => return Err(err).with_context(|| format!("read {}", path.display())),
     };
+    if bytes.is_empty() {
+        return Ok(None);
+    }
     serde_json::from_slice(&bytes).map(Some).with_context(|| format!("parse {}", path.display()))
 }
 
@@ -124,6 +128,9 @@ mod tests {
         write_json(&path, &vec![1, 2], 0o600).unwrap();
         write_json(&path, &vec![3], 0o600).unwrap();
         assert_eq!(read_json::<Vec<u8>>(&path).unwrap(), Some(vec![3]));
+        fs::write(dir.path().join("cut"), "").unwrap();
+        assert_eq!(read_json::<Vec<u8>>(&dir.path().join("cut")).unwrap(), None);
+        fs::remove_file(dir.path().join("cut")).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 

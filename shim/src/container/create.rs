@@ -158,6 +158,9 @@ fn make_bundle(flags: &CreateFlags, record: &Container, bundle: &std::path::Path
     if !flags.quiet {
         command.arg("--progress-on-stdin");
     }
+    if record.host_config.auto_remove {
+        command.arg("--volatile");
+    }
     command.arg(&record.image).arg(bundle);
     let report = if flags.quiet { tools::run(&mut command)? } else { tools::run_shown(&mut command)? };
     serde_json::from_slice(&report).context("imgtool bundle: its report is not what it promises")
