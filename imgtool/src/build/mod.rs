@@ -23,6 +23,7 @@ mod graph;
 mod ignore;
 pub mod limits;
 pub mod lint;
+mod live;
 mod mounting;
 mod mounts;
 mod network;

@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 
+use super::live::{Screen, Step};
+
 /// How a build reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
@@ -14,7 +16,7 @@ pub enum Mode {
     Auto,
     /// Every step with its output
     Plain,
-    /// One line a step; output only of a step that fails
+    /// Steps at work with their last lines, then one line a step; all output only of a step that fails
     Tty,
     /// One JSON object a line
     Rawjson,
@@ -28,6 +30,7 @@ pub struct Progress {
     mode: Mode,
     next: AtomicUsize,
     out: Mutex<()>,
+    screen: Option<Screen>,
 }
 
 /// One step in the report.
@@ -38,6 +41,7 @@ pub struct Vertex<'a> {
     title: String,
     started: Instant,
     kept: Mutex<Vec<String>>,
+    live: Option<Step>,
 }
 
 impl Progress {
@@ -49,15 +53,17 @@ impl Progress {
             Mode::Auto => Mode::Plain,
             other => other,
         };
-        Self { mode, next: AtomicUsize::new(1), out: Mutex::new(()) }
+        let screen = (mode == Mode::Tty).then(Screen::new).flatten();
+        Self { mode, next: AtomicUsize::new(1), out: Mutex::new(()), screen }
     }
 
     /// Starts a step.
     pub fn vertex(&self, title: &str) -> Vertex<'_> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let title: String = title.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let live = self.screen.as_ref().map(|screen| screen.step(&title));
         let vertex =
-            Vertex { progress: self, number, title, started: Instant::now(), kept: Mutex::default() };
+            Vertex { progress: self, number, title, started: Instant::now(), kept: Mutex::default(), live };
         match self.mode {
             Mode::Plain => self.print(&format!("#{number} {}", vertex.title)),
             Mode::Rawjson => vertex.json("started", None),
@@ -77,6 +83,9 @@ impl Progress {
 
     fn print(&self, text: &str) {
         let _guard = self.out.lock();
+        if let Some(screen) = &self.screen {
+            return screen.print(text);
+        }
         contracts::report::say(format_args!("{text}"));
     }
 }
@@ -93,6 +102,9 @@ impl Vertex<'_> {
             }
             Mode::Rawjson => self.json("log", Some(&clean)),
             Mode::Auto | Mode::Tty | Mode::Quiet => {
+                if let Some(live) = &self.live {
+                    live.line(&clean);
+                }
                 if let Ok(mut kept) = self.kept.lock() {
                     // Enough to see why; a step may print without end.
                     if kept.len() >= 200 {
@@ -105,7 +117,8 @@ impl Vertex<'_> {
     }
 
     /// The step was found in the cache.
-    pub fn cached(self) {
+    pub fn cached(mut self) {
+        self.live.take();
         match self.progress.mode {
             Mode::Plain => self.progress.print(&format!("#{} CACHED\n", self.number)),
             Mode::Tty => self.progress.print(&format!(" => CACHED {}", self.title)),
@@ -115,7 +128,8 @@ impl Vertex<'_> {
     }
 
     /// The step is done.
-    pub fn done(self) {
+    pub fn done(mut self) {
+        self.live.take();
         let took = self.started.elapsed().as_secs_f64();
         match self.progress.mode {
             Mode::Plain => self.progress.print(&format!("#{} DONE {took:.1}s\n", self.number)),
@@ -126,7 +140,8 @@ impl Vertex<'_> {
     }
 
     /// The step failed.
-    pub fn failed(self, why: &str) {
+    pub fn failed(mut self, why: &str) {
+        self.live.take();
         match self.progress.mode {
             Mode::Plain => self.progress.print(&format!("#{} ERROR: {why}\n", self.number)),
             Mode::Rawjson => self.json("error", Some(why)),

@@ -10,6 +10,7 @@ use contracts::{atomic, fault};
 use super::open_store;
 use crate::place::location::Location;
 use crate::place::open::Opener;
+use crate::reference::Reference;
 use crate::registry::{Client, Flags};
 use crate::store::Store;
 use crate::store::document::{Document, Platform};
@@ -47,6 +48,12 @@ pub struct Args {
     /// Blobs at a time
     #[arg(short, long, default_value_t = 5)]
     jobs: usize,
+    /// A further name for the image in an archive, docker's engine or the store; may be repeated
+    #[arg(long, value_name = "NAME")]
+    additional_tag: Vec<Reference>,
+    /// Fail where the copy would get another digest
+    #[arg(long, conflicts_with_all = ["dest_compress_format", "dest_compress_level", "dest_compress", "dest_decompress"])]
+    preserve_digests: bool,
     /// Repack layers that are packed in another way; with a level, all of them
     #[arg(long, value_name = "FORMAT", help_heading = "Layers")]
     dest_compress_format: Option<Packed>,
@@ -100,8 +107,12 @@ pub fn run(args: &Args) -> Result<Exit> {
 
 fn copy(store: &Store, client: &Client, args: &Args) -> Result<Document> {
     let lease = store.lease()?;
-    let from = Opener { store, client, lease: &lease, engine: args.src_daemon_host.as_deref() };
-    let to = Opener { engine: args.dest_daemon_host.as_deref(), ..from };
+    let from = Opener { store, client, lease: &lease, engine: args.src_daemon_host.as_deref(), names: &[] };
+    let names: Vec<Reference> = args.additional_tag.iter().map(|name| name.clone().or_latest()).collect();
+    let to = Opener { engine: args.dest_daemon_host.as_deref(), names: &names, ..from };
+    if args.preserve_digests && args.platform.len() > 1 {
+        fault!(Usage, "an index with only some of its images has another digest: --all or one platform");
+    }
     let options = Options {
         platforms: Platforms::from_flags(&args.platform, args.all),
         jobs: args.jobs,

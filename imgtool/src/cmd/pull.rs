@@ -110,7 +110,7 @@ fn stored(
     args: &Args,
 ) -> Result<(Vec<Reference>, Document)> {
     let lease = store.lease()?;
-    let opened = Opener { store, client, lease: &lease, engine: None }.source(place)?;
+    let opened = Opener { store, client, lease: &lease, engine: None, names: &[] }.source(place)?;
     let mut sink = LocalSink::new(store, &lease, opened.names.clone(), None);
     if !args.no_unpack {
         sink = sink.unpacking()?;

@@ -151,7 +151,7 @@ fn to_place(
             progress: Progress::new(args.quiet),
             repack: args.force_compression.then(|| Repack { wish: Some(wish), store: store.clone() }),
         };
-        let opener = Opener { store, client, lease: &lease, engine: None };
+        let opener = Opener { store, client, lease: &lease, engine: None, names: &[] };
         let source = LocalSource::new(store, source.clone(), Vec::new());
         Ok(opener.deliver(&source, place, &options)?.digest)
     };

@@ -15,6 +15,8 @@ use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 const BLOCK: usize = 256 << 10;
 /// What deflate can look back on.
 const WINDOW: usize = 32 << 10;
+/// What is looked at of a block to see whether it can be made smaller: so much at three places.
+const SAMPLE: usize = 16 << 10;
 /// More threads than this outrun whoever feeds them.
 const MOST_THREADS: usize = 8;
 /// Magic number, deflate, no name, no time, no extra flags, unknown system: as flate2 writes it.
@@ -164,10 +166,13 @@ impl Job {
     }
 
     fn compressed(&self, level: Compression) -> io::Result<Piece> {
+        let before = self.before.as_deref().map_or(&[][..], Vec::as_slice);
+        let before = &before[before.len().saturating_sub(WINDOW)..];
+        // Images hold much that is packed already; trying to pack it again is most of the work.
+        let level = if stubborn(before, &self.block)? { Compression::none() } else { level };
         let mut deflate = Compress::new(level, false);
-        if let Some(before) = &self.before {
-            let from = before.len().saturating_sub(WINDOW);
-            deflate.set_dictionary(&before[from..]).map_err(io::Error::other)?;
+        if !before.is_empty() {
+            deflate.set_dictionary(before).map_err(io::Error::other)?;
         }
         let flush = if self.last { FlushCompress::Finish } else { FlushCompress::Sync };
         let mut bytes = Vec::with_capacity(self.block.len() / 2 + 64);
@@ -186,6 +191,27 @@ impl Job {
         crc.update(&self.block);
         Ok(Piece { bytes, crc })
     }
+}
+
+/// Whether no part of a full block gets smaller, with what stands before it in view.
+fn stubborn(before: &[u8], block: &[u8]) -> io::Result<bool> {
+    if block.len() < BLOCK {
+        return Ok(false);
+    }
+    for at in [0, BLOCK / 2, BLOCK - SAMPLE] {
+        let mut deflate = Compress::new(Compression::fast(), false);
+        let seen = if at == 0 { before } else { &block[at - WINDOW..at] };
+        if !seen.is_empty() {
+            deflate.set_dictionary(seen).map_err(io::Error::other)?;
+        }
+        let mut bytes = Vec::with_capacity(SAMPLE + SAMPLE / 8 + 64);
+        let sample = &block[at..at + SAMPLE];
+        deflate.compress_vec(sample, &mut bytes, FlushCompress::Finish).map_err(io::Error::other)?;
+        if bytes.len() < SAMPLE - SAMPLE / 50 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn ended() -> io::Error {
@@ -238,6 +264,31 @@ mod tests {
                 assert_eq!(packed(&input, 5, 700_001, level), one);
             }
         }
+    }
+
+    #[test]
+    fn what_cannot_be_packed_is_stored_and_nothing_else() {
+        let noise = |len: usize| -> Vec<u8> {
+            let mut state = 1_u64;
+            let mut next = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 56) as u8
+            };
+            (0..len).map(|_| next()).collect()
+        };
+        let input = noise(4 * BLOCK);
+        assert!(stubborn(&[], &input[..BLOCK]).unwrap());
+        let out = packed(&input, 2, BLOCK, 4);
+        assert_eq!(unpacked(&out), input);
+        assert!(out.len() < input.len() + input.len() / 1000, "{}", out.len());
+        // Text anywhere in it, or the same again, is worth the work.
+        for at in [0, BLOCK / 2, BLOCK - SAMPLE] {
+            let mut mixed = noise(BLOCK);
+            mixed[at..at + SAMPLE / 2].fill(b'x');
+            assert!(!stubborn(&[], &mixed).unwrap(), "{at}");
+        }
+        let again = [&input[BLOCK - 20_000..BLOCK], &input[..BLOCK - 20_000]].concat();
+        assert!(!stubborn(&input[BLOCK - WINDOW..BLOCK], &again).unwrap());
     }
 
     #[test]

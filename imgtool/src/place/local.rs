@@ -131,6 +131,9 @@ impl<'s> LocalSink<'s> {
             partial.restart()?;
             anyhow::bail!("blob {} should have {} bytes, not {size}", descriptor.digest, descriptor.size);
         }
+        if layer.is_some() {
+            bar.now("Extracting");
+        }
         match partial.commit() {
             // What an earlier command left may have been wrong; what we read now is believed wrong only if all is ours.
             Err(_) if had > 0 => {

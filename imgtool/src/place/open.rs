@@ -34,6 +34,8 @@ pub struct Opener<'a> {
     pub lease: &'a Lease,
     /// Where docker's engine is, if not where `DOCKER_HOST` says.
     pub engine: Option<&'a str>,
+    /// Further names for the image in an archive, an engine or the store.
+    pub names: &'a [Reference],
 }
 
 /// A source, and the names that it gives its image.
@@ -103,11 +105,16 @@ impl<'a> Opener<'a> {
     /// # Errors
     /// Either fails.
     pub fn deliver(&self, source: &dyn Source, place: &Location, options: &Options) -> Result<Document> {
+        let kept = matches!(place, Location::Store(_)) || place.through_store();
+        if !(self.names.is_empty() || kept) {
+            fault!(Usage, "further names are for archives, docker's engine and the store");
+        }
+        let with = |first: Option<Reference>| first.into_iter().chain(self.names.iter().cloned()).collect();
         let sink: Box<dyn Sink + '_> = match place {
             Location::Registry(name) => Box::new(RemoteSink::new(self.client, name)?),
             Location::Store(name) => {
                 let name = name.parse::<Reference>()?.or_latest();
-                Box::new(LocalSink::new(self.store, self.lease, vec![name], None))
+                Box::new(LocalSink::new(self.store, self.lease, with(Some(name)), None))
             }
             Location::Layout(dir, name) => Box::new(LayoutSink::open(dir, name.as_deref())?),
             Location::Dir(dir) => Box::new(DirSink::open(dir)?),
@@ -123,7 +130,7 @@ impl<'a> Opener<'a> {
                     fault!(Usage, "docker-daemon:{}: an engine takes a name with a tag", name.familiar());
                 }
                 let engine = Engine::new(self.engine)?;
-                let item = self.pass(source, options, vec![name])?;
+                let item = self.pass(source, options, with(Some(name)))?;
                 engine.load(|out| write(self.store, std::slice::from_ref(&item), true, out))?;
                 return Ok(item.document);
             }
@@ -141,10 +148,8 @@ impl<'a> Opener<'a> {
         if to_stdout && io::stdout().is_terminal() {
             fault!(Usage, "refusing to write an archive to a terminal");
         }
-        let names: Vec<Reference> = match name {
-            Some(text) => vec![text.parse::<Reference>()?.or_latest()],
-            None => Vec::new(),
-        };
+        let name = name.map(|text| text.parse::<Reference>().map(Reference::or_latest)).transpose()?;
+        let names = name.into_iter().chain(self.names.iter().cloned()).collect();
         let items = [self.pass(source, options, names)?];
         if to_stdout {
             let mut out = BufWriter::with_capacity(256 << 10, io::stdout().lock());

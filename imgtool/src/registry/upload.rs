@@ -70,15 +70,16 @@ impl Repository<'_> {
                 upload.ended();
                 return Ok(Outcome::Mounted);
             }
-            Mount::Begun(location) => Some(location),
+            Mount::Begun(begun) => Some(begun),
             Mount::No => None,
         };
         let mut attempt = 0;
         loop {
-            let location = match begun.take() {
-                Some(location) => location,
+            let (location, least) = match begun.take() {
+                Some(begun) => begun,
                 None => self.begin(&upload.what)?,
             };
+            upload.chunk = upload.chunk.max(least);
             let Err(err) = upload.send(location, 0) else {
                 upload.ended();
                 return Ok(Outcome::Sent);
@@ -111,7 +112,7 @@ impl Repository<'_> {
             match response.status().as_u16() {
                 201 => return Ok(Mount::Mounted),
                 // Not mounted, but an upload was begun instead.
-                202 => return Ok(Mount::Begun(self.location(&response)?)),
+                202 => return Ok(Mount::Begun(self.begun(&response)?)),
                 // A source that we may not read, or that has gone, is no failure of the push.
                 _ => {}
             }
@@ -119,9 +120,15 @@ impl Repository<'_> {
         Ok(Mount::No)
     }
 
-    fn begin(&self, what: &str) -> Result<String> {
+    fn begin(&self, what: &str) -> Result<(String, u64)> {
         let response = self.send(Request::new(Method::POST, self.url("blobs/uploads/")))?;
-        self.location(&expect(response, &[202], what)?)
+        self.begun(&expect(response, &[202], what)?)
+    }
+
+    /// The location of an upload, and the least bytes that the registry takes in one request but the last.
+    fn begun(&self, response: &Response) -> Result<(String, u64)> {
+        let least = response.headers().get("oci-chunk-min-length").and_then(|value| value.to_str().ok());
+        Ok((self.location(response)?, least.and_then(|text| text.trim().parse().ok()).unwrap_or(0)))
     }
 
     /// Where an upload stands: its new location and the number of bytes received. `None` where the registry has
@@ -151,8 +158,8 @@ impl Repository<'_> {
 /// What became of asking for a blob of another repository.
 enum Mount {
     Mounted,
-    /// An upload was begun, at this location.
-    Begun(String),
+    /// An upload was begun, as [`Repository::begun`] says.
+    Begun((String, u64)),
     No,
 }
 

@@ -29,7 +29,7 @@ impl Progress {
             let bar = bars.add(ProgressBar::new(descriptor.size));
             // The templates are ours; one that does not parse would show as the library's own.
             if let Ok(style) =
-                ProgressStyle::with_template("{prefix}: {msg:20!} [{bar:40}] {bytes}/{total_bytes}")
+                ProgressStyle::with_template("{prefix}: {msg:12} [{wide_bar}] {bytes}/{total_bytes}")
             {
                 bar.set_style(style.progress_chars("=> "));
             }
@@ -53,6 +53,13 @@ impl Bar {
         if let Some(bar) = &self.bar {
             bar.set_message("Transferring");
             bar.set_position(bytes);
+        }
+    }
+
+    /// Does something else than transferring now.
+    pub fn now(&self, word: &'static str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(word);
         }
     }
 

@@ -194,3 +194,52 @@ fn pull_and_push_take_places() {
     }
     rig.fails("pull -q oci:./nowhere:x", 3);
 }
+
+#[test]
+fn further_names_go_into_archives() {
+    let rig = Rig::new();
+    let id = rig.load("bb:1", "x");
+    let archive = rig.path("a.tar").display().to_string();
+    let names = "--additional-tag bb:2 --additional-tag r.io/bb";
+    rig.ok(&format!("copy -q --preserve-digests {names} store:bb:1 docker-archive:{archive}:bb:3"));
+    rig.ok("rmi bb:1");
+    rig.ok(&format!("load -q -i {archive}"));
+    for name in ["bb:2", "r.io/bb:latest", "bb:3"] {
+        assert_eq!(rig.ok(&format!("inspect {name} -f {{{{.Id}}}}")).trim(), id, "{name}");
+    }
+    let dir = rig.path("dir").display().to_string();
+    rig.fails(&format!("copy -q {names} store:bb:2 dir:{dir}"), 2);
+    let refused = rig.run(&format!("copy --preserve-digests --dest-decompress store:bb:2 dir:{dir}"));
+    assert_eq!(refused.output.status.code(), Some(2));
+}
+
+#[test]
+fn a_registrys_least_piece_is_respected() {
+    use crate::rig::peer::{Answer, Peer, status};
+    let rig = Rig::new();
+    let noise = crate::rig::image::noise(700_000);
+    rig.feed("load", &crate::rig::image::archive(&["bb:1"], &[("file", &noise)])).ok();
+    let peer = Peer::start(|asked, _| {
+        let at = |path: &str| vec![("location".to_owned(), path.to_owned())];
+        match asked.method.as_str() {
+            "HEAD" => status(404),
+            "POST" => {
+                let mut headers = at("/v2/bb/blobs/uploads/1");
+                headers.push(("OCI-Chunk-Min-Length".into(), "300000".into()));
+                Answer::Full(202, headers, Vec::new())
+            }
+            "PATCH" => Answer::Full(202, at("/v2/bb/blobs/uploads/1"), Vec::new()),
+            "PUT" => status(201),
+            _ => super::rig::peer::ok(b"{}"),
+        }
+    });
+    rig.ok(&format!("push -q --chunk-size 100KB bb:1 {}/bb:1", peer.host));
+    let ranges: Vec<String> = peer
+        .asked()
+        .iter()
+        .filter(|asked| asked.method == "PATCH")
+        .map(|asked| asked.header("content-range").unwrap().to_owned())
+        .filter(|range| !range.starts_with("0-") || range == "0-299999")
+        .collect();
+    assert_eq!(ranges[..2], ["0-299999", "300000-599999"], "{ranges:?}");
+}

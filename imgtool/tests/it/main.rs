@@ -19,4 +19,5 @@ mod names;
 mod pull;
 mod registries;
 mod rig;
+mod terminal;
 mod unpack;
