@@ -6,6 +6,7 @@ use crate::attach::client;
 use crate::attach::wire::Request;
 use crate::cli::StopFlags;
 use crate::container::{Store, start, status};
+use crate::events;
 use crate::request::signal;
 
 pub fn stop(store: &Store, name: &str, flags: &StopFlags) -> Result<Option<String>> {
@@ -18,7 +19,9 @@ pub fn stop(store: &Store, name: &str, flags: &StopFlags) -> Result<Option<Strin
 
 pub fn restart(store: &Store, name: &str, flags: &StopFlags) -> Result<Option<String>> {
     stop(store, name, flags)?;
-    start::again(store, &store.resolve(name)?, start::Start::default())?;
+    let id = store.resolve(name)?;
+    start::again(store, &id, start::Start::default())?;
+    events::container(store, &store.load(&id)?, "restart", &[]);
     Ok(Some(name.to_owned()))
 }
 
@@ -30,5 +33,6 @@ fn ask(store: &Store, id: &str, flags: &StopFlags) -> Result<()> {
     let timeout = flags.time.or(record.config.stop_timeout).unwrap_or(10);
     let Some(socket) = client::connect(store, id)? else { return Ok(()) };
     client::until_exit(&socket, &Request::Stop { signal, timeout })?;
+    events::container(store, &record, "stop", &[]);
     Ok(())
 }

@@ -308,6 +308,7 @@ impl Supervisor {
                 self.publish();
                 self.thaw();
                 self.signal(signal);
+                self.tell_kill(signal);
                 let patience = u64::try_from(timeout).ok();
                 self.kill_at = patience.map(|seconds| Instant::now() + Duration::from_secs(seconds));
                 Ok(())
@@ -331,8 +332,13 @@ impl Supervisor {
             self.thaw();
         }
         self.signal(number);
-        events::container(&self.store, &self.record, "kill", &[("signal", &number.to_string())]);
+        self.tell_kill(number);
         Ok(())
+    }
+
+    /// A signal was sent because somebody asked for it.
+    pub(super) fn tell_kill(&self, number: i32) {
+        events::container(&self.store, &self.record, "kill", &[("signal", &number.to_string())]);
     }
 
     /// Sends a signal to the payload's first process.

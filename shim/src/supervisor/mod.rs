@@ -320,6 +320,7 @@ impl Supervisor {
             self.kill_at = None;
             self.thaw();
             self.signal(libc::SIGKILL);
+            self.tell_kill(libc::SIGKILL);
         }
         if let Phase::Waiting(at) = self.phase
             && at <= now

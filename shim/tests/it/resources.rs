@@ -34,3 +34,36 @@ fn update_changes_a_running_container() {
     rig.fails(2, &["update", "-m", "1m", "u1"]);
     rig.fails(3, &["update", "-m", "64m", "nosuch"]);
 }
+
+#[test]
+fn every_limit_changes_while_it_runs() {
+    let rig = Rig::new();
+    rig.sleeper("lim", &["-m", "64m", "--memory-swap", "128m"]);
+    let v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let read = |old: &str, new: &str| {
+        let file = format!("/sys/fs/cgroup/{}", if v2 { new } else { old });
+        rig.ok(&["exec", "lim", "cat", &file])
+    };
+    rig.ok(&["update", "--cpus", "0.5", "--pids-limit", "20", "--cpuset-cpus", "0", "lim"]);
+    assert_eq!(read("cpu/cpu.cfs_quota_us", "cpu.max"), if v2 { "50000 100000" } else { "50000" });
+    assert_eq!(read("pids/pids.max", "pids.max"), "20");
+    assert_eq!(read("cpuset/cpuset.cpus", "cpuset.cpus"), "0");
+    rig.ok(&["update", "--memory-reservation", "32m", "--memory-swap", "-1", "lim"]);
+    assert_eq!(read("memory/memory.soft_limit_in_bytes", "memory.low"), "33554432");
+    if !v2 {
+        rig.ok(&["update", "-c", "512", "lim"]);
+        assert_eq!(read("cpu/cpu.shares", ""), "512");
+    }
+    // The policy, too: what is killed from now on comes back.
+    rig.ok(&["update", "--restart", "always", "lim"]);
+    let pid = rig.inspect("lim", "{{.State.Pid}}");
+    crate::rig::kill(pid.parse().unwrap());
+    assert!(crate::rig::wait_until(
+        || rig.inspect("lim", "{{.RestartCount}} {{.State.Status}}") == "1 running"
+    ));
+    // Limits hold for that run as well.
+    assert_eq!(read("pids/pids.max", "pids.max"), "20");
+    rig.sleeper("quota", &["--cpu-quota", "20000"]);
+    rig.ok(&["update", "--cpu-period", "50000", "--cpu-quota", "10000", "quota"]);
+    assert_eq!(rig.inspect("quota", "{{.HostConfig.CpuPeriod}} {{.HostConfig.CpuQuota}}"), "50000 10000");
+}
