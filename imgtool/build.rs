@@ -1,0 +1,5 @@
+//! How the release binary is linked: lib/link.
+
+fn main() {
+    link::release(&[]);
+}
