@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use contracts::fault::Kind;
 
+use crate::reference::Reference;
 use crate::registry::Flags;
 use crate::store::Store;
 use crate::store::document::Platform;
@@ -42,10 +43,11 @@ pub struct Wish<'a> {
 /// No such image here or there; the registry fails.
 pub fn image(store: &Store, wish: &Wish<'_>) -> Result<Image> {
     let name = wish.name;
-    let here = || match wish.platform {
+    let find = |name: &str| match wish.platform {
         Some(platform) => store.image_for(name, platform, true),
         None => store.image(name),
     };
+    let here = || find(name);
     if wish.policy != Policy::Always {
         match here() {
             Err(err) if wish.policy == Policy::Missing && Kind::of(&err) == Some(Kind::NotFound) => {}
@@ -60,6 +62,7 @@ pub fn image(store: &Store, wish: &Wish<'_>) -> Result<Image> {
     if wish.policy == Policy::Missing {
         contracts::report::say(format_args!("Unable to find image '{name}' locally"));
     }
-    fetch(store, wish)?;
-    here()
+    let pulled = fetch(store, wish)?;
+    let as_written = name.parse::<Reference>().is_ok_and(|name| name.or_latest() == pulled);
+    if as_written { here() } else { find(&pulled.to_string()) }
 }

@@ -19,6 +19,12 @@ pub struct Reference {
 }
 
 impl Reference {
+    /// Whether `text` names no registry, so that a configuration may say which.
+    #[must_use]
+    pub fn is_short(text: &str) -> bool {
+        written_domain(text).is_none()
+    }
+
     /// The registry, `docker.io` where none was written.
     #[must_use]
     pub fn domain(&self) -> &str {
@@ -167,19 +173,16 @@ fn parse(text: &str) -> Result<Reference, String> {
 /// Docker's rule: the first component is a registry where it holds a dot or a colon or an upper-case letter, or is
 /// `localhost`; else the name is the hub's.
 fn split_domain(name: &str) -> (String, String) {
-    let (domain, path) = match name.split_once('/') {
-        Some((first, rest))
-            if first == "localhost"
-                || first.contains(['.', ':'])
-                || first.chars().any(|c| c.is_ascii_uppercase()) =>
-        {
-            (first, rest)
-        }
-        _ => (HUB, name),
-    };
+    let (domain, path) = written_domain(name).unwrap_or((HUB, name));
     let domain = if domain == "index.docker.io" || domain == "registry-1.docker.io" { HUB } else { domain };
     let official = domain == HUB && !path.contains('/');
     (domain.to_owned(), if official { format!("library/{path}") } else { path.to_owned() })
+}
+
+fn written_domain(name: &str) -> Option<(&str, &str)> {
+    name.split_once('/').filter(|(first, _)| {
+        *first == "localhost" || first.contains(['.', ':']) || first.chars().any(|c| c.is_ascii_uppercase())
+    })
 }
 
 fn is_domain(domain: &str) -> bool {

@@ -90,7 +90,7 @@ pub fn run(args: &Args) -> Result<Exit> {
             return Ok(Exit::Ok);
         }
         Verb::Create { name, images, amend } => {
-            if !amend && store.resolve(name).is_ok() {
+            if !amend && store.resolve_exactly(name).is_ok() {
                 fault!(Exists, "{name} exists: --amend replaces it");
             }
             let mut index = Index::default();

@@ -62,18 +62,21 @@ pub fn run(args: &Args) -> Result<Exit> {
             }
             continue;
         }
-        let name = client.parse(written)?;
+        let name: Reference = written.parse()?;
+        let plain = name.tag().is_none() && name.digest().is_none();
         if !args.all_tags {
-            if name.tag().is_none() && name.digest().is_none() {
+            if plain {
                 say(args, "Using default tag: latest");
             }
-            one(&store, &client, &name.or_latest(), args)?;
+            client.in_order(written, |name| one(&store, &client, &name.clone().or_latest(), args))?;
             continue;
         }
-        if name.tag().is_some() || name.digest().is_some() {
+        if !plain {
             fault!(Usage, "a tag cannot be used with --all-tags: {written}");
         }
-        for tag in client.repository(&name, false)?.tags()? {
+        let (name, tags) =
+            client.in_order(written, |name| Ok((name.clone(), client.repository(name, false)?.tags()?)))?;
+        for tag in tags {
             one(&store, &client, &format!("{name}:{tag}").parse()?, args)?;
         }
     }

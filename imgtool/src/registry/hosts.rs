@@ -1,9 +1,8 @@
-//! Which server stands behind a registry's name: mirrors, insecure and blocked registries, short-name aliases.
+//! Which server stands behind a registry's name: mirrors, insecure and blocked registries.
 //!
 //! Read where users already have them: `/etc/bulkhead/registries.conf` or Podman's `registries.conf` (version 2, with
 //! its `.d` directories), and `insecure-registries` and `registry-mirrors` of Docker's `daemon.json`.
 
-use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::io::ErrorKind;
@@ -15,6 +14,7 @@ use contracts::paths::Paths;
 use contracts::{atomic, fault};
 use serde::Deserialize;
 
+use super::short::ShortNames;
 use crate::reference::Reference;
 
 /// One place to ask for an image.
@@ -32,7 +32,7 @@ pub struct Endpoint {
 #[derive(Debug, Default)]
 pub struct Hosts {
     registries: Vec<Entry>,
-    aliases: BTreeMap<String, String>,
+    short: ShortNames,
     insecure: Vec<String>,
     hub_mirrors: Vec<String>,
 }
@@ -41,7 +41,8 @@ pub struct Hosts {
 #[serde(default, rename_all = "kebab-case")]
 struct File {
     registry: Vec<Entry>,
-    aliases: BTreeMap<String, String>,
+    #[serde(flatten)]
+    short: ShortNames,
 }
 
 #[derive(Debug, Default, Clone, Deserialize)]
@@ -86,7 +87,7 @@ impl Hosts {
                     hosts.registries.retain(|known| known.key() != entry.key());
                     hosts.registries.push(entry);
                 }
-                hosts.aliases.extend(parsed.aliases);
+                hosts.short.merge(parsed.short);
             }
         }
         let daemon = paths.config.join("daemon.json");
@@ -98,14 +99,10 @@ impl Hosts {
         Ok(hosts)
     }
 
-    /// A name without registry and with an alias becomes what the alias says.
+    /// What names without a registry mean.
     #[must_use]
-    pub fn unalias(&self, written: &str, name: Reference) -> Reference {
-        let bare = written.split(['@', ':']).next().unwrap_or_default();
-        let Some(target) = self.aliases.get(bare).and_then(|text| text.parse::<Reference>().ok()) else {
-            return name;
-        };
-        name.with_repository(target.domain(), target.path())
+    pub const fn short(&self) -> &ShortNames {
+        &self.short
     }
 
     /// Where to ask for `name`, in order: mirrors first, the registry itself last. Pushes (`to_write`) go to the
@@ -262,7 +259,7 @@ mod tests {
 
     fn hosts(text: &str) -> Hosts {
         let file: File = toml::from_str(text).unwrap();
-        Hosts { registries: file.registry, aliases: file.aliases, ..Hosts::default() }
+        Hosts { registries: file.registry, short: file.short, ..Hosts::default() }
     }
 
     fn shown(hosts: &Hosts, name: &str) -> Vec<String> {
@@ -304,7 +301,7 @@ mod tests {
         assert_eq!(shown(&hosts, "a.corp/x/y"), ["proxy.corp/all/x/y"]);
         assert_eq!(shown(&hosts, "q.io/a"), ["q.io/a"]);
         assert_eq!(shown(&hosts, &format!("q.io/a@sha256:{}", "a".repeat(64))), ["m.io/a", "q.io/a"]);
-        let fedora = hosts.unalias("fedora:40", "fedora:40".parse().unwrap());
+        let fedora = hosts.short().alias("fedora:40").unwrap();
         assert_eq!(fedora.to_string(), "registry.fedoraproject.org/fedora:40");
         let push = hosts.endpoints(&"web".parse().unwrap(), true).unwrap();
         assert_eq!(push.len(), 1);

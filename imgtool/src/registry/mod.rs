@@ -9,6 +9,7 @@ pub mod http;
 pub mod proxy;
 pub mod referrers;
 pub mod repository;
+pub mod short;
 pub mod tls;
 pub mod unfinished;
 pub mod upload;
@@ -128,7 +129,32 @@ impl Client {
     /// # Errors
     /// It is no image name.
     pub fn parse(&self, written: &str) -> Result<Reference, Fault> {
-        Ok(self.hosts.unalias(written, written.parse()?))
+        let name = written.parse()?;
+        Ok(self.hosts.short().alias(written).unwrap_or(name))
+    }
+
+    /// Does `what` with the first of the names that `written` may mean where the image is: several where registries.conf
+    /// lists registries to search.
+    ///
+    /// # Errors
+    /// Those of `what` where there is one name; else what each registry said.
+    pub fn in_order<T>(&self, written: &str, mut what: impl FnMut(&Reference) -> Result<T>) -> Result<T> {
+        let names = self.hosts.short().chosen(written)?;
+        let (mut told, mut kind) = (Vec::new(), Kind::NotFound);
+        for name in &names {
+            let err = match what(name) {
+                Err(err) if names.len() > 1 => err,
+                other => return other,
+            };
+            match Kind::of(&err) {
+                Some(Kind::NotFound) => {}
+                Some(other @ (Kind::Remote | Kind::Denied)) => kind = other,
+                // A full disk is no reason to take another image.
+                _ => return Err(err),
+            }
+            told.push(format!("{}: {err:#}", name.domain()));
+        }
+        Err(Fault::new(kind, format!("no registry gives {written}: {}", told.join("; "))).into())
     }
 
     /// The repositories where `name` may be found, mirrors first; only the registry itself where `to_write`.

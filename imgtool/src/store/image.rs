@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use contracts::fault;
+use contracts::fault::Kind as FaultKind;
 
 use super::Store;
 use super::config::ImageConfig;
@@ -10,6 +11,7 @@ use super::document::{Descriptor, Document, Kind, MAX_DOCUMENT, Manifest, Platfo
 use super::index::{name_of, repo_digests};
 use super::platform;
 use crate::reference::Reference;
+use crate::registry::hosts::Hosts;
 
 /// An image in the store, for one platform.
 #[derive(Debug, Clone)]
@@ -87,11 +89,29 @@ impl Store {
         Ok(image)
     }
 
-    /// What `text` points to in `index.json`, with its name unless it was an id.
+    /// What `text` points to in `index.json`, with its name unless it was an id. A name without a registry that is not
+    /// here may be here with one that registries.conf says.
     ///
     /// # Errors
     /// As [`Store::image`].
     pub fn resolve(&self, text: &str) -> Result<(Option<Reference>, Descriptor)> {
+        let found = self.resolve_exactly(text);
+        if !Reference::is_short(text)
+            || found.as_ref().err().and_then(FaultKind::of) != Some(FaultKind::NotFound)
+        {
+            return found;
+        }
+        let hosts = Hosts::load(&self.paths)?;
+        let meant = hosts.short().candidates(text).unwrap_or_default();
+        let mut named = meant.iter().filter_map(|name| self.resolve_exactly(&name.to_string()).ok());
+        named.next().map_or(found, Ok)
+    }
+
+    /// [`Store::resolve`] where a name without a registry is docker.io's.
+    ///
+    /// # Errors
+    /// As [`Store::image`].
+    pub fn resolve_exactly(&self, text: &str) -> Result<(Option<Reference>, Descriptor)> {
         let index = self.index()?;
         let parsed = text.parse::<Reference>();
         if let Ok(name) = &parsed {

@@ -63,13 +63,12 @@ fn told(err: anyhow::Error, name: &Reference) -> anyhow::Error {
     err
 }
 
-/// [`pull`] for a command that needs an image it does not have.
+/// [`pull`] for a command that needs an image it does not have; the name that it has now.
 ///
 /// # Errors
 /// As [`pull`].
-pub fn fetch(store: &Store, wish: &Wish<'_>) -> Result<Pulled> {
+pub fn fetch(store: &Store, wish: &Wish<'_>) -> Result<Reference> {
     let client = Client::new(store.paths(), wish.flags)?;
-    let name = client.parse(wish.name)?.or_latest();
     let listed: Vec<Platform> = wish.platform.cloned().into_iter().collect();
     let options = Options {
         platforms: Platforms::from_flags(&listed, false),
@@ -77,5 +76,9 @@ pub fn fetch(store: &Store, wish: &Wish<'_>) -> Result<Pulled> {
         progress: Progress::new(false),
         repack: None,
     };
-    pull(store, &client, &name, &options, wish.unpack)
+    client.in_order(wish.name, |name| {
+        let name = name.clone().or_latest();
+        pull(store, &client, &name, &options, wish.unpack)?;
+        Ok(name)
+    })
 }

@@ -131,6 +131,62 @@ fn mirrors_and_blocks_of_registries_conf_count() {
 }
 
 #[test]
+fn names_without_a_registry_are_searched() {
+    let (rig, first, second) = (Rig::new(), Registry::start(Guard::Plain), Registry::start(Guard::Plain));
+    rig.load("bb:1", "x");
+    for name in ["both", "own/second"] {
+        rig.ok(&format!("push bb:1 {}/{name}:1", second.host));
+    }
+    rig.ok(&format!("push bb:1 {}/both:1", first.host));
+    rig.ok("rmi bb:1");
+    let configure = |registries: &str, mode: &str| {
+        let text = format!(
+            "unqualified-search-registries = [{registries}]\n{mode}\n[aliases]\nshort = '{}/both'\n",
+            second.host
+        );
+        std::fs::write(rig.path("registries.conf"), text).unwrap();
+    };
+    let both = format!("'{}', '{}'", first.host, second.host);
+    for mode in ["", "short-name-mode = 'permissive'", "short-name-mode = 'disabled'"] {
+        configure(&both, mode);
+        assert_eq!(rig.ok("pull -q both:1"), format!("{}/both:1\n", first.host));
+        assert_eq!(rig.ok("pull -q own/second:1"), format!("{}/own/second:1\n", second.host));
+        let told = rig.fails("pull -q nosuch", 3);
+        assert!(told.contains(&first.host) && told.contains(&second.host), "{told}");
+    }
+    assert_eq!(rig.ok("pull -q -a own/second"), format!("{}/own/second:1\n", second.host));
+
+    // Here they are found by the same rule, and what is not is fetched for a bundle.
+    rig.ok("inspect own/second:1");
+    rig.ok("rmi own/second:1");
+    rig.fails("inspect own/second:1", 3);
+    for name in ["own/second:1", "short:1"] {
+        let dir = rig.path("b");
+        rig.ok(&format!("bundle {name} {}", dir.display()));
+        rig.ok(&format!("unbundle {}", dir.display()));
+    }
+    std::fs::create_dir(rig.path("context")).unwrap();
+    std::fs::write(rig.path("context/Dockerfile"), "FROM own/second:1\nLABEL a=b\n").unwrap();
+    rig.ok(&format!("build -q --pull -t made {}", rig.path("context").display()));
+
+    // Nobody can choose here, and where there is nothing to choose nobody has to.
+    configure(&both, "short-name-mode = 'enforcing'");
+    let told = rig.fails("pull both:1", 2);
+    assert!(told.contains(&format!("{}/both:1, {}/both:1", first.host, second.host)), "{told}");
+    rig.ok("pull -q short:1");
+    rig.ok(&format!("pull -q {}/both:1", first.host));
+    configure(&format!("'{}'", second.host), "short-name-mode = 'enforcing'");
+    assert_eq!(rig.ok("pull -q both:1"), format!("{}/both:1\n", second.host));
+    configure("", "");
+    assert!(rig.fails("pull other", 3).contains("unqualified-search-registries is empty"));
+
+    // A registry that fails is told, and the next one asked.
+    configure(&format!("'127.0.0.1:1', '{}'", second.host), "");
+    rig.ok("pull -q --retry 0 both:1");
+    assert!(rig.fails("pull -q --retry 0 nosuch", 6).contains("127.0.0.1:1"));
+}
+
+#[test]
 fn platforms_are_chosen_from_an_index() {
     use serde_json::json;
 
