@@ -9,7 +9,9 @@ use crate::cmd;
 #[command(name = "imgtool", version, propagate_version = true, max_term_width = 110)]
 #[command(
     after_help = "Images live in an OCI image layout at /var/lib/bulkhead/images (BULKHEAD_STORE), which any \
-                        OCI tool can read.\nExit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 exists or wrong \
+                        OCI tool can read. BULKHEAD_STORES (or the lines of \
+                        /etc/bulkhead/stores) names further stores whose images and layers are used without being \
+                        written.\nExit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 exists or wrong \
                         state, 5 busy, 6 registry, 7 not supported here."
 )]
 pub struct Cli {

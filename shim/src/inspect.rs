@@ -67,7 +67,12 @@ pub fn sizes(store: &Store, id: &str) -> (u64, u64) {
         contracts::atomic::read_json::<Value>(&bundle.join("bundle.json")).ok().flatten().unwrap_or_default();
     let layers = note["layers"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let below = layers.filter_map(|layer| layer.split_once(':'));
-    (own, own + below.map(|(_, hex)| volume::size(&store.paths.layers().join(hex))).sum::<u64>())
+    // A layer may lie in an additional store.
+    let mut roots = vec![store.paths.layers()];
+    roots
+        .extend(store.paths.additional_stores().unwrap_or_default().iter().map(|other| other.join("layers")));
+    let layer = |hex: &str| roots.iter().map(|root| root.join(hex)).find(|dir| dir.is_dir());
+    (own, own + below.filter_map(|(_, hex)| layer(hex)).map(|dir| volume::size(&dir)).sum::<u64>())
 }
 
 fn state(status: &Status) -> Value {

@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> Result<Exit> {
     let most = args.keep_storage.as_deref().map(size).transpose()?;
     let mut doomed = Vec::new();
     let mut spare = Vec::new();
-    for image in store.images()? {
+    for image in store.own_images()? {
         if used.contains(&image.id) || !filters.matches(&image) {
             continue;
         }

@@ -107,8 +107,7 @@ fn pairs(store: &Store, args: &Args) -> Result<Vec<(Descriptor, Destination)>> {
         if name.tag().is_some() || name.digest().is_some() {
             fault!(Usage, "tag can't be used with --all-tags/-a: {}", args.image);
         }
-        let entries =
-            store.index()?.manifests.into_iter().filter_map(|entry| Some((name_of(&entry)?, entry)));
+        let entries = store.entries()?.into_iter().filter_map(|entry| Some((name_of(&entry)?, entry)));
         let pairs: Vec<_> = entries
             .filter(|(own, _)| own.repository() == name.repository() && own.tag().is_some())
             .map(|(own, entry)| (entry, Destination::Name(own)))
@@ -165,7 +164,7 @@ fn to_place(
 fn one(store: &Store, client: &Client, source: &Descriptor, name: &Reference, args: &Args) -> Result<Digest> {
     let lease = store.lease()?;
     lease.hold_all(source)?;
-    let known = store.index()?.manifests.iter().flat_map(crate::store::index::repo_digests).collect();
+    let known = store.entries()?.iter().flat_map(crate::store::index::repo_digests).collect();
     let wish = Wish {
         format: args.compression_format,
         level: args.compression_level,

@@ -12,7 +12,7 @@ use crate::store::Store;
 use crate::store::digest::Digest;
 use crate::store::document::Descriptor;
 use crate::store::image::Image;
-use crate::store::index::remove_repo_digest;
+use crate::store::index::{name_of, remove_repo_digest};
 
 /// Flags of `rmi`.
 #[derive(Debug, clap::Args)]
@@ -58,9 +58,12 @@ pub fn run(args: &Args) -> Result<Exit> {
 /// Takes a name away, or all names of an id. Returns the image's id where that was its last name.
 fn remove(store: &Store, text: &str, force: bool) -> Result<Option<Digest>> {
     let (name, target) = store.resolve(text)?;
+    store.refuse_additional(name.as_ref(), &target)?;
     // A damaged image can be removed too.
     let image = store.load(&target, name.clone(), &crate::store::document::Platform::host()).ok();
-    let names = image.as_ref().map(|image| image.names.clone()).unwrap_or_default();
+    let own = store.index()?.manifests;
+    let mut names = image.as_ref().map(|image| image.names.clone()).unwrap_or_default();
+    names.retain(|name| own.iter().any(|entry| name_of(entry).as_ref() == Some(name)));
     if let Some(name) = name.as_ref().filter(|name| name.digest().is_some() && !names.is_empty()) {
         // Tags hold the image: only the registry's name for it goes.
         store.update(|index| {
@@ -90,7 +93,7 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<Option<Digest>> {
         Ok(())
     })?;
     print_untagged(name.as_ref(), &names, image.as_ref(), last)?;
-    let still = store.index()?.holds(&target.digest);
+    let still = store.entries()?.iter().any(|entry| entry.digest == target.digest);
     Ok((!still).then(|| id_of(image.as_ref(), &target)))
 }
 

@@ -111,7 +111,7 @@ fn targets(store: &Store, text: &str) -> Result<Vec<(Option<Reference>, Descript
     if name.tag().is_some() || name.digest().is_some() {
         return Err(err);
     }
-    let entries = store.index()?.manifests.into_iter().map(|entry| (name_of(&entry), entry));
+    let entries = store.entries()?.into_iter().map(|entry| (name_of(&entry), entry));
     let tags: Vec<_> = entries
         .filter(|(own, _)| own.as_ref().is_some_and(|own| own.repository() == name.repository()))
         .collect();

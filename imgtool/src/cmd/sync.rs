@@ -110,8 +110,7 @@ pub fn run(args: &Args) -> Result<Exit> {
 /// What the source holds, by name.
 fn images(store: &Store, client: &Client, text: &str) -> Result<(From, Vec<Reference>)> {
     if text == "store:" {
-        let index = store.index()?;
-        return Ok((From::Store, index.manifests.iter().filter_map(name_of).collect()));
+        return Ok((From::Store, store.entries()?.iter().filter_map(name_of).collect()));
     }
     if let Some(rest) = text.strip_prefix("docker://") {
         if let Some(host) = rest.strip_suffix('/') {

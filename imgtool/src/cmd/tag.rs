@@ -31,7 +31,8 @@ pub fn run(args: &Args) -> Result<Exit> {
     // The target is looked up again under the lock: another command may remove the source meanwhile.
     let (_, target) = store.resolve(&args.source)?;
     store.update(|index| {
-        if !index.holds(&target.digest) {
+        let there = || anyhow::Ok(store.entries()?.iter().any(|entry| entry.digest == target.digest));
+        if !index.holds(&target.digest) && !there()? {
             fault!(NotFound, "no such image: {}", args.source);
         }
         for name in &args.targets {

@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> Result<Exit> {
         targets.push((name.as_ref().map_or_else(|| text.clone(), Reference::familiar), target));
     }
     if args.images.is_empty() {
-        for entry in store.index()?.manifests {
+        for entry in store.entries()? {
             let name = name_of(&entry).map_or_else(|| entry.digest.to_string(), |name| name.familiar());
             targets.push((name, entry));
         }

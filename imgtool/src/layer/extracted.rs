@@ -34,6 +34,8 @@ const WRITTEN_BACK: u64 = 60;
 #[derive(Debug, Clone)]
 pub struct Layers {
     dir: PathBuf,
+    /// The directories of additional stores.
+    others: Vec<PathBuf>,
 }
 
 impl Layers {
@@ -48,13 +50,43 @@ impl Layers {
             // Set-user-id programs of images must stay out of other users' reach (CVE-2021-41091).
             fs::set_permissions(&dir, Permissions::from_mode(0o700))?;
         }
-        Ok(Self { dir })
+        let stores = paths.additional_stores().context("find the additional stores")?;
+        let others = stores.into_iter().map(|store| store.join("layers"));
+        // Only those of the same owner: another one's have deletions marked in attributes that we may not see, and could
+        // be changed under us.
+        let ours = |dir: &PathBuf| fs::metadata(dir).is_ok_and(|meta| meta.is_dir() && meta.uid() == 0);
+        Ok(Self { dir, others: others.filter(ours).collect() })
     }
 
-    /// Where a layer is, or would be.
+    /// Where a layer is, here or in an additional store, or would be here.
     #[must_use]
     pub fn path(&self, diff_id: &Digest) -> PathBuf {
+        let own = self.own(diff_id);
+        if self.others.is_empty() || own.is_dir() {
+            return own;
+        }
+        self.elsewhere(diff_id).unwrap_or(own)
+    }
+
+    /// Where a layer of our own is, or would be.
+    pub(super) fn own(&self, diff_id: &Digest) -> PathBuf {
         self.dir.join(diff_id.hex())
+    }
+
+    /// Where an additional store has the layer. One that was extracted before a crash of the machine is not trusted,
+    /// and extracted here.
+    fn elsewhere(&self, diff_id: &Digest) -> Option<PathBuf> {
+        self.others.iter().map(|dir| dir.join(diff_id.hex())).find(|path| {
+            let Ok(dir) = File::open(path) else { return false };
+            match sys::xattr::get(&dir, boot_attribute().as_ref()) {
+                Ok(None) => true,
+                Ok(Some(note)) => {
+                    let note = String::from_utf8_lossy(&note).into_owned();
+                    boot_id().is_ok_and(|boot| note.split(' ').next() == Some(boot.as_str()))
+                }
+                Err(_) => false,
+            }
+        })
     }
 
     /// An empty directory to stand for no layer at all.
@@ -136,7 +168,7 @@ impl Layers {
         let partial = self.partial(diff_id);
         let held = claim(&partial, true)?.context("nothing to wait for")?;
         // Whoever held it before has finished the layer.
-        if self.path(diff_id).exists() {
+        if self.own(diff_id).exists() {
             let _ = fs::remove_dir(&partial);
             return Ok(());
         }
@@ -157,7 +189,7 @@ impl Layers {
     }
 
     pub(super) fn publish(&self, directory: &Path, diff_id: &Digest) -> Result<()> {
-        let path = self.path(diff_id);
+        let path = self.own(diff_id);
         match fs::rename(directory, &path) {
             // Somebody else was faster; theirs is the same.
             Err(err) if matches!(err.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
@@ -169,8 +201,8 @@ impl Layers {
 
     /// Whether the layer stands under its name and no crash can have eaten its content.
     pub(super) fn is_whole(&self, diff_id: &Digest) -> Result<bool> {
-        let path = self.path(diff_id);
-        let Ok(dir) = File::open(&path) else { return Ok(false) };
+        let path = self.own(diff_id);
+        let Ok(dir) = File::open(&path) else { return Ok(self.elsewhere(diff_id).is_some()) };
         let Some(note) = sys::xattr::get(&dir, boot_attribute().as_ref())? else { return Ok(true) };
         let note = String::from_utf8_lossy(&note).into_owned();
         let (boot, time) = note.split_once(' ').unwrap_or((&note, "0"));

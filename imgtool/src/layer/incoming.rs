@@ -42,7 +42,7 @@ impl Layers {
         }
         let partial = self.partial(diff_id);
         let Some(held) = claim(&partial, false)? else { return Ok(None) };
-        if self.path(diff_id).exists() {
+        if self.own(diff_id).exists() {
             let _ = fs::remove_dir(&partial);
             return Ok(None);
         }

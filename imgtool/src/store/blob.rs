@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use contracts::fault;
@@ -15,22 +15,22 @@ use super::follow::{Follower, Received};
 use super::lease::{Lease, create_locked};
 
 impl Store {
-    /// Where a blob is, or would be.
+    /// Where a blob of our own is, or would be.
     #[must_use]
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.root.join("blobs").join(digest.algorithm().name()).join(digest.hex())
+        path_in(&self.root, digest)
     }
 
     /// Whether the blob is there. It may go at any time unless a name or a lease holds it.
     #[must_use]
     pub fn has(&self, digest: &Digest) -> bool {
-        self.blob_path(digest).exists()
+        self.locate(digest).exists()
     }
 
     /// The size of a blob in bytes, if it is there.
     #[must_use]
     pub fn size_of(&self, digest: &Digest) -> Option<u64> {
-        fs::metadata(self.blob_path(digest)).ok().map(|meta| meta.len())
+        fs::metadata(self.locate(digest)).ok().map(|meta| meta.len())
     }
 
     /// Opens a blob for reading. Its content was verified when it came in.
@@ -38,7 +38,7 @@ impl Store {
     /// # Errors
     /// `NotFound` where it is missing.
     pub fn open_blob(&self, digest: &Digest) -> Result<File> {
-        match File::open(self.blob_path(digest)) {
+        match File::open(self.locate(digest)) {
             Ok(file) => Ok(file),
             Err(err) if err.kind() == ErrorKind::NotFound => {
                 fault!(NotFound, "blob {digest} is missing from the image store {}", self.root.display())
@@ -62,7 +62,7 @@ impl Store {
         if !digest.matches(&bytes) {
             anyhow::bail!(
                 "blob {digest} in {} is damaged: pull or load the image again",
-                self.root.display()
+                self.locate(digest).ancestors().nth(3).unwrap_or(&self.root).display()
             );
         }
         Ok(bytes)
@@ -177,6 +177,11 @@ impl Store {
             }
         }
     }
+}
+
+/// Where a layout at `root` keeps a blob.
+pub(super) fn path_in(root: &Path, digest: &Digest) -> PathBuf {
+    root.join("blobs").join(digest.algorithm().name()).join(digest.hex())
 }
 
 /// Copies with a buffer that suits files and sockets alike; returns the number of bytes.

@@ -46,7 +46,8 @@ impl Store {
         for digest in marked.blobs.clone() {
             self.mark_config(&digest, &mut marked);
         }
-        for entry in &self.index()?.manifests {
+        // Those of additional stores too: layers of theirs may be extracted here.
+        for entry in &self.entries()? {
             self.mark(entry, &mut marked, 0);
         }
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
@@ -76,7 +77,7 @@ impl Store {
     /// When the image was used, or came, last.
     #[must_use]
     pub fn last_used(&self, id: &Digest) -> jiff::Timestamp {
-        let time = fs::metadata(self.blob_path(id)).and_then(|meta| meta.modified()).ok();
+        let time = fs::metadata(self.locate(id)).and_then(|meta| meta.modified()).ok();
         time.and_then(|time| jiff::Timestamp::try_from(time).ok()).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
     }
 

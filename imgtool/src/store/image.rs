@@ -89,7 +89,7 @@ impl Store {
         Ok(image)
     }
 
-    /// What `text` points to in `index.json`, with its name unless it was an id. A name without a registry that is not
+    /// What `text` points to in `index.json` or an additional store, with its name unless it was an id. A name without a registry that is not
     /// here may be here with one that registries.conf says.
     ///
     /// # Errors
@@ -112,11 +112,11 @@ impl Store {
     /// # Errors
     /// As [`Store::image`].
     pub fn resolve_exactly(&self, text: &str) -> Result<(Option<Reference>, Descriptor)> {
-        let index = self.index()?;
+        let entries = self.entries()?;
         let parsed = text.parse::<Reference>();
         if let Ok(name) = &parsed {
             if let Some(digest) = name.digest() {
-                let found = index.manifests.iter().find(|entry| {
+                let found = entries.iter().find(|entry| {
                     let same_repository =
                         name_of(entry).is_some_and(|own| own.repository() == name.repository());
                     let known = repo_digests(entry).iter().any(|known| {
@@ -129,13 +129,13 @@ impl Store {
                 }
             }
             let full = name.clone().or_latest();
-            if let Some(entry) = index.manifests.iter().find(|entry| name_of(entry).as_ref() == Some(&full)) {
+            if let Some(entry) = entries.iter().find(|entry| name_of(entry).as_ref() == Some(&full)) {
                 return Ok((Some(full), entry.clone()));
             }
         }
         let prefix = text.strip_prefix("sha256:").unwrap_or(text);
         if !prefix.is_empty() && prefix.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
-            if let Some(entry) = self.by_id(&index.manifests, prefix)? {
+            if let Some(entry) = self.by_id(&entries, prefix)? {
                 return Ok((None, entry));
             }
         } else if let Err(err) = parsed {
@@ -151,12 +151,23 @@ impl Store {
     /// # Errors
     /// `index.json` is unreadable.
     pub fn images(&self) -> Result<Vec<Image>> {
+        Ok(self.list(&self.entries()?))
+    }
+
+    /// [`Store::images`] without those of additional stores.
+    ///
+    /// # Errors
+    /// As [`Store::images`].
+    pub fn own_images(&self) -> Result<Vec<Image>> {
+        Ok(self.list(&self.index()?.manifests))
+    }
+
+    fn list(&self, entries: &[Descriptor]) -> Vec<Image> {
         let wanted = Platform::host();
-        let entries = self.index()?.manifests;
-        let load = |entry: &Descriptor| self.load_among(&entries, entry, name_of(entry), &wanted).ok();
+        let load = |entry: &Descriptor| self.load_among(entries, entry, name_of(entry), &wanted).ok();
         let mut images: Vec<Image> = entries.iter().filter_map(load).collect();
         images.sort_by(|a, b| b.config.created.cmp(&a.config.created));
-        Ok(images)
+        images
     }
 
     /// A manifest or index of the store.
@@ -175,7 +186,7 @@ impl Store {
         name: Option<Reference>,
         wanted: &Platform,
     ) -> Result<Image> {
-        self.load_among(&self.index()?.manifests, target, name, wanted)
+        self.load_among(&self.entries()?, target, name, wanted)
     }
 
     /// [`Store::load`] where `index.json` was read already: a list would read it once per image.

@@ -11,6 +11,7 @@
 //! ```
 
 pub mod add;
+pub mod additional;
 pub mod blob;
 pub mod config;
 pub mod digest;
@@ -26,7 +27,7 @@ pub mod unpacked;
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use contracts::lock::Lock;
@@ -38,6 +39,8 @@ use contracts::{atomic, fault};
 pub struct Store {
     root: PathBuf,
     paths: Paths,
+    /// The layouts of the additional stores.
+    others: Vec<PathBuf>,
 }
 
 impl Store {
@@ -46,9 +49,10 @@ impl Store {
     /// # Errors
     /// The directory cannot be made, or holds a layout of another version.
     pub fn open(paths: &Paths) -> Result<Self> {
-        let store = Self { root: paths.images(), paths: paths.clone() };
+        let others = additional::layouts(paths)?;
+        let store = Self { root: paths.images(), paths: paths.clone(), others };
         match fs::read(store.root.join("oci-layout")) {
-            Ok(bytes) => store.check_layout(&bytes)?,
+            Ok(bytes) => check_layout(&store.root, &bytes)?,
             Err(err) if err.kind() == ErrorKind::NotFound => store.create()?,
             Err(err) => {
                 return Err(err).with_context(|| format!("open image store {}", store.root.display()));
@@ -73,16 +77,6 @@ impl Store {
         Lock::shared(&self.root.join("lock"))
     }
 
-    fn check_layout(&self, bytes: &[u8]) -> Result<()> {
-        let layout: serde_json::Value = serde_json::from_slice(bytes)
-            .with_context(|| format!("parse {}", self.root.join("oci-layout").display()))?;
-        let version = layout["imageLayoutVersion"].as_str().unwrap_or_default();
-        if !version.starts_with("1.") {
-            fault!(Unsupported, "image store {} has layout version \"{version}\"", self.root.display());
-        }
-        Ok(())
-    }
-
     fn create(&self) -> Result<()> {
         // 0700: a layer may hold setuid programs that other users must not reach (CVE-2021-41091).
         let mut builder = DirBuilder::new();
@@ -99,4 +93,14 @@ impl Store {
         // Last, because `open` takes it as the sign that the rest stands.
         atomic::write(&self.root.join("oci-layout"), b"{\"imageLayoutVersion\":\"1.0.0\"}\n", 0o644)
     }
+}
+
+fn check_layout(root: &Path, bytes: &[u8]) -> Result<()> {
+    let layout: serde_json::Value = serde_json::from_slice(bytes)
+        .with_context(|| format!("parse {}", root.join("oci-layout").display()))?;
+    let version = layout["imageLayoutVersion"].as_str().unwrap_or_default();
+    if !version.starts_with("1.") {
+        fault!(Unsupported, "image store {} has layout version \"{version}\"", root.display());
+    }
+    Ok(())
 }

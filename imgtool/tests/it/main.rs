@@ -1,6 +1,7 @@
 //! Integration tests of imgtool: the real program on the real kernel, registries on loopback.
 #![allow(clippy::unwrap_used)] // a case that cannot go on has failed
 
+mod additional;
 mod artifact;
 mod build;
 mod build_ask;

@@ -1,6 +1,8 @@
 //! Where the suite keeps its files. The only place that joins these names.
 
 use std::env;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 /// Whether this process acts for an ordinary user: it is one, or (as podman without privileges starts a runtime) root of
@@ -78,6 +80,30 @@ impl Paths {
     #[must_use]
     pub fn layers(&self) -> PathBuf {
         self.store.join("layers")
+    }
+
+    /// Further stores that images are taken from and that are never written: `BULKHEAD_STORES`, roots separated by
+    /// colons, or else the lines of `CONFIG/stores`.
+    ///
+    /// # Errors
+    /// The file cannot be read; a path is not absolute.
+    pub fn additional_stores(&self) -> io::Result<Vec<PathBuf>> {
+        let listed: Vec<PathBuf> = match env::var_os("BULKHEAD_STORES") {
+            Some(list) => env::split_paths(&list).filter(|path| !path.as_os_str().is_empty()).collect(),
+            None => match fs::read_to_string(self.config.join("stores")) {
+                Ok(text) => {
+                    let lines = text.lines().map(str::trim);
+                    lines.filter(|line| !(line.is_empty() || line.starts_with('#'))).map(Into::into).collect()
+                }
+                Err(err) if err.kind() == ErrorKind::NotFound => Vec::new(),
+                Err(err) => return Err(err),
+            },
+        };
+        if let Some(wrong) = listed.iter().find(|path| !path.is_absolute()) {
+            let why = format!("additional store {}: not an absolute path", wrong.display());
+            return Err(io::Error::new(ErrorKind::InvalidInput, why));
+        }
+        Ok(listed.into_iter().filter(|path| *path != self.store).collect())
     }
 
     /// All containers, one directory each.
