@@ -30,6 +30,7 @@ use runtime::*;
 #[path = "../../imgtool/src"]
 mod imgtool {
     pub mod reference;
+    pub mod rootless;
 
     pub mod build {
         pub mod dockerfile;

@@ -14,12 +14,12 @@ use crate::lifecycle::{exec, kill};
 use crate::machine;
 use crate::namespace::Namespaces;
 use crate::rootfs::{mount, propagation};
+use crate::seccomp;
 use crate::security::capabilities::{self, Masks};
 use crate::security::scheduling;
 use crate::spec::check;
 use crate::spec::document::Document;
 use crate::spec::seccomp::Seccomp;
-use crate::{cmd, seccomp};
 
 /// An error of ours is one line, whatever it quotes.
 pub(crate) fn one_line<T>(result: anyhow::Result<T>) -> Option<T> {
@@ -103,8 +103,8 @@ pub fn words(bytes: &[u8]) {
     if let Some(signal) = one_line(kill::parse_signal(text)) {
         assert!((1..=64).contains(&signal), "{text:?} is signal {signal}");
     }
-    if let Some(size) = cmd::update::bytes(text) {
-        assert!(size >= -1, "{text:?} is {size} bytes");
+    if let Some(size) = contracts::flag::size::memory(text) {
+        assert!(size >= 0, "{text:?} is {size} bytes");
     }
     if let Some(bit) = capabilities::bit(text) {
         assert!(bit.count_ones() == 1 && text.starts_with("CAP_"), "{text:?} is {bit:#x}");
