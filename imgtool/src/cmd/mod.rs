@@ -128,6 +128,11 @@ const fn gives_files_away(command: &Command) -> bool {
     )
 }
 
+/// The store for taking bundles down.
+pub(crate) fn open_store_alone() -> Result<Store> {
+    Store::open_alone(&Paths::from_env())
+}
+
 /// The store that every verb works on.
 pub(crate) fn open_store() -> Result<Store> {
     Store::open(&Paths::from_env())

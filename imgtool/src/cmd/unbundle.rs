@@ -20,7 +20,7 @@ pub struct Args {
 /// # Errors
 /// See [`bundle::remove`].
 pub fn run(args: &Args) -> Result<Exit> {
-    let store = super::open_store()?;
+    let store = super::open_store_alone()?;
     for dir in &args.dirs {
         bundle::remove(&store, dir)?;
     }

@@ -49,8 +49,15 @@ impl Store {
     /// # Errors
     /// The directory cannot be made, or holds a layout of another version.
     pub fn open(paths: &Paths) -> Result<Self> {
-        let others = additional::layouts(paths)?;
-        let store = Self { root: paths.images(), paths: paths.clone(), others };
+        Ok(Self { others: additional::layouts(paths)?, ..Self::open_alone(paths)? })
+    }
+
+    /// [`Store::open`] without additional stores: one that is away must not keep what is here from being taken down.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_alone(paths: &Paths) -> Result<Self> {
+        let store = Self { root: paths.images(), paths: paths.clone(), others: Vec::new() };
         match fs::read(store.root.join("oci-layout")) {
             Ok(bytes) => check_layout(&store.root, &bytes)?,
             Err(err) if err.kind() == ErrorKind::NotFound => store.create()?,

@@ -144,8 +144,14 @@ fn the_file_of_stores_counts_where_the_variable_is_not_set() {
     let stores = pair.here.path("config/stores");
     fs::write(&stores, format!("# shared\n\n{}\n", pair.there.path("store").display())).unwrap();
     pair.here.ok("inspect web:1");
+    let dir = pair.here.path("b");
+    pair.here.ok(&format!("bundle web:1 {}", dir.display()));
     fs::write(&stores, "/nowhere/at/all\n").unwrap();
     assert!(pair.here.fails("images", 3).contains("additional store /nowhere/at/all"));
+    // What is here can still be taken down.
+    pair.here.ok(&format!("umount {}", dir.display()));
+    pair.here.ok(&format!("unbundle {}", dir.display()));
+    assert!(!dir.exists());
     fs::write(&stores, "relative\n").unwrap();
     assert!(pair.here.fails("images", 1).contains("not an absolute path"));
     pair.ok("inspect web:1");
