@@ -101,6 +101,28 @@ impl State {
         Ok(names.into_iter().filter(|name| !name.starts_with('.') && !name.ends_with(".tmp")).collect())
     }
 
+    /// Whether anybody is on a network: without reading the whole directory.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn has_members(&self, network: &str) -> Result<bool> {
+        let dir = self.path(&["members", network]);
+        let is_one = |name: &str| !name.starts_with('.') && !name.ends_with(".tmp");
+        let shown = || format!("read directory {}", dir.display());
+        match fs::read_dir(&dir) {
+            Err(err) if err.kind() == ErrorKind::NotFound => Ok(false),
+            Err(err) => Err(err).with_context(shown),
+            Ok(entries) => {
+                for entry in entries {
+                    if entry.with_context(shown)?.file_name().to_str().is_some_and(is_one) {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+        }
+    }
+
     /// The networks that have members, in order of name.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ pub mod memory;
 pub mod mount;
 pub mod names;
 pub mod namespace;
+pub mod netlink;
 pub mod overlay;
 pub mod packet;
 pub mod pass_fd;

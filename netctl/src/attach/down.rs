@@ -83,7 +83,7 @@ fn release(state: &State, record: &Record) -> Result<()> {
 fn idle<'a>(state: &State, networks: impl Iterator<Item = &'a str>) -> Result<Vec<Network>> {
     let mut idle = Vec::new();
     for name in networks {
-        if state.members(name)?.is_empty() && state.path(&["members", name]).exists() {
+        if !state.has_members(name)? && state.path(&["members", name]).exists() {
             // Removed behind our back: nothing is known of its bridge, so nothing is done.
             idle.extend(network::find(state, name));
         }

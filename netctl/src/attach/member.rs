@@ -21,7 +21,7 @@ use crate::state::{self, State};
 /// # Errors
 /// The file system's.
 pub fn enter(state: &State, record: &Record, network: &Network) -> Result<bool> {
-    let first = state.members(&network.name)?.is_empty();
+    let first = !state.has_members(&network.name)?;
     let path = state.path(&["members", &network.name, &record.id]);
     if let Some(owner) = state::claim(&path, &record.id)? {
         fault!(Exists, "{} is on network {} as {owner}", record.id, network.name);

@@ -12,6 +12,7 @@ use contracts::lock::Lock;
 use super::answer::{Answer, Ip};
 use super::config::{Config, Dns, Environment, Range, ValidAttachment};
 use super::failure::{CHECK_FAILED, INVALID_CONFIG, NO_ADDRESS, fail};
+use super::owners::Owners;
 use crate::cidr::Cidr;
 use crate::state;
 
@@ -21,6 +22,7 @@ const DIRECTORY: &str = "/var/lib/cni/networks";
 #[derive(Debug)]
 pub struct Leases {
     dir: PathBuf,
+    owners: Owners,
     _lock: Lock,
 }
 
@@ -40,10 +42,11 @@ impl Leases {
     /// The file system's.
     pub fn open(config: &Config) -> Result<Self> {
         let base = config.ipam.data_dir.clone().filter(|dir| !dir.as_os_str().is_empty());
-        let dir = base.unwrap_or_else(|| DIRECTORY.into()).join(&config.name);
+        let base = base.unwrap_or_else(|| DIRECTORY.into());
+        let (dir, owners) = (base.join(&config.name), Owners::new(&base, &config.name));
         fs::create_dir_all(&dir).with_context(|| format!("make directory {}", dir.display()))?;
         let lock = Lock::exclusive(&dir.join("lock"))?;
-        Ok(Self { dir, _lock: lock })
+        Ok(Self { dir, owners, _lock: lock })
     }
 
     /// ADD: an address from each set.
@@ -53,7 +56,7 @@ impl Leases {
     pub fn add(&self, config: &Config, environment: &Environment) -> Result<Answer> {
         let sets = sets(config)?;
         let owner = owner(&environment.container, &environment.interface);
-        if let Some((address, _)) = self.all()?.into_iter().find(|(_, text)| *text == owner) {
+        if let Some((address, _)) = self.owners.find(|text| text == owner)?.first() {
             fail!(NO_ADDRESS, "{address} is allocated to {} already", environment.container);
         }
         let mut wanted = wanted(config, environment)?;
@@ -115,10 +118,12 @@ impl Leases {
     }
 
     fn claim(&self, address: IpAddr, owner: &str) -> Result<bool> {
-        let path = self.dir.join(address.to_string());
+        let name = address.to_string();
+        let path = self.dir.join(&name);
         match fs::OpenOptions::new().write(true).create_new(true).open(&path) {
             Ok(mut file) => {
                 file.write_all(owner.as_bytes()).with_context(|| format!("write {}", path.display()))?;
+                self.owners.note(&name, owner);
                 Ok(true)
             }
             Err(err) if err.kind() == ErrorKind::AlreadyExists => Ok(false),
@@ -149,30 +154,17 @@ impl Leases {
     /// Number 101.
     pub fn check(&self, environment: &Environment) -> Result<()> {
         let owner = owner(&environment.container, &environment.interface);
-        if self.all()?.iter().any(|(_, text)| *text == owner) {
+        if !self.owners.find(|text| text == owner)?.is_empty() {
             return Ok(());
         }
         fail!(CHECK_FAILED, "host-local: no address is leased to {}", environment.container)
     }
 
     fn keep(&self, keep: impl Fn(&str) -> bool) -> Result<()> {
-        for (address, text) in self.all()? {
-            if !keep(&text) {
-                state::remove(&self.dir.join(address.to_string()))?;
-            }
+        for (address, text) in self.owners.find(|text| !keep(text))? {
+            self.owners.release(address, &text)?;
         }
         Ok(())
-    }
-
-    fn all(&self) -> Result<Vec<(IpAddr, String)>> {
-        let mut found = Vec::new();
-        for name in state::list(&self.dir)? {
-            if let Ok(address) = name.parse::<IpAddr>() {
-                let text = state::read(&self.dir.join(&name))?.unwrap_or_default();
-                found.push((address, text.trim().to_owned()));
-            }
-        }
-        Ok(found)
     }
 }
 

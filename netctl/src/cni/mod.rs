@@ -10,6 +10,7 @@ mod config;
 mod delegate;
 pub mod failure;
 mod host_local;
+mod owners;
 mod portmap;
 
 use std::env;

@@ -174,9 +174,14 @@ pub fn sweep(state: &State, zone: &str, container: &str) -> Result<bool> {
         state::remove(&own.join(name))?;
     }
     let _ = std::fs::remove_dir(own);
+    let whole = state.path(&["guests", zone]);
+    if !whole.join(NEW).exists() {
+        // That it is not empty is for the kernel to see: there may be thousands.
+        return Ok(std::fs::remove_dir(whole).is_ok());
+    }
     if !containers(state, zone)?.is_empty() {
         return Ok(false);
     }
     state::remove(&state.path(&["guests", zone, NEW]))?;
-    Ok(std::fs::remove_dir(state.path(&["guests", zone])).is_ok())
+    Ok(std::fs::remove_dir(whole).is_ok())
 }

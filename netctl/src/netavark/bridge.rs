@@ -148,7 +148,7 @@ fn make_bridge(host: &Socket, task: &Task<'_>) -> Result<Link> {
     let mut network =
         Network { interface: name.into(), subnets: subnets.collect(), ..Network::new(&info.name)? };
     let is_new = link::find(host, name)?.is_none();
-    if let Some(mtu) = mtu(host, task)?.filter(|_| is_new) {
+    if is_new && let Some(mtu) = mtu(host, task)? {
         network.options.insert("mtu".into(), mtu.to_string());
     }
     let link = bridge::ensure_addressed(host, &network)
@@ -245,7 +245,7 @@ pub fn remove(state: &State, host: &Socket, task: &Task<'_>) -> Result<()> {
     let mut links: Vec<Link> = outside.into_iter().collect();
     if is_managed(task)
         && let Some(bridge) = bridge
-        && !link::has_other_ports(host, bridge.index, port)?
+        && !link::has_other_ports(Socket::route()?, bridge.index, port)?
     {
         links.push(bridge);
     }

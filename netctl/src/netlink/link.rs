@@ -384,18 +384,19 @@ fn ask(socket: &Socket, batch: &Batch) -> Result<Option<Link>> {
     }
 }
 
-/// Whether a bridge has ports other than that one.
+/// Whether a bridge has ports other than that one: the kernel lists no more of them than that takes.
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn has_other_ports(socket: &Socket, bridge: u32, port: u32) -> Result<bool> {
+pub fn has_other_ports(socket: Socket, bridge: u32, port: u32) -> Result<bool> {
     let mut batch = Batch::new();
     batch.message(GETLINK, 1 | DUMP, &ifinfo(0, false), "list ports").number(IFLA_MASTER, bridge);
     let mut found = false;
-    socket.query(&batch, |_, body| {
+    socket.query_until(&batch, |body| {
         let is_it = body.get(4..8) == Some(&port.to_ne_bytes());
         let mut all = attributes(body.get(16..).unwrap_or(&[]));
-        found |= !is_it && all.any(|(kind, value)| kind == IFLA_MASTER && value == bridge.to_ne_bytes());
+        found = !is_it && all.any(|(kind, value)| kind == IFLA_MASTER && value == bridge.to_ne_bytes());
+        found
     })?;
     Ok(found)
 }

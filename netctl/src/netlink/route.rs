@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use anyhow::Result;
+use nix::errno::Errno;
 
 use super::link::family_bytes;
 use super::message::{APPEND, Batch, CREATE, DUMP, EXCL, REQUEST, attributes};
-use super::socket::Socket;
+use super::socket::{Socket, errno};
 use crate::cidr::Cidr;
 
 const GETADDR: u16 = 22;
@@ -198,7 +199,16 @@ pub fn delete_address(batch: &mut Batch, index: u32, address: Cidr) {
 /// # Errors
 /// The kernel's refusal.
 pub fn addresses(socket: &Socket, index: u32) -> Result<Vec<Cidr>> {
-    Ok(own(socket)?.into_iter().filter(|(at, _)| *at == index).map(|(_, address)| address).collect())
+    let mut header = [0; 8];
+    header[4..].copy_from_slice(&index.to_ne_bytes());
+    let mut batch = Batch::new();
+    batch.message(GETADDR, 1 | DUMP, &header, format!("list addresses of link {index}"));
+    let mut found = Vec::new();
+    match socket.query_strictly(&batch, |_, body| found.extend(read_address(body))) {
+        Err(err) if errno(&err) == Some(Errno::ENODEV) => return Ok(Vec::new()),
+        done => done?,
+    }
+    Ok(found.into_iter().filter(|(at, _)| *at == index).map(|(_, address)| address).collect())
 }
 
 /// All addresses of the namespace, each with its interface's index.
@@ -209,17 +219,18 @@ pub fn own(socket: &Socket) -> Result<Vec<(u32, Cidr)>> {
     let mut batch = Batch::new();
     batch.message(GETADDR, 1 | DUMP, &[0; 8], "list addresses");
     let mut found = Vec::new();
-    socket.query(&batch, |_, body| {
-        let (Some(&family), Some(&prefix)) = (body.first(), body.get(1)) else { return };
-        let index = number(body.get(4..8));
-        let all: Vec<(u16, &[u8])> = attributes(body.get(8..).unwrap_or(&[])).collect();
-        // IFA_LOCAL where there is one: IFA_ADDRESS is the other end of a point-to-point link.
-        let local = all.iter().find(|(kind, _)| *kind == 2).or(all.iter().find(|(kind, _)| *kind == 1));
-        if let Some(address) = local.and_then(|(_, value)| address(family, value)) {
-            found.push((index, Cidr { address, prefix }));
-        }
-    })?;
+    socket.query(&batch, |_, body| found.extend(read_address(body)))?;
     Ok(found)
+}
+
+/// The link and the address of a message.
+fn read_address(body: &[u8]) -> Option<(u32, Cidr)> {
+    let (&family, &prefix) = (body.first()?, body.get(1)?);
+    let all: Vec<(u16, &[u8])> = attributes(body.get(8..)?).collect();
+    // IFA_LOCAL where there is one: IFA_ADDRESS is the other end of a point-to-point link.
+    let local = all.iter().find(|(kind, _)| *kind == 2).or(all.iter().find(|(kind, _)| *kind == 1));
+    let address = local.and_then(|(_, value)| address(family, value))?;
+    Some((number(body.get(4..8)), Cidr { address, prefix }))
 }
 
 /// The routes over an interface, of all tables.

@@ -1,6 +1,6 @@
 //! A netlink socket that sends batches and reads the kernel's answers.
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
@@ -75,7 +75,7 @@ impl Socket {
     /// A [`Refusal`] that names the message.
     pub fn run(&self, batch: &Batch) -> Result<()> {
         let mut refused = None;
-        self.exchange(batch, |_, _| (), &mut refused)?;
+        self.exchange(batch, |_, _| true, &mut refused)?;
         match refused {
             Some(refusal) => Err(refusal.into()),
             None => Ok(()),
@@ -86,16 +86,45 @@ impl Socket {
     ///
     /// # Errors
     /// A [`Refusal`].
-    pub fn query(&self, batch: &Batch, each: impl FnMut(u16, &[u8])) -> Result<()> {
+    pub fn query(&self, batch: &Batch, mut each: impl FnMut(u16, &[u8])) -> Result<()> {
         let mut refused = None;
+        let each = |kind: u16, body: &[u8]| {
+            each(kind, body);
+            true
+        };
         self.exchange(batch, each, &mut refused)?;
+        refused.map_or(Ok(()), |refusal| Err(refusal.into()))
+    }
+
+    /// As [`Self::query`], for a dump of which the kernel skips what the request's header does not mean, where it is
+    /// new enough: the caller looks, too.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    pub fn query_strictly(&self, batch: &Batch, each: impl FnMut(u16, &[u8])) -> Result<()> {
+        let is_strict = sys::netlink::set_strict(self.fd.as_fd(), true).is_ok();
+        let done = self.query(batch, each);
+        if is_strict {
+            sys::netlink::set_strict(self.fd.as_fd(), false).context("ask the kernel as usual again")?;
+        }
+        done
+    }
+
+    /// As [`Self::query`], for a dump of which `each` says when it has seen enough: the rest is never made, and goes
+    /// with the socket.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    pub fn query_until(self, batch: &Batch, mut each: impl FnMut(&[u8]) -> bool) -> Result<()> {
+        let mut refused = None;
+        self.exchange(batch, |_, body| !each(body), &mut refused)?;
         refused.map_or(Ok(()), |refusal| Err(refusal.into()))
     }
 
     fn exchange(
         &self,
         batch: &Batch,
-        mut each: impl FnMut(u16, &[u8]),
+        mut each: impl FnMut(u16, &[u8]) -> bool,
         refused: &mut Option<Refusal>,
     ) -> Result<()> {
         // Batches of thousands of set elements outgrow the default; FORCE is for the caller with CAP_NET_ADMIN.
@@ -109,7 +138,8 @@ impl Socket {
         // queued by reading the one before). So nothing here ever blocks.
         for _ in 0..DUMP_PARTS.max(batch.len() + 1) {
             match recv(self.fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
-                Ok(length) => read_answers(&buffer[..length], batch, &mut each, refused),
+                Ok(length) if read_answers(&buffer[..length], batch, &mut each, refused) => {}
+                Ok(_) => return Ok(()),
                 Err(Errno::EAGAIN) => return Ok(()),
                 Err(Errno::EINTR) => {}
                 Err(err) => return Err(err).context("read the kernel's answer"),
@@ -119,12 +149,13 @@ impl Socket {
     }
 }
 
+/// Whether `each` wants more.
 fn read_answers(
     mut bytes: &[u8],
     batch: &Batch,
-    each: &mut impl FnMut(u16, &[u8]),
+    each: &mut impl FnMut(u16, &[u8]) -> bool,
     refused: &mut Option<Refusal>,
-) {
+) -> bool {
     const ERROR: u16 = 2;
     const DONE: u16 = 3;
     while let Some(header) = bytes.get(..16) {
@@ -132,16 +163,17 @@ fn read_answers(
         let length = usize::try_from(length).unwrap_or(0);
         let kind = u16::from_ne_bytes([header[4], header[5]]);
         let sequence = u32::from_ne_bytes([header[8], header[9], header[10], header[11]]);
-        let Some(body) = bytes.get(16..length) else { return };
+        let Some(body) = bytes.get(16..length) else { return true };
         if kind == ERROR {
             let code = body.get(..4).and_then(|code| code.try_into().ok()).map_or(0, i32::from_ne_bytes);
             if code != 0 && refused.is_none() {
                 let errno = Errno::from_raw(code.wrapping_neg());
                 *refused = Some(Refusal { what: batch.label(sequence).into(), errno });
             }
-        } else if kind != DONE {
-            each(kind, body);
+        } else if kind != DONE && !each(kind, body) {
+            return false;
         }
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or(&[]);
     }
+    true
 }
