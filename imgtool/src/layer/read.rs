@@ -155,7 +155,7 @@ impl<R: BufRead> Reader<R> {
         self.bytes = self.bytes.saturating_add(size);
         ensure!(
             self.bytes <= self.limits.bytes,
-            "{}: more than {} bytes of content (--max-size)",
+            "{}: more than {} bytes of content (bundle --max-layer-size allows more)",
             shown(&path),
             self.limits.bytes
         );

@@ -16,6 +16,8 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use sys::path::{Root, file_type};
 
+use super::read::shown;
+
 /// Directories kept open. Archives list files directory by directory, so few serve nearly every look-up.
 const CACHED: usize = 64;
 
@@ -48,7 +50,7 @@ impl Tree {
         let fd = self
             .root
             .mkdir_all(path, Mode::from_bits_truncate(0o755))
-            .with_context(|| format!("make directory {}", path.display()))?;
+            .with_context(|| format!("make directory {}", shown(path.as_os_str().as_bytes())))?;
         if self.open.len() >= CACHED {
             self.open.clear();
         }
@@ -128,7 +130,7 @@ pub fn open_name(directory: BorrowedFd<'_>, name: &OsStr) -> nix::Result<OwnedFd
 /// # Errors
 /// A NUL inside the name.
 pub fn clean(name: &[u8]) -> Result<PathBuf> {
-    ensure!(!name.contains(&0), "NUL in the name {}", super::read::shown(name));
+    ensure!(!name.contains(&0), "NUL in the name {}", shown(name));
     let mut clean = PathBuf::new();
     for part in Path::new(OsStr::from_bytes(name)).components() {
         match part {
@@ -150,4 +152,18 @@ pub fn is_whiteout(stat: &FileStat) -> bool {
 /// The permission bits of a mode, setuid, setgid and sticky included.
 pub fn permissions(mode: u32) -> Mode {
     Mode::from_bits_truncate(mode & 0o7777 & !libc::S_IFMT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_any_length_makes_a_short_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tree = Tree::new(Root::open(dir.path()).unwrap());
+        let err = tree.directory(Path::new(&"d\x1b/".repeat(5000))).unwrap_err();
+        let shown = format!("{err:#}");
+        assert!(shown.len() < 3000 && !shown.contains('\x1b'), "{} bytes: {shown}", shown.len());
+    }
 }
