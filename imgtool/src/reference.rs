@@ -96,10 +96,13 @@ impl Reference {
         if self.domain == HUB {
             // Only one part: `library/a/b` without its beginning would be another image, or one of the registry `a`.
             let short = self.path.strip_prefix("library/").filter(|rest| !rest.contains('/'));
-            short.unwrap_or(&self.path).to_owned()
-        } else {
-            self.repository()
+            let short = short.unwrap_or(&self.path);
+            // Alone these would name another registry's image, or an image's id.
+            if written_domain(short).is_none() && !is_id(short) {
+                return short.to_owned();
+            }
         }
+        self.repository()
     }
 
     /// What names the manifest in the registry's API: the digest if there is one, else the tag, else `latest`.
@@ -154,8 +157,7 @@ fn parse(text: &str) -> Result<Reference, String> {
         return Err(String::new());
     }
     let (domain, path) = split_domain(name);
-    let is_id = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_id {
+    if is_id(name) {
         return Err(": a name cannot be 64 hexadecimal digits".into());
     }
     if path.chars().any(|c| c.is_ascii_uppercase()) {
@@ -177,6 +179,10 @@ fn split_domain(name: &str) -> (String, String) {
     let domain = if domain == "index.docker.io" || domain == "registry-1.docker.io" { HUB } else { domain };
     let official = domain == HUB && !path.contains('/');
     (domain.to_owned(), if official { format!("library/{path}") } else { path.to_owned() })
+}
+
+fn is_id(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn written_domain(name: &str) -> Option<(&str, &str)> {
@@ -226,6 +232,15 @@ fn is_tag(tag: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_names_the_same_image() {
+        let id = format!("docker.io/library/{}", "0".repeat(64));
+        for name in ["docker.io/quay.io/a", "docker.io/localhost/a", "docker.io/library/a.b", &id] {
+            let name: Reference = name.parse().unwrap();
+            assert_eq!(name.familiar().parse::<Reference>().unwrap(), name, "{}", name.familiar());
+        }
+    }
 
     #[test]
     fn defaults_are_dockers() {
