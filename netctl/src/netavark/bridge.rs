@@ -2,6 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd as _;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use contracts::fault;
@@ -22,6 +24,9 @@ use crate::netlink::route;
 use crate::netlink::socket::{Socket, errno};
 use crate::network::{Network, Subnet, bridge, definition::random};
 use crate::state::State;
+
+/// How long the kernel may take to remove the links of a namespace that has gone.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Checks everything that can be checked before anything is made.
 ///
@@ -217,6 +222,23 @@ fn zone(task: &Task<'_>) -> Result<Option<Zone>> {
     }))
 }
 
+/// Whether the bridge has a port other than `port`. The port of a namespace that has gone goes a moment later: where no
+/// container is left of whom we know, that is awaited.
+fn is_used(state: &State, task: &Task<'_>, bridge: &Link, port: u32) -> Result<bool> {
+    let is_last = || -> Result<bool> {
+        Ok(!guest::record::zones(state)?.iter().any(|zone| zone.bridge == bridge.name))
+    };
+    let patience = if task.namespace.is_none() && is_last()? { PATIENCE } else { Duration::ZERO };
+    let until = Instant::now() + patience;
+    while link::has_other_ports(Socket::route()?, bridge.index, port)? {
+        if Instant::now() >= until {
+            return Ok(true);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(false)
+}
+
 /// Undoes [`add`], from any point.
 ///
 /// # Errors
@@ -245,7 +267,7 @@ pub fn remove(state: &State, host: &Socket, task: &Task<'_>) -> Result<()> {
     let mut links: Vec<Link> = outside.into_iter().collect();
     if is_managed(task)
         && let Some(bridge) = bridge
-        && !link::has_other_ports(Socket::route()?, bridge.index, port)?
+        && !is_used(state, task, &bridge, port)?
     {
         links.push(bridge);
     }
