@@ -4,7 +4,7 @@ use contracts::container::{Container, State, Status};
 use contracts::network::Endpoint;
 use serde_json::{Map, Value, json};
 
-use crate::container::Store;
+use crate::container::{Store, short};
 use crate::{tools, volume};
 
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -116,7 +116,7 @@ fn network_settings(record: &Container, status: &Status) -> Value {
     let mut networks = Map::new();
     for at in &record.network.networks {
         let end = network.networks.get(&at.network).cloned().unwrap_or_default();
-        networks.insert(at.network.clone(), endpoint(&end, at));
+        networks.insert(at.network.clone(), endpoint(record, &end, at));
     }
     let first = network.networks.values().next().cloned().unwrap_or_default();
     let (address, length) = split(&first.address);
@@ -132,7 +132,7 @@ fn network_settings(record: &Container, status: &Status) -> Value {
         "LinkLocalIPv6PrefixLen": 0,
         "SecondaryIPAddresses": null,
         "SecondaryIPv6Addresses": null,
-        "EndpointID": "",
+        "EndpointID": endpoint_id(&record.id, &first.network_id),
         "Gateway": text(first.gateway),
         "GlobalIPv6Address": address6,
         "GlobalIPv6PrefixLen": length6,
@@ -144,7 +144,14 @@ fn network_settings(record: &Container, status: &Status) -> Value {
     })
 }
 
-fn endpoint(end: &Endpoint, asked: &contracts::network::Attachment) -> Value {
+/// One for each pair of container and network: the one's digits over the other's.
+fn endpoint_id(container: &str, network: &str) -> String {
+    let digit = |c: char| c.to_digit(16).unwrap_or_default();
+    let mixed = container.chars().zip(network.chars()).map(|(a, b)| digit(a) ^ digit(b));
+    mixed.filter_map(|value| char::from_digit(value, 16)).collect()
+}
+
+fn endpoint(record: &Container, end: &Endpoint, asked: &contracts::network::Attachment) -> Value {
     let (address, length) = split(&end.address);
     let (address6, length6) = split(end.address6.as_deref().unwrap_or_default());
     let text = |ip: Option<std::net::IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
@@ -152,6 +159,17 @@ fn endpoint(end: &Endpoint, asked: &contracts::network::Attachment) -> Value {
         .ip
         .or(asked.ip6)
         .map(|_| json!({ "IPv4Address": text(asked.ip), "IPv6Address": text(asked.ip6) }));
+    // The default network has no names.
+    let names = (asked.network != "bridge" && !end.network_id.is_empty()).then(|| {
+        let all = [record.name.as_str()].into_iter().chain(end.aliases.iter().map(String::as_str));
+        let mut names: Vec<&str> = Vec::new();
+        for name in all.chain([short(&record.id), record.config.hostname.as_str()]) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    });
     json!({
         "IPAMConfig": fixed,
         "Links": null,
@@ -159,15 +177,15 @@ fn endpoint(end: &Endpoint, asked: &contracts::network::Attachment) -> Value {
         "MacAddress": end.mac,
         "DriverOpts": null,
         "GwPriority": 0,
-        "NetworkID": asked.network,
-        "EndpointID": "",
+        "NetworkID": end.network_id,
+        "EndpointID": endpoint_id(&record.id, &end.network_id),
         "Gateway": text(end.gateway),
         "IPAddress": address,
         "IPPrefixLen": length,
         "IPv6Gateway": text(end.gateway6),
         "GlobalIPv6Address": address6,
         "GlobalIPv6PrefixLen": length6,
-        "DNSNames": if end.aliases.is_empty() { Value::Null } else { json!(end.aliases) },
+        "DNSNames": names,
     })
 }
 

@@ -10,8 +10,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use contracts::daemon::Daemon;
+use contracts::fault;
 use contracts::paths::Paths;
-use contracts::{atomic, fault};
 use serde::Deserialize;
 
 use super::short::ShortNames;
@@ -64,13 +65,6 @@ struct Mirror {
     pull_from_mirror: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "kebab-case")]
-struct Daemon {
-    insecure_registries: Vec<String>,
-    registry_mirrors: Vec<String>,
-}
-
 impl Hosts {
     /// Reads the files of this machine; missing ones are empty.
     ///
@@ -90,11 +84,9 @@ impl Hosts {
                 hosts.short.merge(parsed.short);
             }
         }
-        let daemon = paths.config.join("daemon.json");
-        let daemon = if daemon.exists() { daemon } else { PathBuf::from("/etc/docker/daemon.json") };
-        if let Some(parsed) = atomic::read_json::<Daemon>(&daemon)? {
-            hosts.insecure = parsed.insecure_registries;
-            hosts.hub_mirrors = parsed.registry_mirrors;
+        if let Some(daemon) = Daemon::load(paths)? {
+            hosts.insecure = daemon.insecure_registries;
+            hosts.hub_mirrors = daemon.registry_mirrors;
         }
         Ok(hosts)
     }

@@ -7,6 +7,7 @@
 pub mod atomic;
 pub mod bundle;
 pub mod container;
+pub mod daemon;
 pub mod exit;
 pub mod fault;
 pub mod flag;

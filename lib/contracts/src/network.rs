@@ -47,18 +47,26 @@ pub struct Attachment {
 }
 
 /// One published port; ranges are expanded by whoever asks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
     /// The host address to listen on; `None` for all.
     #[serde(default)]
     pub host_ip: Option<IpAddr>,
     /// The host's port; 0 asks netctl to pick a free one.
     pub host_port: u16,
+    /// The last of the host's ports from `host_port` on of which the first free one is taken; 0 where it must be that one.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub host_port_last: u16,
     /// The container's port.
     pub container_port: u16,
     /// `tcp`, `udp` or `sctp`.
     #[serde(default = "tcp")]
     pub protocol: String,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+const fn is_none(port: &u16) -> bool {
+    *port == 0
 }
 
 fn tcp() -> String {
@@ -103,6 +111,8 @@ pub struct Status {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Endpoint {
+    /// The network's id.
+    pub network_id: String,
     /// Interface name inside.
     pub interface: String,
     /// Address with prefix length, `10.90.0.2/16`.

@@ -30,7 +30,8 @@ pub fn plan(state: &State, record: &mut Record, network: &Network, wanted: &Atta
         fault!(Exists, "{} is already on network {}", record.id, network.name);
     }
     let has_default_route = network.has_default_route()?;
-    let mut endpoint = Endpoint { aliases: wanted.aliases.clone(), ..Endpoint::default() };
+    let mut endpoint =
+        Endpoint { network_id: network.id.clone(), aliases: wanted.aliases.clone(), ..Endpoint::default() };
     for (v4, asked) in [(true, wanted.ip), (false, wanted.ip6)] {
         // `--ip` may hold either family.
         let asked = [asked, wanted.ip, wanted.ip6].into_iter().flatten().find(|ip| ip.is_ipv4() == v4);

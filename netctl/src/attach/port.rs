@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
 use anyhow::{Context as _, Result};
 use contracts::fault;
+use contracts::fault::Kind;
 use contracts::network::Port;
 
 use super::claim::is_alive;
@@ -22,32 +23,45 @@ const DNS: u16 = 53;
 pub fn choose(state: &State, wanted: &[Port]) -> Result<Vec<Port>> {
     let mut chosen: Vec<Port> = Vec::with_capacity(wanted.len());
     for port in wanted {
-        let mut port = port.clone();
-        if port.host_port == 0 {
-            port.host_port = pick(state, &port, &chosen)?;
-        }
-        if chosen.iter().any(|other| collide(other, &port)) {
-            fault!(Busy, "cannot publish {}: named twice", shown(&port));
-        }
-        if let Some(owner) = owner(state, &port)? {
-            fault!(Busy, "cannot publish {}: port is already allocated to {owner}", shown(&port));
-        }
-        if rootless::is_used() {
-            // The host's ports are out of our sight: whoever opens this one there will say.
-            chosen.push(port);
-            continue;
-        }
-        if let Err(err) = bind(&port) {
-            match err.kind() {
-                ErrorKind::AddrInUse => {
-                    fault!(Busy, "cannot publish {}: a process of the host listens there", shown(&port))
-                }
-                _ => return Err(err).with_context(|| format!("cannot publish {}", shown(&port))),
-            }
-        }
+        let port = first_free(state, port, &chosen)?;
         chosen.push(port);
     }
     Ok(chosen)
+}
+
+/// The port, or the first free one of its range.
+fn first_free(state: &State, wanted: &Port, chosen: &[Port]) -> Result<Port> {
+    let mut port = Port { host_port_last: 0, ..wanted.clone() };
+    if port.host_port == 0 {
+        port.host_port = pick(state, &port, chosen)?;
+    }
+    loop {
+        match check(state, &port, chosen) {
+            Err(err) if port.host_port < wanted.host_port_last && Kind::of(&err) == Some(Kind::Busy) => {
+                port.host_port += 1;
+            }
+            other => return other.map(|()| port),
+        }
+    }
+}
+
+fn check(state: &State, port: &Port, chosen: &[Port]) -> Result<()> {
+    if chosen.iter().any(|other| collide(other, port)) {
+        fault!(Busy, "cannot publish {}: named twice", shown(port));
+    }
+    if let Some(owner) = owner(state, port)? {
+        fault!(Busy, "cannot publish {}: port is already allocated to {owner}", shown(port));
+    }
+    if rootless::is_used() {
+        // The host's ports are out of our sight: whoever opens this one there will say.
+        return Ok(());
+    }
+    match bind(port) {
+        Err(err) if err.kind() == ErrorKind::AddrInUse => {
+            fault!(Busy, "cannot publish {}: a process of the host listens there", shown(port))
+        }
+        other => other.map(drop).with_context(|| format!("cannot publish {}", shown(port))),
+    }
 }
 
 /// Claims ports that [`choose`] found free, under the same lock.

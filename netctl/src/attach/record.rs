@@ -134,6 +134,7 @@ mod tests {
             host_port: 1,
             container_port: 2,
             protocol: "tcp".into(),
+            ..Port::default()
         };
         record.status.ports =
             vec![port(None), port(Some("0.0.0.0")), port(Some("127.0.0.1")), port(Some("::1"))];

@@ -98,7 +98,13 @@ fn port(text: &str) -> Result<Port> {
         };
         let host_port = if host_port.is_empty() { 0 } else { host_port.parse().ok()? };
         let protocol = protocol.to_ascii_lowercase();
-        Some(Port { host_ip, host_port, container_port: container.parse().ok()?, protocol })
+        Some(Port {
+            host_ip,
+            host_port,
+            container_port: container.parse().ok()?,
+            protocol,
+            ..Port::default()
+        })
     };
     match parsed() {
         Some(port) => Ok(port),

@@ -79,6 +79,7 @@ mod tests {
             host_port,
             container_port: 80,
             protocol: protocol.into(),
+            ..Port::default()
         };
         assert_eq!(super::flags(&[]).join(" "), "-t none -u none");
         let given = [port("", 8080, "tcp"), port("127.0.0.1", 8081, "tcp"), port("::1", 53, "udp")];

@@ -61,8 +61,8 @@ pub struct CreateFlags {
     #[arg(short, long, value_name = "STREAM")]
     pub attach: Vec<String>,
     /// Run an init that forwards signals and reaps processes
-    #[arg(long)]
-    pub init: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub init: Option<bool>,
     /// When to pull the image: missing, always or never
     #[arg(long, default_value = "missing", value_parser = ["missing", "always", "never"])]
     pub pull: String,
@@ -72,9 +72,12 @@ pub struct CreateFlags {
     /// Platform of the image, os/arch[/variant]
     #[arg(long)]
     pub platform: Option<String>,
-    /// OCI runtime to use: a name or a path (also BULKHEAD_RUNTIME)
+    /// OCI runtime to use: a path, a name in PATH or in daemon.json (also BULKHEAD_RUNTIME)
     #[arg(long, value_name = "PROGRAM")]
     pub runtime: Option<String>,
+    /// Its arguments before the verb: daemon.json's.
+    #[arg(skip)]
+    pub runtime_args: Vec<String>,
     /// Restart policy: no, on-failure[:N], always, unless-stopped
     #[arg(long, value_name = "POLICY", default_value = "no")]
     pub restart: String,

@@ -160,7 +160,12 @@ mod tests {
     #[test]
     fn flags_after_the_image_belong_to_the_command() {
         let flags = run("-it --rm=false --init=true -h web img sh -c --rm");
-        assert!(flags.create.interactive && flags.create.tty && flags.create.init && !flags.create.rm);
+        assert!(
+            flags.create.interactive
+                && flags.create.tty
+                && flags.create.init == Some(true)
+                && !flags.create.rm
+        );
         assert_eq!(flags.create.hostname.as_deref(), Some("web"));
         assert_eq!(flags.create.image_and_command, ["img", "sh", "-c", "--rm"]);
     }

@@ -60,6 +60,8 @@ pub fn run(store: &Store, flags: &CpFlags) -> Result<Exit> {
         ),
         _ => Ok(()),
     };
+    // It holds the mount.
+    drop(inside);
     if mounted_here && !live {
         tools::unmount(&bundle)?;
     }

@@ -38,6 +38,7 @@ use contracts::report;
 
 use crate::cli::Verb;
 use crate::container::{Store, remove};
+use crate::request::defaults;
 use crate::{finish, show};
 
 /// Does what the user asked for.
@@ -47,12 +48,17 @@ pub fn run(verb: Verb) -> ExitCode {
     remove::sweep(store);
     match verb {
         // Whatever fails before the payload starts must not look like the payload's code.
-        Verb::Run(flags) => report::finish_payload("shim", run::run(store, &flags)),
+        Verb::Run(mut flags) => {
+            let ready = defaults::apply(store, &mut flags.create);
+            report::finish_payload("shim", ready.and_then(|()| run::run(store, &flags)))
+        }
         Verb::Exec(flags) => report::finish_payload("shim", exec::run(store, &flags)),
         Verb::Start(flags) if flags.attach || flags.interactive => {
             report::finish_payload("shim", start::attached(store, &flags))
         }
-        Verb::Create(flags) => finish(create::run(store, &flags)),
+        Verb::Create(mut flags) => {
+            finish(defaults::apply(store, &mut flags).and_then(|()| create::run(store, &flags)))
+        }
         Verb::Start(flags) => finish(each(&flags.containers, |name| start::one(store, name, &flags))),
         Verb::Stop(flags) => finish(each(&flags.containers, |name| stop::stop(store, name, &flags))),
         Verb::Restart(flags) => finish(each(&flags.containers, |name| stop::restart(store, name, &flags))),

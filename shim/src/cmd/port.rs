@@ -1,5 +1,7 @@
 //! `shim port`
 
+use std::net::IpAddr;
+
 use anyhow::Result;
 use contracts::exit::Exit;
 use contracts::fault;
@@ -16,9 +18,7 @@ pub fn run(store: &Store, flags: &PortFlags) -> Result<Exit> {
         let mut ports: Vec<&Port> = network.ports.iter().collect();
         ports.sort_by_key(|port| (port.container_port, port.protocol.clone()));
         let line = |port: &&Port| {
-            addresses(port)
-                .map(|at| format!("{}/{} -> {at}\n", port.container_port, port.protocol))
-                .collect::<String>()
+            format!("{}/{} -> {}:{}\n", port.container_port, port.protocol, host(port), port.host_port)
         };
         show::text(&ports.iter().map(line).collect::<String>())?;
         return Ok(Exit::Ok);
@@ -28,7 +28,7 @@ pub fn run(store: &Store, flags: &PortFlags) -> Result<Exit> {
         .ports
         .iter()
         .filter(|port| port.container_port.to_string() == number && port.protocol == protocol);
-    let lines: String = hits.flat_map(addresses).map(|at| format!("{at}\n")).collect();
+    let lines: String = hits.map(|port| format!("{}:{}\n", host(port), port.host_port)).collect();
     if lines.is_empty() {
         fault!(NotFound, "No public port '{wanted}' published for {}", flags.container);
     }
@@ -37,12 +37,10 @@ pub fn run(store: &Store, flags: &PortFlags) -> Result<Exit> {
 }
 
 /// Where the host listens: all IPv4 addresses unless one was asked for.
-pub fn addresses(port: &Port) -> impl Iterator<Item = String> + use<> {
-    let number = port.host_port;
-    let at = match port.host_ip {
-        None => format!("0.0.0.0:{number}"),
-        Some(std::net::IpAddr::V6(ip)) => format!("[{ip}]:{number}"),
-        Some(ip) => format!("{ip}:{number}"),
-    };
-    std::iter::once(at)
+pub fn host(port: &Port) -> String {
+    match port.host_ip {
+        None => "0.0.0.0".into(),
+        Some(IpAddr::V6(ip)) => format!("[{ip}]"),
+        Some(ip) => ip.to_string(),
+    }
 }

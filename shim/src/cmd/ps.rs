@@ -5,11 +5,12 @@ pub mod filters;
 use anyhow::Result;
 use contracts::container::{Container, State, Status};
 use contracts::exit::Exit;
+use contracts::network::Port;
 use contracts::output::human;
 use contracts::output::template::Format;
 use serde_json::{Value, json};
 
-use super::port::addresses;
+use super::port::host;
 use crate::cli::PsFlags;
 use crate::container::{Store, remove, short, status};
 use crate::{inspect, show};
@@ -154,16 +155,39 @@ fn ports(record: &Container, status: &Status) -> String {
         return String::new();
     }
     let published = status.network.as_ref().map(|network| network.ports.as_slice()).unwrap_or_default();
-    let mut parts: Vec<String> = published
-        .iter()
-        .flat_map(|port| {
-            addresses(port).map(move |at| format!("{at}->{}/{}", port.container_port, port.protocol))
-        })
-        .collect();
-    for key in record.config.exposed_ports.keys() {
-        if !published.iter().any(|port| format!("{}/{}", port.container_port, port.protocol) == *key) {
-            parts.push(key.clone());
+    let public = published.iter().map(|port| (port.container_port, Some(port), port.protocol.as_str()));
+    let exposed = record.config.exposed_ports.keys().filter_map(|key| {
+        let (number, protocol) = key.split_once('/')?;
+        let number = number.parse::<u16>().ok()?;
+        let is_public = |port: &Port| port.container_port == number && port.protocol == protocol;
+        (!published.iter().any(is_public)).then_some((number, None, protocol))
+    });
+    let mut all: Vec<(u16, Option<&Port>, &str)> = public.chain(exposed).collect();
+    all.sort_by_key(|&(number, port, protocol)| {
+        (number, port.map(|port| (host(port), port.host_port)), protocol)
+    });
+    let mut ranges: Vec<(u16, u16, String, &str)> = Vec::new();
+    let mut others = Vec::new();
+    for (number, port, protocol) in all {
+        // Only what has the same number outside can be said as a range.
+        if let Some(port) = port.filter(|port| port.host_port != number) {
+            others.push(format!("{}:{}->{number}/{protocol}", host(port), port.host_port));
+            continue;
+        }
+        let at = port.map(host).unwrap_or_default();
+        let same = |range: &&mut (u16, u16, String, &str)| range.2 == at && range.3 == protocol;
+        match ranges.iter_mut().rev().find(same) {
+            Some(range) if range.1.checked_add(1) == Some(number) => range.1 = number,
+            _ => ranges.push((number, number, at, protocol)),
         }
     }
-    parts.join(", ")
+    let shown = |(first, last, at, protocol): &(u16, u16, String, &str)| {
+        let range = if first == last { first.to_string() } else { format!("{first}-{last}") };
+        if at.is_empty() {
+            format!("{range}/{protocol}")
+        } else {
+            format!("{at}:{range}->{range}/{protocol}")
+        }
+    };
+    ranges.iter().map(shown).chain(others).collect::<Vec<_>>().join(", ")
 }

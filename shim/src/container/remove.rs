@@ -41,6 +41,7 @@ pub fn clear(store: &Store, record: &Container, volumes: bool) -> Result<()> {
         }
     }
     files(store, &record.id)?;
+    volume::options::release(store, record)?;
     events::container(store, record, "destroy", &[]);
     Ok(())
 }

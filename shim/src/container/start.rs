@@ -18,7 +18,7 @@ use sys::command::{with_clean_signals, with_descriptors};
 
 use super::{Store, checkpoints, image_mounts, make_dir, remove, shared_memory, status, subpaths};
 use crate::tools::{self, NetworkUp};
-use crate::{events, spec};
+use crate::{events, spec, volume};
 
 /// The supervisor's one line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -91,6 +91,7 @@ fn prepare(store: &Store, record: &Container, network: NetworkUp) -> Result<()> 
     mounted?;
     shared_memory::make(store, record)?;
     image_mounts::mount(record, &bundle)?;
+    volume::options::mount_all(store, record)?;
     subpaths::make(store, record)?;
     let mut config = spec::read(&bundle)?;
     spec::join_network(&mut config, &network);
@@ -119,6 +120,7 @@ fn failed(store: &Store, record: &Container, err: &anyhow::Error) {
     let _ = tools::unmount(&store.bundle(id));
     let _ = store.save_kept(id, &status);
     let _ = remove::live(store, id);
+    let _ = volume::options::release(store, record);
     events::container(store, record, "die", &[("exitCode", &status.exit_code.to_string())]);
 }
 

@@ -8,7 +8,7 @@ use contracts::lock::Lock;
 
 use super::{Store, remove, start};
 use crate::supervisor::wants_restart;
-use crate::{events, tools};
+use crate::{events, tools, volume};
 
 /// Reads the state; cleans up after an owner that was killed, takes a payload that outlived its supervisor into care
 /// again, and starts one again that did not, where its policy wants that.
@@ -98,5 +98,6 @@ fn recover(store: &Store, id: &str, lock: &Lock) -> Result<Status> {
     tools::unmount(&store.bundle(id))?;
     store.save_kept(id, &status)?;
     let _ = remove::live(store, id);
+    let _ = volume::options::release(store, &record);
     Ok(status)
 }

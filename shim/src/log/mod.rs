@@ -17,7 +17,7 @@ use anyhow::Result;
 use contracts::container::Container;
 
 use crate::container::Store;
-pub use options::check;
+pub use options::{DRIVERS, check};
 pub use values::{Limits, buffer};
 
 /// Which of the payload's streams.

@@ -22,6 +22,20 @@ const COMMON: &[&str] = &[
     "cache-compress",
 ];
 
+/// Every driver there is.
+pub const DRIVERS: &[&str] = &[
+    "fluentd",
+    "gelf",
+    "journald",
+    "json-file",
+    "k8s-file",
+    "local",
+    "none",
+    "passthrough",
+    "passthrough-tty",
+    "syslog",
+];
+
 /// The options of one driver; `None` where there is no such driver.
 fn own(driver: &str) -> Option<&'static [&'static str]> {
     Some(match driver {

@@ -81,12 +81,7 @@ fn publish_all(record: &mut Container) {
         let Ok(container_port) = number.parse() else { continue };
         let published = |port: &Port| port.container_port == container_port && port.protocol == protocol;
         if !record.network.ports.iter().any(published) {
-            record.network.ports.push(Port {
-                host_ip: None,
-                host_port: 0,
-                container_port,
-                protocol: protocol.into(),
-            });
+            record.network.ports.push(Port { container_port, protocol: protocol.into(), ..Port::default() });
             let key = format!("{container_port}/{protocol}");
             record.host_config.port_bindings.insert(key, vec![PortBinding::default()]);
         }

@@ -1,5 +1,6 @@
 //! What the user asked for: flags, then the image's config, become a container's record.
 
+pub mod defaults;
 pub mod env;
 pub mod health;
 pub mod image;
@@ -34,6 +35,7 @@ pub fn read(store: &Store, flags: &CreateFlags) -> Result<(Container, Vec<mounts
         host_config: host_config(flags)?,
         network: network::request(store, &flags.network)?,
         runtime: runtime(flags),
+        runtime_args: flags.runtime_args.clone(),
         health_on_failure: flags.health.health_on_failure.clone().unwrap_or_default(),
         ..Container::default()
     };
@@ -42,12 +44,19 @@ pub fn read(store: &Store, flags: &CreateFlags) -> Result<(Container, Vec<mounts
     if image.starts_with('-') || image.is_empty() {
         fault!(Usage, "invalid reference format: {image:?}");
     }
+    // What a text processor makes of a hyphen.
+    if let Some(rest) = image.strip_prefix(['\u{2013}', '\u{2014}', '\u{2212}']) {
+        fault!(
+            Usage,
+            "invalid reference format: {image}: it begins with a dash that is no hyphen: is it -{rest}?"
+        );
+    }
     record.image = image.into();
     record.config.image = image.into();
     if !command.is_empty() {
         record.config.cmd = Some(command.to_vec());
     }
-    publish(flags, &mut record);
+    publish(flags, &mut record)?;
     resources::apply(&flags.resources, &mut record.host_config)?;
     if flags.rm && record.host_config.restart_policy.name != "no" {
         fault!(Usage, "conflicting options: cannot specify both --restart and --rm");
@@ -213,7 +222,7 @@ fn host_config(flags: &CreateFlags) -> Result<HostConfig> {
         devices: storage.device.iter().map(|text| device(text)).collect::<Result<_>>()?,
         device_cgroup_rules: some(&storage.device_cgroup_rule),
         ulimits: security.ulimit.iter().map(|text| resources::ulimit(text)).collect::<Result<_>>()?,
-        init: flags.init.then_some(true),
+        init: flags.init,
         annotations: units::pairs(&flags.annotation).collect(),
         ..HostConfig::default()
     })
@@ -283,9 +292,9 @@ fn device(text: &str) -> Result<DeviceMapping> {
     })
 }
 
-fn publish(flags: &CreateFlags, record: &mut Container) {
+fn publish(flags: &CreateFlags, record: &mut Container) -> Result<()> {
     for text in &flags.network.expose {
-        for key in ports::exposed(text).unwrap_or_default() {
+        for key in ports::exposed(text)? {
             record.config.exposed_ports.insert(key, json!({}));
         }
     }
@@ -294,11 +303,16 @@ fn publish(flags: &CreateFlags, record: &mut Container) {
         record.config.exposed_ports.insert(key.clone(), json!({}));
         record.host_config.port_bindings.entry(key).or_default().push(PortBinding {
             host_ip: port.host_ip.map(|ip| ip.to_string()).unwrap_or_default(),
-            host_port: if port.host_port == 0 { String::new() } else { port.host_port.to_string() },
+            host_port: match (port.host_port, port.host_port_last) {
+                (0, _) => String::new(),
+                (only, 0) => only.to_string(),
+                (first, last) => format!("{first}-{last}"),
+            },
         });
     }
     let first = record.network.networks.first();
     record.host_config.network_mode = first.map(|at| at.network.clone()).unwrap_or_default();
+    Ok(())
 }
 
 fn wishes(flags: &CreateFlags, record: &mut Container) -> Result<Vec<mounts::Wish>> {

@@ -24,7 +24,7 @@ pub fn parse(text: &str) -> Result<Vec<Port>> {
         fault!(Usage, "invalid publish \"{text}\": invalid hostPort: {host}")
     };
     let (inside_count, outside_count) = (inside.1 - inside.0, outside.1 - outside.0);
-    // One container port with a range outside: any free port of the range; the first is asked for.
+    // One container port with a range outside: the first free port of the range.
     if !host.is_empty() && inside_count != outside_count && inside_count != 0 {
         fault!(
             Usage,
@@ -34,6 +34,7 @@ pub fn parse(text: &str) -> Result<Vec<Port>> {
     let port = |at: u16| Port {
         host_ip: address,
         host_port: if host.is_empty() { 0 } else { outside.0 + at },
+        host_port_last: if outside_count > inside_count { outside.1 } else { 0 },
         container_port: inside.0 + at,
         protocol: protocol.clone(),
     };
@@ -117,6 +118,8 @@ mod tests {
         assert_eq!(show("[::1]:1:2"), "::1 1>2/tcp");
         assert_eq!(show("7000-7001:80-81"), "7000>80/tcp 7001>81/tcp");
         assert_eq!(show("target=80,published=8080"), "8080>80/tcp");
+        let any = &parse("7000-7003:80").unwrap()[0];
+        assert_eq!((any.host_port, any.host_port_last), (7000, 7003));
     }
 
     #[test]

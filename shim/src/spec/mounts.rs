@@ -40,14 +40,17 @@ pub fn apply(record: &Container, spec: &mut Value) {
 fn bind(point: &MountPoint) -> Value {
     let propagation = if point.propagation.is_empty() { "rprivate" } else { &point.propagation };
     let (depth, access) = match (point.recursive.as_str(), point.rw) {
-        ("disabled", rw) => ("bind", if rw { "rw" } else { "ro" }),
-        (_, true) => ("rbind", "rw"),
-        ("writable", false) => ("rbind", "ro"),
+        // Not `rw`: what is read-only on the host stays so.
+        ("disabled", true) => ("bind", None),
+        ("disabled", false) => ("bind", Some("ro")),
+        (_, true) => ("rbind", None),
+        ("writable", false) => ("rbind", Some("ro")),
         // As docker since 25: read-only means the mounts below too.
-        (_, false) => ("rbind", "rro"),
+        (_, false) => ("rbind", Some("rro")),
     };
     let (source, target) = (&point.source, &point.destination);
-    json!({ "destination": target, "type": "bind", "source": source, "options": [depth, access, propagation] })
+    let options: Vec<&str> = [depth].into_iter().chain(access).chain([propagation]).collect();
+    json!({ "destination": target, "type": "bind", "source": source, "options": options })
 }
 
 fn tmpfs(target: &str, options: &str, rw: bool) -> Value {

@@ -11,7 +11,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use super::clients::Client;
 use super::{Phase, Supervisor, policy};
 use crate::container::remove;
-use crate::{events, tools};
+use crate::{events, tools, volume};
 
 impl Supervisor {
     /// Takes every child that ended: the payload, a health check, an orphan.
@@ -135,6 +135,7 @@ impl Supervisor {
         }
         let _ = tools::unmount(&self.store.bundle(&id));
         let _ = remove::live(&self.store, &id);
+        let _ = volume::options::release(&self.store, &self.record);
         Ok(())
     }
 

@@ -8,10 +8,9 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use contracts::container::{Container, MountPoint};
 use contracts::fault;
-use nix::mount::{MsFlags, mount, umount2};
 use sys::path::Root;
 
-use super::{Volume, data, ensure, load};
+use super::{Volume, data, ensure, load, lock, options};
 use crate::container::{Store, make_dir, names, subpaths};
 use crate::copy::tree;
 use crate::request::mounts::{Wish, clean};
@@ -83,7 +82,10 @@ fn volume_point(store: &Store, wish: Wish, rootfs: &Root) -> Result<MountPoint> 
         ..Volume::default()
     };
     ensure(store, &volume)?;
-    mount_options(store, &point.name)?;
+    // Held while the volume is looked at: nobody unmounts it meanwhile.
+    let lock = lock(store)?;
+    let known = load(store, &point.name)?;
+    known.iter().try_for_each(|volume| options::mount_one(store, volume))?;
     let source = data(store, &point.name);
     if !wish.subpath.is_empty() {
         let root = Root::open(&source)?;
@@ -98,6 +100,7 @@ fn volume_point(store: &Store, wish: Wish, rootfs: &Root) -> Result<MountPoint> 
         tree::copy_up(rootfs, Path::new(&point.destination), &source)
             .with_context(|| format!("fill volume {} from the image", point.name))?;
     }
+    drop(lock);
     point.source = source.display().to_string();
     Ok(point)
 }
@@ -119,48 +122,4 @@ fn bind_point(wish: Wish) -> Result<MountPoint> {
         make_dir(path)?;
     }
     Ok(wish.point)
-}
-
-/// A volume with options of its own (`type=tmpfs`, `o=bind`) is a mount over its directory.
-pub fn mount_options(store: &Store, name: &str) -> Result<()> {
-    let Some(volume) = load(store, name)?.filter(|volume| !volume.options.is_empty()) else { return Ok(()) };
-    let target = data(store, name);
-    if is_mount(&target) {
-        return Ok(());
-    }
-    let option = |key: &str| volume.options.get(key).map(String::as_str).unwrap_or_default();
-    let mut flags = MsFlags::empty();
-    let mut rest = Vec::new();
-    for word in option("o").split(',').filter(|word| !word.is_empty()) {
-        match word {
-            "bind" => flags |= MsFlags::MS_BIND,
-            "rbind" => flags |= MsFlags::MS_BIND | MsFlags::MS_REC,
-            "ro" => flags |= MsFlags::MS_RDONLY,
-            "nosuid" => flags |= MsFlags::MS_NOSUID,
-            "nodev" => flags |= MsFlags::MS_NODEV,
-            "noexec" => flags |= MsFlags::MS_NOEXEC,
-            "noatime" => flags |= MsFlags::MS_NOATIME,
-            "rw" => {}
-            other => rest.push(other),
-        }
-    }
-    mount(Some(option("device")), &target, Some(option("type")), flags, Some(rest.join(",").as_str()))
-        .with_context(|| format!("mount volume {name}"))
-}
-
-/// Takes away what [`mount_options`] mounted.
-pub fn unmount(store: &Store, name: &str) -> Result<()> {
-    let target = data(store, name);
-    if is_mount(&target) {
-        umount2(&target, nix::mount::MntFlags::MNT_DETACH)
-            .with_context(|| format!("unmount volume {name}"))?;
-    }
-    Ok(())
-}
-
-fn is_mount(path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let device = |path: &Path| fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
-    let (here, above) = (device(path), path.parent().and_then(device));
-    matches!((here, above), (Some(here), Some(above)) if here.0 != above.0)
 }

@@ -1,6 +1,7 @@
 //! Named volumes: `STORE/volumes/<name>/_data`, and beside it `volume.json`.
 
 pub mod attach;
+pub mod options;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -123,7 +124,7 @@ pub fn remove(store: &Store, name: &str, except: Option<&str>) -> Result<u64> {
         fault!(Busy, "remove {name}: volume is in use - [{}]", users.join(", "));
     }
     let dir = store.paths.volumes().join(name);
-    attach::unmount(store, name)?;
+    options::unmount(store, name)?;
     let size = size(&dir.join("_data"));
     // The record first: a killed removal leaves a directory that is no volume.
     fs::remove_file(dir.join("volume.json")).with_context(|| format!("remove {}", dir.display()))?;

@@ -16,8 +16,10 @@ const ARITY: &[(&str, usize, usize)] = &[
     ("eq", 2, usize::MAX),
     ("ge", 2, 2),
     ("gt", 2, 2),
+    ("html", 1, usize::MAX),
     ("index", 1, usize::MAX),
     ("join", 2, 2),
+    ("js", 1, usize::MAX),
     ("json", 1, 1),
     ("le", 2, 2),
     ("len", 1, 1),
@@ -36,6 +38,7 @@ const ARITY: &[(&str, usize, usize)] = &[
     ("title", 1, 1),
     ("truncate", 2, 2),
     ("upper", 1, 1),
+    ("urlquery", 1, usize::MAX),
 ];
 
 /// Go's truth: not empty, not zero, not nothing.
@@ -70,6 +73,9 @@ pub(super) fn call<'a>(name: &str, arguments: &[Val<'a>]) -> Result<Val<'a>> {
         "eq" | "ne" | "lt" | "le" | "gt" | "ge" => compare(name, first, rest)?.into(),
         "print" | "println" => print::sprint(arguments, name == "println").into(),
         "printf" => print::sprintf(string(first)?, rest).into(),
+        "html" => html(&print::sprint(arguments, false)).into(),
+        "js" => js(&print::sprint(arguments, false)).into(),
+        "urlquery" => urlquery(&print::sprint(arguments, false)).into(),
         "upper" => string(first)?.to_uppercase().into(),
         "lower" => string(first)?.to_lowercase().into(),
         "title" => title(string(first)?).into(),
@@ -201,6 +207,41 @@ fn split(text: &str, separator: &str) -> Value {
         return text.chars().map(String::from).collect::<Vec<_>>().into();
     }
     text.split(separator).collect::<Vec<_>>().into()
+}
+
+/// Go's `HTMLEscapeString`.
+fn html(text: &str) -> String {
+    let escape = |c: char| match c {
+        '<' => "&lt;".into(),
+        '>' => "&gt;".into(),
+        '&' => "&amp;".into(),
+        '"' => "&#34;".into(),
+        '\'' => "&#39;".into(),
+        '\0' => "\u{fffd}".into(),
+        other => other.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
+/// Go's `JSEscapeString`.
+fn js(text: &str) -> String {
+    let escape = |c: char| match c {
+        '\\' | '\'' | '"' => format!("\\{c}"),
+        '<' | '>' | '&' | '=' => format!("\\u{:04X}", u32::from(c)),
+        c if c.is_control() => format!("\\u{:04X}", u32::from(c)),
+        other => other.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
+/// Go's `QueryEscape`.
+fn urlquery(text: &str) -> String {
+    let escape = |byte: u8| match byte {
+        b' ' => "+".into(),
+        byte if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(escape).collect()
 }
 
 fn join(list: &Value, separator: &str) -> Result<String> {
