@@ -139,11 +139,18 @@ fn pids(writes: &mut Writes, controller: &'static str, resources: &LinuxResource
     }
 }
 
+/// A limit that is not named stays as it is.
 fn rdma(writes: &mut Writes, controller: &'static str, resources: &LinuxResources) {
     for (device, limit) in resources.rdma().iter().flatten() {
-        let number = |value: Option<u32>| value.map_or("max".to_owned(), |value| value.to_string());
-        let (handles, objects) = (number(limit.hca_handles()), number(limit.hca_objects()));
-        writes.add(controller, "rdma.max", format!("{device} hca_handle={handles} hca_object={objects}"));
+        let mut line = device.clone();
+        for (name, value) in [("hca_handle", limit.hca_handles()), ("hca_object", limit.hca_objects())] {
+            if let Some(value) = value {
+                line += &format!(" {name}={value}");
+            }
+        }
+        if line.len() > device.len() {
+            writes.add(controller, "rdma.max", line);
+        }
     }
 }
 

@@ -20,12 +20,13 @@ use crate::container::view;
 use crate::lifecycle::descriptors::Descriptors;
 use crate::namespace::{Namespaces, time};
 use crate::rootfs::devices::Source;
+use crate::rootfs::label::Label;
 use crate::rootfs::mount::{self, Planned};
 use crate::rootfs::options::Propagation;
 use crate::rootfs::protect::Cover;
 use crate::rootfs::{cgroupfs, devices, pivot, propagation, protect, shared};
 use crate::security::procfs::Procfs;
-use crate::security::{identity, limits, scheduling};
+use crate::security::{identity, labels, limits, scheduling};
 use crate::spec::check::sysctl_path;
 use crate::spec::document::Document;
 use crate::{hooks, seccomp};
@@ -97,12 +98,8 @@ fn become_container(
     steps::new_session();
     enter_namespaces(&plan)?;
     if plan.new_keyring {
-        match sys::keyring::join_new_session(&format!("_ses.{}", plan.state.id)) {
-            Err(err) if err.raw_os_error() != Some(libc::ENOSYS) => {
-                return Err(err).context("make a session keyring");
-            }
-            _ => {}
-        }
+        let label = plan.document.process.as_ref().map_or("", |process| process.selinux_label.as_str());
+        labels::join_new_keyring(plan.proc, &format!("_ses.{}", plan.state.id), label)?;
     }
     set_names(plan.document)?;
     let mut null = Cover::null()?;
@@ -202,13 +199,14 @@ fn build_root(plan: &Plan<'_>) -> Result<(Root, Vec<OwnedFd>)> {
         ready => propagation::isolate(plan.rootfs.0, plan.propagation, ready)?,
     };
     let root = Root::from(root);
+    let label = Label::of(plan.document);
     let own_cgroups = plan.namespaces.has(libc::CLONE_NEWCGROUP);
     let mut unsealed = Vec::new();
     for planned in plan.mounts {
         if planned.is_cgroup() {
-            cgroupfs::mount(&root, planned, plan.cgroup.0, own_cgroups)?;
+            cgroupfs::mount(&root, planned, (plan.cgroup.0, own_cgroups), label)?;
         } else {
-            unsealed.extend(planned.perform_unsealed(&root, &plan.document.linux.mount_label)?);
+            unsealed.extend(planned.perform_unsealed(&root, label)?);
         }
     }
     // A /dev that the caller mounted from elsewhere is the caller's to fill.
@@ -229,7 +227,7 @@ fn finish_root(plan: &Plan<'_>, root: &Root, unsealed: &[OwnedFd], null: &mut Co
         plan.proc.write(&path, value).with_context(|| format!("set sysctl {name}"))?;
     }
     protect::make_read_only(root, &linux.readonly_paths)?;
-    protect::mask(root, &linux.masked_paths, null)?;
+    protect::mask(root, &linux.masked_paths, null, Label::of(plan.document))?;
     if !linux.rootfs_propagation.is_empty() {
         propagation::set(root.as_fd(), plan.propagation).context("set linux.rootfsPropagation")?;
     }

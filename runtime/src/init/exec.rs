@@ -14,7 +14,7 @@ use super::steps::{self, Last};
 use crate::cgroup;
 use crate::rootfs::shared;
 use crate::security::procfs::Procfs;
-use crate::security::{identity, limits, scheduling};
+use crate::security::{identity, labels, limits, scheduling};
 
 /// What the runtime prepared.
 #[derive(Debug)]
@@ -66,8 +66,12 @@ fn become_process(plan: &Plan<'_>) -> Result<Infallible> {
         shared::enter_again(rootfs, id)?;
     }
     steps::new_session();
-    // Best effort, as at creation: a kernel without keys has nothing to share.
-    let _ = sys::keyring::join_new_session(&plan.keyring);
+    if process.selinux_label.is_empty() {
+        // Best effort: a user with too many keys shares what there is.
+        let _ = sys::keyring::join_new_session(&plan.keyring);
+    } else {
+        labels::join_new_keyring(plan.last.proc, &plan.keyring, &process.selinux_label)?;
+    }
     if plan.watched {
         enter_watched(plan)?;
         let proc = Procfs::of_own_namespace()?;

@@ -31,7 +31,7 @@ pub fn add(directory: &Directory, mounts: &[Mount]) -> Result<()> {
     mount::open_early(&mut plan, true, (&[], &[]))?;
     inside(&state, || {
         let root = Root::open(Path::new("/")).context("open the container's root")?;
-        plan.iter().try_for_each(|planned| planned.perform(&root, ""))
+        plan.iter().try_for_each(|planned| planned.perform(&root, None))
     })
 }
 

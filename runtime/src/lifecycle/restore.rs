@@ -310,7 +310,7 @@ fn mount_points(rootfs: &Path, mounts: &[Planned<'_>]) -> Result<()> {
             continue;
         }
         if planned.options.bind {
-            planned.perform(&root, "")?;
+            planned.perform(&root, None)?;
         } else {
             planned.directory(&root).with_context(|| format!("make {}", place.display()))?;
         }

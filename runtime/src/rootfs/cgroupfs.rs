@@ -11,15 +11,22 @@ use nix::unistd::symlinkat;
 use sys::mount::{Attributes, Filesystem, attr};
 use sys::path::Root;
 
+use super::label::Label;
 use super::mount::Planned;
 use crate::cgroup::{Hierarchy, Location, Mounts};
 
 /// Mounts what belongs at the destination of `planned`: with a cgroup namespace (`own`) the hierarchies themselves,
-/// whose roots it hides, else bind mounts of the container's directories (CVE-2023-25809).
+/// whose roots it hides, else bind mounts of the container's directories (CVE-2023-25809). `label` is that of version
+/// 1's tmpfs.
 ///
 /// # Errors
 /// Naming the hierarchy.
-pub fn mount(root: &Root, planned: &Planned<'_>, location: &Location, own: bool) -> Result<()> {
+pub fn mount(
+    root: &Root,
+    planned: &Planned<'_>,
+    (location, own): (&Location, bool),
+    label: Option<Label<'_>>,
+) -> Result<()> {
     let context = || format!("mount cgroups at {}", planned.mount.destination.display());
     let place = planned.directory(root).with_context(context)?;
     let attributes = planned.options.attributes.set;
@@ -29,7 +36,7 @@ pub fn mount(root: &Root, planned: &Planned<'_>, location: &Location, own: bool)
             sys::mount::attach(mount.as_fd(), place.as_fd()).with_context(context)
         }
         Mounts::V1(hierarchies) => {
-            let tmpfs = empty(attributes & !attr::RDONLY).with_context(context)?;
+            let tmpfs = empty(attributes & !attr::RDONLY, label).with_context(context)?;
             sys::mount::attach(tmpfs.as_fd(), place.as_fd()).with_context(context)?;
             for one in &hierarchies {
                 add(&tmpfs, one, attributes, own)
@@ -42,9 +49,12 @@ pub fn mount(root: &Root, planned: &Planned<'_>, location: &Location, own: bool)
     }
 }
 
-fn empty(attributes: u64) -> Result<OwnedFd> {
+fn empty(attributes: u64, label: Option<Label<'_>>) -> Result<OwnedFd> {
     let tmpfs = Filesystem::open("tmpfs")?;
     tmpfs.set("mode", "0755")?;
+    if let Some(label) = label {
+        label.set(&tmpfs, "tmpfs", &[]).context("linux.mountLabel")?;
+    }
     Ok(tmpfs.mount(attributes)?)
 }
 

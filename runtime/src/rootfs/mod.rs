@@ -8,6 +8,7 @@ pub mod console;
 pub mod copy_up;
 pub mod devices;
 pub mod idmap;
+pub mod label;
 pub mod mount;
 pub mod options;
 pub mod pivot;

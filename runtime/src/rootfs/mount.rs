@@ -17,6 +17,7 @@ use sys::mount::{Attributes, Filesystem, LONGEST_VALUE, attr};
 use sys::path::{Root, file_type};
 
 use super::idmap::{self, Maps};
+use super::label::{self, Label};
 use super::options::{Options, Propagation};
 use super::{copy_up, propagation};
 use crate::spec::document::Mount;
@@ -133,11 +134,11 @@ pub fn seal(mount: &OwnedFd) -> Result<()> {
 }
 
 impl Planned<'_> {
-    /// Makes the mount below `root`. `label` is the SELinux label of new file systems, or empty.
+    /// Makes the mount below `root`. `label` is the SELinux label of new file systems.
     ///
     /// # Errors
     /// Naming source and destination.
-    pub fn perform(&self, root: &Root, label: &str) -> Result<()> {
+    pub fn perform(&self, root: &Root, label: Option<Label<'_>>) -> Result<()> {
         self.perform_unsealed(root, label)?.as_ref().map_or(Ok(()), seal)
     }
 
@@ -146,7 +147,7 @@ impl Planned<'_> {
     ///
     /// # Errors
     /// Naming source and destination.
-    pub fn perform_unsealed(&self, root: &Root, label: &str) -> Result<Option<OwnedFd>> {
+    pub fn perform_unsealed(&self, root: &Root, label: Option<Label<'_>>) -> Result<Option<OwnedFd>> {
         self.try_perform(root, label).with_context(|| self.describe())
     }
 
@@ -180,7 +181,7 @@ impl Planned<'_> {
         fresh && self.options.attributes.set & attr::RDONLY != 0
     }
 
-    fn try_perform(&self, root: &Root, label: &str) -> Result<Option<OwnedFd>> {
+    fn try_perform(&self, root: &Root, label: Option<Label<'_>>) -> Result<Option<OwnedFd>> {
         if self.options.remount {
             return self.remount(root).map(|()| None);
         }
@@ -197,7 +198,7 @@ impl Planned<'_> {
         }
         let place = self.directory(root)?;
         if self.mount.options.iter().any(|option| option.len() > LONGEST_VALUE) {
-            return self.mount_by_path(root, &place).map(|()| None);
+            return self.mount_by_path(root, &place, label).map(|()| None);
         }
         match self.filesystem(label) {
             Ok(mount) => {
@@ -231,15 +232,15 @@ impl Planned<'_> {
         denied.then(|| sys::mount::copy_tree(AT_FDCWD, Path::new(path), true, false))
     }
 
-    fn filesystem(&self, label: &str) -> Result<OwnedFd> {
+    fn filesystem(&self, label: Option<Label<'_>>) -> Result<OwnedFd> {
         let kind = self.mount.kind.as_str();
         let filesystem = Filesystem::open(kind).with_context(|| format!("file system type {kind:?}"))?;
         if let Some(source) = self.mount.source.to_str().filter(|source| !source.is_empty()) {
             filesystem.set("source", source).context("source")?;
         }
-        for item in self.options.data.iter().flat_map(|data| data.split(',')) {
+        for item in self.options.data.iter().flat_map(|data| label::items(data)) {
             let set = match item.split_once('=') {
-                Some((key, value)) => filesystem.set(key, value),
+                Some((key, value)) => filesystem.set(key, label::unquoted(key, value)),
                 None => filesystem.set_flag(item),
             };
             set.with_context(|| format!("option {item:?}"))?;
@@ -247,8 +248,8 @@ impl Planned<'_> {
         for flag in &self.options.flags {
             filesystem.set_flag(flag).with_context(|| format!("option {flag:?}"))?;
         }
-        if !label.is_empty() && !matches!(kind, "proc" | "sysfs" | "cgroup" | "cgroup2" | "mqueue") {
-            filesystem.set("context", label).context("linux.mountLabel")?;
+        if let Some(label) = label {
+            label.set(&filesystem, kind, &self.options.data).context("linux.mountLabel")?;
         }
         let mut attributes = self.options.attributes.set;
         if self.is_sealed_last() {
@@ -257,7 +258,11 @@ impl Planned<'_> {
             // A device must not be written to either, not even to replay its journal.
             filesystem.set_flag("ro").context("option \"ro\"")?;
         }
-        Ok(filesystem.mount(attributes)?)
+        let mount = filesystem.mount(attributes)?;
+        if let Some(label) = label {
+            label.mark(kind, &mount).context("linux.mountLabel")?;
+        }
+        Ok(mount)
     }
 
     fn attach_new(&self, mount: &OwnedFd, place: &OwnedFd) -> Result<()> {
@@ -301,11 +306,19 @@ impl Planned<'_> {
 
     /// By `mount(2)`, for options longer than `fsconfig(2)` takes. The place is named by our own descriptor in the
     /// host's `/proc`, which still is the one at `/proc`.
-    fn mount_by_path(&self, root: &Root, place: &OwnedFd) -> Result<()> {
+    fn mount_by_path(&self, root: &Root, place: &OwnedFd, label: Option<Label<'_>>) -> Result<()> {
         let path = PathBuf::from(format!("/proc/self/fd/{}", place.as_raw_fd()));
-        let data = self.options.data.join(",");
-        let kind = Some(self.mount.kind.as_str());
-        nix::mount::mount(Some(&self.mount.source), &path, kind, MsFlags::empty(), Some(data.as_str()))?;
+        let kind = self.mount.kind.as_str();
+        let mut data = self.options.data.clone();
+        data.extend(label.and_then(|label| label.item(kind, &self.options.data)));
+        let data = data.join(",");
+        nix::mount::mount(
+            Some(&self.mount.source),
+            &path,
+            Some(kind),
+            MsFlags::empty(),
+            Some(data.as_str()),
+        )?;
         self.remount(root)
     }
 

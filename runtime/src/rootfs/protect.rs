@@ -12,6 +12,8 @@ use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
 use sys::mount::{Attributes, Filesystem, attr};
 use sys::path::{Root, file_type};
 
+use super::label::Label;
+
 const READ_ONLY: Attributes = Attributes { set: attr::RDONLY, clear: 0, propagation: 0, userns_fd: 0 };
 
 /// Something to lay over masked paths, as often as needed.
@@ -48,12 +50,12 @@ impl Cover {
     }
 }
 
-/// Hides `paths`: an empty file over files, an empty read-only directory over directories. What does not exist needs
-/// no mask.
+/// Hides `paths`: an empty file over files, an empty read-only directory with this `label` over directories. What does
+/// not exist needs no mask.
 ///
 /// # Errors
 /// Naming the path.
-pub fn mask(root: &Root, paths: &[PathBuf], null: &mut Cover) -> Result<()> {
+pub fn mask(root: &Root, paths: &[PathBuf], null: &mut Cover, label: Option<Label<'_>>) -> Result<()> {
     // One file system for all masked directories.
     let mut empty: Option<Cover> = None;
     for path in paths {
@@ -63,9 +65,8 @@ pub fn mask(root: &Root, paths: &[PathBuf], null: &mut Cover) -> Result<()> {
         let laid = match &mut empty {
             _ if !is_directory => null.lay(&target),
             Some(empty) => empty.lay(&target),
-            none => {
-                empty_directory().and_then(|mount| none.insert(Cover { mount, used: false }).lay(&target))
-            }
+            none => empty_directory(label)
+                .and_then(|mount| none.insert(Cover { mount, used: false }).lay(&target)),
         };
         laid.with_context(context)?;
     }
@@ -76,11 +77,14 @@ fn copy(mount: &OwnedFd) -> io::Result<OwnedFd> {
     sys::mount::copy_tree(mount.as_fd(), Path::new(""), false, false)
 }
 
-fn empty_directory() -> io::Result<OwnedFd> {
+fn empty_directory(label: Option<Label<'_>>) -> io::Result<OwnedFd> {
     let tmpfs = Filesystem::open("tmpfs")?;
     tmpfs.set("nr_blocks", "1")?;
     tmpfs.set("nr_inodes", "1")?;
     tmpfs.set("mode", "0755")?;
+    if let Some(label) = label {
+        label.set(&tmpfs, "tmpfs", &[])?;
+    }
     tmpfs.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC)
 }
 

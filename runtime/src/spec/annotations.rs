@@ -8,6 +8,7 @@ use contracts::fault;
 
 use super::document::Document;
 use crate::hooks;
+use crate::rootfs::label;
 
 const PREFIX: &str = "run.oci.";
 const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
@@ -17,9 +18,8 @@ const PIDFD: &str = "run.oci.pidfd_receiver";
 const HOOKS_STDOUT: &str = "run.oci.hooks.stdout";
 const HOOKS_STDERR: &str = "run.oci.hooks.stderr";
 /// Each with the values that mean what we do anyway.
-const REFUSED: [(&str, &[&str]); 7] = [
+const REFUSED: [(&str, &[&str]); 6] = [
     ("run.oci.handler", &[]),
-    ("run.oci.mount_context_type", &["context"]),
     ("run.oci.seccomp.plugins", &[]),
     ("run.oci.seccomp_bpf_data", &[]),
     ("run.oci.systemd.subgroup", &[""]),
@@ -54,6 +54,11 @@ pub fn apply(document: &mut Document) -> Result<()> {
                     .find_map(|rule| rule.names.unknown.as_ref())
                 {
                     fault!(Usage, "linux.seccomp: unknown system call {unknown:?} ({STRICT})");
+                }
+            }
+            label::OPTION_ANNOTATION => {
+                if !label::OPTIONS.contains(&value.as_str()) {
+                    fault!(Usage, "annotation {name}: {value:?} is none of {}", label::OPTIONS.join(", "));
                 }
             }
             PIDFD | HOOKS_STDOUT | HOOKS_STDERR => {
@@ -113,11 +118,13 @@ mod tests {
         let listener = applied(LISTENER, "/run/agent").unwrap().linux.seccomp.unwrap();
         assert_eq!(listener.listener_path, Path::new("/run/agent"));
         assert!(applied("run.oci.systemd.subgroup", "").is_ok());
+        assert!(applied(label::OPTION_ANNOTATION, "rootcontext").is_ok());
         assert!(applied("org.example", "anything").is_ok());
         for (name, value) in [
             (STRICT, "1"),
             (LISTENER, "agent"),
             (PIDFD, "x"),
+            (label::OPTION_ANNOTATION, "x"),
             ("run.oci.handler", "krun"),
             ("run.oci.systemd.subgroup", "x"),
             ("run.oci.nosuch", ""),

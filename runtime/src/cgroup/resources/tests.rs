@@ -45,7 +45,7 @@ fn the_rest() {
         "pids": {"limit": -1},
         "hugepageLimits": [{"pageSize": "2MB", "limit": 4096}],
         "blockIO": {"weight": 1000, "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 7}]},
-        "rdma": {"mlx5_1": {"hcaHandles": 3}}}));
+        "rdma": {"mlx5_1": {"hcaHandles": 3}, "mlx5_2": {"hcaHandles": 1, "hcaObjects": 2}, "mlx5_3": {}}}));
     assert_eq!(
         v1,
         [
@@ -54,7 +54,8 @@ fn the_rest() {
             "blkio.throttle.read_bps_device=8:0 7",
             "hugetlb.2MB.limit_in_bytes=4096",
             "hugetlb.2MB.rsvd.limit_in_bytes=4096",
-            "rdma.max=mlx5_1 hca_handle=3 hca_object=max"
+            "rdma.max=mlx5_1 hca_handle=3",
+            "rdma.max=mlx5_2 hca_handle=1 hca_object=2"
         ]
     );
     assert_eq!(
@@ -66,7 +67,8 @@ fn the_rest() {
             "io.max=8:0 rbps=7",
             "hugetlb.2MB.max=4096",
             "hugetlb.2MB.rsvd.max=4096",
-            "rdma.max=mlx5_1 hca_handle=3 hca_object=max"
+            "rdma.max=mlx5_1 hca_handle=3",
+            "rdma.max=mlx5_2 hca_handle=1 hca_object=2"
         ]
     );
 }
