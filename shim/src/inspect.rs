@@ -1,7 +1,7 @@
 //! A container as docker's `inspect` shows it.
 
 use contracts::container::{Container, State, Status};
-use contracts::network::Endpoint;
+use contracts::network::{self, Endpoint};
 use serde_json::{Map, Value, json};
 
 use crate::container::{Store, short};
@@ -46,7 +46,7 @@ pub fn object(store: &Store, record: &Container, status: &Status, sizes: bool) -
         } },
         "Mounts": record.mounts,
         "Config": record.config,
-        "NetworkSettings": network_settings(record, status),
+        "NetworkSettings": network_settings(store, record, status),
     });
     if sizes {
         let (own, all) = self::sizes(store, &record.id);
@@ -98,8 +98,20 @@ fn state(status: &Status) -> Value {
     state
 }
 
-fn network_settings(record: &Container, status: &Status) -> Value {
-    let network = status.network.clone().unwrap_or_default();
+/// What `netctl` says now: networks come and go while a container runs (`netctl connect`).
+fn attached(store: &Store, record: &Container, status: &Status) -> network::Status {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default)]
+    struct Attachment {
+        status: Option<network::Status>,
+    }
+    let file = store.paths.net().join("attachments").join(format!("{}.json", record.id));
+    let now = contracts::atomic::read_json::<Attachment>(&file).ok().flatten().and_then(|file| file.status);
+    now.filter(|_| status.state.is_live()).or_else(|| status.network.clone()).unwrap_or_default()
+}
+
+fn network_settings(store: &Store, record: &Container, status: &Status) -> Value {
+    let network = attached(store, record, status);
     let mut ports: Map<String, Value> =
         record.config.exposed_ports.keys().map(|key| (key.clone(), Value::Null)).collect();
     for port in &network.ports {
@@ -117,6 +129,14 @@ fn network_settings(record: &Container, status: &Status) -> Value {
     for at in &record.network.networks {
         let end = network.networks.get(&at.network).cloned().unwrap_or_default();
         networks.insert(at.network.clone(), endpoint(record, &end, at));
+    }
+    for (name, end) in &network.networks {
+        let later = || network::Attachment {
+            network: name.clone(),
+            aliases: end.aliases.clone(),
+            ..Default::default()
+        };
+        networks.entry(name).or_insert_with(|| endpoint(record, end, &later()));
     }
     let first = network.networks.values().next().cloned().unwrap_or_default();
     let (address, length) = split(&first.address);
@@ -151,7 +171,7 @@ fn endpoint_id(container: &str, network: &str) -> String {
     mixed.filter_map(|value| char::from_digit(value, 16)).collect()
 }
 
-fn endpoint(record: &Container, end: &Endpoint, asked: &contracts::network::Attachment) -> Value {
+fn endpoint(record: &Container, end: &Endpoint, asked: &network::Attachment) -> Value {
     let (address, length) = split(&end.address);
     let (address6, length6) = split(end.address6.as_deref().unwrap_or_default());
     let text = |ip: Option<std::net::IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();

@@ -57,6 +57,27 @@ impl Record {
         }
     }
 
+    /// The id of the container that `text` names: by its id, its name, or how its id alone begins.
+    ///
+    /// # Errors
+    /// `NotFound`; `Usage` where several begin so.
+    pub fn resolve(state: &State, text: &str) -> Result<String> {
+        let ids = state.attached()?;
+        if ids.iter().any(|id| id == text) {
+            return Ok(text.into());
+        }
+        for id in &ids {
+            if Self::read(state, id)?.is_some_and(|record| record.request.name == text) {
+                return Ok(id.clone());
+            }
+        }
+        match ids.iter().filter(|id| id.starts_with(text)).collect::<Vec<_>>()[..] {
+            [id] => Ok(id.clone()),
+            [] => fault!(NotFound, "{text} is not attached to any network"),
+            _ => fault!(Usage, "several containers' ids begin with {text}"),
+        }
+    }
+
     /// Its networks, in their order.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use anyhow::Result;
 use contracts::exit::Exit;
 use contracts::network::Attachment;
 
-use crate::attach;
+use crate::attach::{self, record::Record};
 use crate::cli::{Connect, Disconnect};
 use crate::cmd::up::print_status;
 use crate::state::State;
@@ -22,7 +22,9 @@ pub fn run(args: Connect) -> Result<Exit> {
         mac: args.mac_address,
         interface: args.interface,
     };
-    print_status(&attach::up::connect(&State::open()?, &args.id, &wanted)?)
+    let state = State::open()?;
+    let id = Record::resolve(&state, &args.id)?;
+    print_status(&attach::up::connect(&state, &id, &wanted)?)
 }
 
 /// Leaves a network.
@@ -30,6 +32,8 @@ pub fn run(args: Connect) -> Result<Exit> {
 /// # Errors
 /// As [`attach::down::disconnect`].
 pub fn disconnect(args: &Disconnect) -> Result<Exit> {
-    attach::down::disconnect(&State::open()?, &args.id, &args.network)?;
+    let state = State::open()?;
+    let id = Record::resolve(&state, &args.id)?;
+    attach::down::disconnect(&state, &id, &args.network)?;
     Ok(Exit::Ok)
 }

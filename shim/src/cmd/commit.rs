@@ -3,8 +3,9 @@
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
-use contracts::container::State;
+use contracts::container::{Config, State};
 use contracts::exit::Exit;
+use serde_json::json;
 
 use super::pause;
 use crate::cli::CommitFlags;
@@ -20,7 +21,8 @@ pub fn run(store: &Store, flags: &CommitFlags) -> Result<Exit> {
     if let Some(message) = &flags.message {
         command.args(["--message", message]);
     }
-    for change in &flags.change {
+    // The image takes over what the container runs with; the user's own changes come after.
+    for change in of_container(&store.load(&id)?.config).iter().chain(&flags.change) {
         command.args(["--change", change]);
     }
     command.arg(store.bundle(&id)).args(&flags.reference);
@@ -33,6 +35,43 @@ pub fn run(store: &Store, flags: &CommitFlags) -> Result<Exit> {
         pause::run(store, &id, false)?;
     }
     done
+}
+
+/// A container's config as instructions over its image's.
+fn of_container(config: &Config) -> Vec<String> {
+    let words = |list: &Option<Vec<String>>| json!(list.as_deref().unwrap_or_default()).to_string();
+    // Before CMD, which an entrypoint may take away.
+    let mut changes =
+        vec![format!("ENTRYPOINT {}", words(&config.entrypoint)), format!("CMD {}", words(&config.cmd))];
+    let pair = |(key, value): (&str, &str)| format!("{key}={}", quoted(value));
+    changes
+        .extend(config.env.iter().filter_map(|entry| Some(format!("ENV {}", pair(entry.split_once('=')?)))));
+    changes
+        .extend(config.labels.iter().map(|(key, value)| format!("LABEL {}={}", quoted(key), quoted(value))));
+    changes.extend(config.exposed_ports.keys().map(|port| format!("EXPOSE {port}")));
+    changes.extend(config.volumes.iter().flatten().map(|(path, _)| format!("VOLUME {}", json!([path]))));
+    let mut one = |name: &str, value: &str| {
+        if !value.is_empty() && value != "/" {
+            changes.push(format!("{name} {}", quoted(value)));
+        }
+    };
+    one("WORKDIR", &config.working_dir);
+    one("USER", &config.user);
+    one("STOPSIGNAL", &config.stop_signal);
+    changes
+}
+
+/// As one word of a Dockerfile, taken as it is.
+fn quoted(text: &str) -> String {
+    let mut word = String::from('"');
+    for c in text.chars() {
+        if matches!(c, '"' | '\\' | '$') {
+            word.push('\\');
+        }
+        word.push(c);
+    }
+    word.push('"');
+    word
 }
 
 pub fn diff(store: &Store, name: &str) -> Result<Exit> {
