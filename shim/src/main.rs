@@ -64,6 +64,9 @@ fn main() -> ExitCode {
     }
     let payload =
         matches!(word(1), "run" | "exec") || (word(1) == "container" && matches!(word(2), "run" | "exec"));
+    if word(1) == "send-backlog" {
+        return report::finish("shim", attach::backlog::send(&arguments[2..]).map(|()| Exit::Ok));
+    }
     if word(1) == "hold-terminal" {
         attach::local::hold();
         return ExitCode::SUCCESS;

@@ -12,7 +12,7 @@ use contracts::network;
 use contracts::tool;
 use sys::command::with_clean_signals;
 
-use crate::container::{Store, image_mounts, shared_memory, subpaths};
+use crate::container::Store;
 
 /// The image tool with its verb.
 pub fn imgtool(verb: &str) -> Command {
@@ -128,17 +128,6 @@ pub fn mount(bundle: &Path) -> Result<()> {
         return Ok(());
     }
     run(imgtool("mount").arg(bundle)).map(drop)
-}
-
-/// `imgtool umount`, and what is mounted beside it.
-pub fn unmount(bundle: &Path) -> Result<()> {
-    shared_memory::remove(bundle)?;
-    subpaths::remove(bundle)?;
-    image_mounts::unmount(bundle)?;
-    if !is_mounted(bundle) {
-        return Ok(());
-    }
-    run(imgtool("umount").arg(bundle)).map(drop)
 }
 
 /// Whether a bundle's rootfs is a file system of its own.

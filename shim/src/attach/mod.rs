@@ -1,5 +1,6 @@
 //! Talking to a supervisor: the messages, the connection, the terminal at our end.
 
+pub mod backlog;
 pub mod client;
 pub mod keys;
 pub mod local;

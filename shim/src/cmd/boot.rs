@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use contracts::exit::Exit;
 
-use crate::container::{Store, remove, start, status};
+use crate::container::{Store, again, remove, start, status};
 use crate::supervisor::wants_restart;
 
 pub fn run(store: &Store) -> Result<Exit> {
@@ -40,7 +40,7 @@ pub fn run(store: &Store) -> Result<Exit> {
     names.sort();
     let ids: Vec<String> = names.iter().map(|(_, id, _)| id.clone()).collect();
     super::each(&ids, |id| {
-        start::again(store, id, start::Start::default())?;
+        again::again(store, id, start::Start::default())?;
         Ok(names.iter().find(|(_, known, _)| known == id).map(|(_, _, name)| name.clone()))
     })
 }
@@ -66,7 +66,7 @@ pub fn stop(store: &Store) -> Result<Exit> {
     let ids: Vec<String> = asked.iter().map(|(id, _, _)| id.clone()).collect();
     super::each(&ids, |id| {
         let Some((_, name, owner)) = asked.iter().find(|(known, _, _)| known == id) else { return Ok(None) };
-        start::wait_for_end(store, id, *owner)?;
+        again::wait_for_end(store, id, *owner)?;
         Ok(Some(name.clone()))
     })
 }

@@ -8,6 +8,7 @@ use contracts::exit::Exit;
 use contracts::fault;
 
 use crate::cli::CpFlags;
+use crate::container::unmount::unmount;
 use crate::container::{Store, status};
 use crate::copy::archive::{self, Place};
 use crate::tools;
@@ -63,7 +64,7 @@ pub fn run(store: &Store, flags: &CpFlags) -> Result<Exit> {
     // It holds the mount.
     drop(inside);
     if mounted_here && !live {
-        tools::unmount(&bundle)?;
+        unmount(&bundle)?;
     }
     drop(lock);
     done?;

@@ -7,7 +7,7 @@ use contracts::fault;
 use crate::attach::client;
 use crate::attach::wire::Request;
 use crate::cli::KillFlags;
-use crate::container::{Store, start, status};
+use crate::container::{Store, again, status};
 use crate::request::signal;
 
 pub fn run(store: &Store, name: &str, flags: &KillFlags) -> Result<Option<String>> {
@@ -27,7 +27,7 @@ pub fn run(store: &Store, name: &str, flags: &KillFlags) -> Result<Option<String
     let Some(socket) = client::connect(store, &id)? else { return Ok(Some(name.to_owned())) };
     client::until_exit(&socket, &Request::Stop { signal: number, timeout: -1 })?;
     if let Some(owner) = status.owner.filter(|_| store.load(&id).is_err()) {
-        start::wait_for(store, &id, owner)?;
+        again::wait_for(store, &id, owner)?;
     }
     Ok(Some(name.to_owned()))
 }

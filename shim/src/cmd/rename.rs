@@ -7,7 +7,7 @@ use contracts::fault;
 use crate::attach::client;
 use crate::attach::wire::Request;
 use crate::cli::RenameFlags;
-use crate::container::{Store, names, status};
+use crate::container::{Store, claim, names, status};
 use crate::events;
 
 pub fn run(store: &Store, flags: &RenameFlags) -> Result<Exit> {
@@ -21,7 +21,7 @@ pub fn run(store: &Store, flags: &RenameFlags) -> Result<Exit> {
     }
     let old = std::mem::replace(&mut record.name, name.to_owned());
     // Claimed before the record says so, released after: a crash in between leaves both names with one owner.
-    names::claim(store, name, &id).context("Error when allocating new name")?;
+    claim::name(store, name, &id).context("Error when allocating new name")?;
     record.network.name = name.to_owned();
     store.save(&record)?;
     names::release(store, &old, &id);

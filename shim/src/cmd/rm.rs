@@ -9,7 +9,7 @@ use contracts::report;
 use crate::attach::client;
 use crate::attach::wire::Request;
 use crate::cli::RmFlags;
-use crate::container::{Store, remove, start, status};
+use crate::container::{Store, again, remove, status};
 
 pub fn run(store: &Store, name: &str, flags: &RmFlags) -> Result<Option<String>> {
     if flags.link {
@@ -50,7 +50,7 @@ pub fn one(store: &Store, id: &str, name: &str, flags: &RmFlags) -> Result<()> {
             }
         }
         if let Some(owner) = status.owner {
-            start::wait_for(store, id, owner)?;
+            again::wait_for(store, id, owner)?;
         }
         if store.load(id).is_err() {
             return Ok(());

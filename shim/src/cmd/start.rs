@@ -9,14 +9,14 @@ use contracts::fault;
 use crate::attach::keys::Keys;
 use crate::attach::session::{self, Options, Outcome};
 use crate::cli::StartFlags;
-use crate::container::start::{self, Start};
-use crate::container::{Store, checkpoints, status};
+use crate::container::start::Start;
+use crate::container::{Store, again, checkpoints, status};
 use crate::log;
 
 pub fn one(store: &Store, name: &str, flags: &StartFlags) -> Result<Option<String>> {
     let id = store.resolve(name)?;
     let images = images(store, &id, flags)?;
-    start::again(store, &id, Start { checkpoint: images.as_deref(), ..Start::default() })?;
+    again::again(store, &id, Start { checkpoint: images.as_deref(), ..Start::default() })?;
     Ok(Some(name.to_owned()))
 }
 
@@ -48,7 +48,7 @@ pub fn attached(store: &Store, flags: &StartFlags) -> Result<Exit> {
     let signals = session::take_signals(!record.config.tty)?;
     let (ours, theirs) = sys::seqpacket::pair()?;
     let how = Start { client: Some(theirs), checkpoint: images.as_deref(), ..Start::default() };
-    if !start::again(store, &id, how)? {
+    if !again::again(store, &id, how)? {
         return super::attach::join(store, &record, keys, flags.interactive, true);
     }
     // With log driver passthrough the payload has our streams itself.

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::attach::client;
 use crate::attach::wire::Request;
 use crate::cli::StopFlags;
-use crate::container::{Store, start, status};
+use crate::container::{Store, again, start, status};
 use crate::events;
 use crate::request::signal;
 
@@ -20,7 +20,7 @@ pub fn stop(store: &Store, name: &str, flags: &StopFlags) -> Result<Option<Strin
 pub fn restart(store: &Store, name: &str, flags: &StopFlags) -> Result<Option<String>> {
     stop(store, name, flags)?;
     let id = store.resolve(name)?;
-    start::again(store, &id, start::Start::default())?;
+    again::again(store, &id, start::Start::default())?;
     events::container(store, &store.load(&id)?, "restart", &[]);
     Ok(Some(name.to_owned()))
 }

@@ -1,6 +1,6 @@
 //! Attached clients: each gets all output from when it connects on; what they send is the payload's stdin.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,22 +11,19 @@ use sys::seqpacket;
 
 use super::cli::Options;
 use super::create::bundle;
+use crate::attach::backlog::{self, Backlog};
 use crate::log::Stream;
 
 /// What a client's events are told by: they count up from here.
 pub const FIRST: u64 = 16;
 /// Most data in one packet; a type byte comes first.
 const CHUNK: usize = 8192;
-/// A client this far behind makes the payload wait.
-const LAG: usize = 256 << 10;
-/// A client that takes nothing for this long is dropped: nobody may stop a container for ever by not reading.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the last bytes may take before another process takes care of them.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 struct Client {
     socket: OwnedFd,
-    queue: VecDeque<Vec<u8>>,
-    queued: usize,
-    took_at: Instant,
+    backlog: Backlog,
     /// It has ended its side: nothing more is read from it.
     ended: bool,
 }
@@ -34,6 +31,8 @@ struct Client {
 /// The attach socket and who came.
 pub struct Clients {
     listener: OwnedFd,
+    /// Where what clients do not take is kept.
+    bundle: PathBuf,
     /// The socket, and CRI-O's link to its directory.
     paths: Vec<PathBuf>,
     all: BTreeMap<u64, Client>,
@@ -69,7 +68,7 @@ impl Clients {
             std::os::unix::fs::symlink(&bundle, &link).with_context(|| format!("make the link {link}"))?;
             paths.push(link.into());
         }
-        Ok(Self { listener, paths, all: BTreeMap::new(), next: FIRST })
+        Ok(Self { listener, bundle, paths, all: BTreeMap::new(), next: FIRST })
     }
 
     pub fn listener(&self) -> &OwnedFd {
@@ -79,8 +78,8 @@ impl Clients {
     pub fn accept(&mut self, epoll: &Epoll) {
         while let Ok(Some(socket)) = seqpacket::accept(&self.listener) {
             if epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, self.next)).is_ok() {
-                let (queue, took_at) = (VecDeque::new(), Instant::now());
-                self.all.insert(self.next, Client { socket, queue, queued: 0, took_at, ended: false });
+                let backlog = Backlog::new(Some(self.bundle.clone()));
+                self.all.insert(self.next, Client { socket, backlog, ended: false });
                 self.next += 1;
             }
         }
@@ -91,9 +90,7 @@ impl Clients {
         let kind = if stream == Stream::Stdout { 2 } else { 3 };
         for chunk in bytes.chunks(CHUNK) {
             for client in self.all.values_mut() {
-                let packet = [&[kind], chunk].concat();
-                client.queued += packet.len();
-                client.queue.push_back(packet);
+                client.backlog.push([&[kind], chunk].concat());
             }
         }
         self.push_all(epoll);
@@ -142,23 +139,28 @@ impl Clients {
 
     /// Whether the payload has to wait, and when that ends at the latest.
     pub fn behind(&self) -> Option<Instant> {
-        let late = self.all.values().filter(|client| client.queued > LAG);
-        late.map(|client| client.took_at + PATIENCE).min()
+        let late = self.all.values().filter(|client| client.backlog.is_full());
+        late.map(|client| client.backlog.patience_ends()).min()
     }
 
-    /// Drops who has not read for too long.
+    /// Drops who has not read for too long: nobody may stop a container for ever.
     pub fn lose_patience(&mut self, now: Instant) {
-        self.all.retain(|_, client| client.queued <= LAG || client.took_at + PATIENCE > now);
+        self.all.retain(|_, client| !client.backlog.is_full() || client.backlog.patience_ends() > now);
     }
 
-    /// The last bytes, to who takes them soon; then everything goes.
+    /// The last bytes, to who takes them soon; what others have not taken is left to a process of their own: nobody has
+    /// to wait for them, and they lose nothing.
     pub fn close(mut self, epoll: &Epoll) {
-        let end = Instant::now() + Duration::from_secs(5);
+        let end = Instant::now() + FAREWELL;
         self.push_all(epoll);
-        while self.all.values().any(|client| client.queued > 0) && Instant::now() < end {
+        while self.all.values().any(|client| !client.backlog.is_empty()) && Instant::now() < end {
             let mut events = [EpollEvent::empty(); 8];
             let _ = epoll.wait(&mut events, 100u8);
             self.push_all(epoll);
+        }
+        for client in self.all.into_values().filter(|client| !client.backlog.is_empty()) {
+            // Where even that cannot be done they see the connection's end.
+            let _ = backlog::leave_behind(client.socket, client.backlog);
         }
         for path in &self.paths {
             let _ = std::fs::remove_file(path);
@@ -169,27 +171,17 @@ impl Clients {
 impl Client {
     /// Sends what the socket takes; false where it has gone.
     fn push(&mut self, epoll: &Epoll, token: u64) -> bool {
-        let had = self.queued > 0;
-        while let Some(next) = self.queue.front() {
-            match seqpacket::send(&self.socket, next) {
-                Ok(()) => {
-                    self.queued -= next.len();
-                    self.queue.pop_front();
-                    self.took_at = Instant::now();
-                }
-                Err(err) if err.raw_os_error() == Some(libc::EAGAIN) => break,
-                Err(_) => return false,
-            }
-        }
-        if had {
+        let had = !self.backlog.is_empty();
+        let alive = self.backlog.send(&self.socket).is_ok();
+        if alive && had {
             self.watch(epoll, token);
         }
-        true
+        alive
     }
 
     fn flags(&self) -> EpollFlags {
         let mut flags = if self.ended { EpollFlags::empty() } else { EpollFlags::EPOLLIN };
-        flags.set(EpollFlags::EPOLLOUT, self.queued > 0);
+        flags.set(EpollFlags::EPOLLOUT, !self.backlog.is_empty());
         flags
     }
 

@@ -11,7 +11,7 @@ use jiff::Zoned;
 use super::cli::Options;
 use super::journal::Journal;
 use crate::log::Stream;
-use crate::log::json_file::append;
+use crate::log::stamp::{Stamp, append};
 
 /// Timestamp, stream and tag of a line, as the size limit counts them.
 const OVERHEAD: u64 = 46;
@@ -130,29 +130,29 @@ impl KubernetesFile {
         }
         let word = if stream == Stream::Stdout { "stdout" } else { "stderr" };
         let stamp = now.strftime("%Y-%m-%dT%H:%M:%S%.9f%:z");
-        let (whole, part) = (format!("{stamp} {word} F "), format!("{stamp} {word} P "));
+        let whole = Stamp::new(format!("{stamp} {word} F "));
+        let part = Stamp::new(format!("{stamp} {word} P "));
         let mut batch = std::mem::take(&mut self.batch);
         batch.clear();
-        batch.reserve(bytes.len() * 3 / 2);
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let look = &rest[..rest.len().min(LONGEST)];
-            let end = memchr::memchr(b'\n', look).map_or(look.len(), |at| at + 1);
-            let (line, after) = rest.split_at(end);
-            rest = after;
-            let partial = !line.ends_with(b"\n");
-            let counted = OVERHEAD + line.len() as u64 + u64::from(partial);
+        batch.reserve(bytes.len() * 2);
+        let mut at = 0;
+        while at < bytes.len() {
+            let look = &bytes[at..bytes.len().min(at + LONGEST)];
+            let length = memchr::memchr(b'\n', look).map_or(look.len(), |at| at + 1);
+            let partial = !look[..length].ends_with(b"\n");
+            let counted = OVERHEAD + length as u64 + u64::from(partial);
             let before = self.size + batch.len() as u64;
             if self.max > 0 && before + counted > self.max && before > 0 {
                 self.put(&batch)?;
                 batch.clear();
                 self.turn()?;
             }
-            append(&mut batch, if partial { part.as_bytes() } else { whole.as_bytes() });
-            append(&mut batch, line);
+            if partial { &part } else { &whole }.append_to(&mut batch);
+            append(&mut batch, bytes, at..at + length);
             if partial {
                 batch.push(b'\n');
             }
+            at += length;
         }
         self.put(&batch)?;
         // Kept while a payload floods us.

@@ -11,7 +11,7 @@ use contracts::fault;
 use contracts::lock::Lock;
 use sys::path::Root;
 
-use super::{Store, image_mounts, make_dir, names, remove};
+use super::{Store, claim, image_mounts, make_dir, names, remove};
 use crate::cli::CreateFlags;
 use crate::request::{self, mounts::Wish};
 use crate::tools::NetworkUp;
@@ -80,13 +80,13 @@ fn claim_name(store: &Store, flags: &CreateFlags, record: &mut Container) -> Res
     if !flags.name.is_empty() {
         let name = flags.name.strip_prefix('/').unwrap_or(&flags.name);
         names::check(name)?;
-        names::claim(store, name, &record.id)?;
+        claim::name(store, name, &record.id)?;
         record.name = name.into();
     } else {
         let mut attempt = 0;
         record.name = loop {
             let name = names::made_up(attempt)?;
-            match names::claim(store, &name, &record.id) {
+            match claim::name(store, &name, &record.id) {
                 Ok(()) => break name,
                 Err(err) if attempt > 100 => return Err(err),
                 Err(_) => attempt += 1,

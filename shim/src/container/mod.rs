@@ -1,6 +1,8 @@
 //! Containers on disk: their directories, names, records and true state.
 
+pub mod again;
 pub mod checkpoints;
+pub mod claim;
 pub mod create;
 pub mod image_mounts;
 pub mod names;
@@ -9,6 +11,7 @@ pub mod shared_memory;
 pub mod start;
 pub mod status;
 pub mod subpaths;
+pub mod unmount;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -176,13 +179,13 @@ mod tests {
         let ids = ["aa1", "aa2"].map(|start| format!("{start:0<64}"));
         for (id, name) in ids.iter().zip(["one", "two"]) {
             make_dir(&store.dir(id)).unwrap();
-            names::claim(&store, name, id).unwrap();
+            claim::name(&store, name, id).unwrap();
             store.save(&Container { id: id.clone(), ..Container::default() }).unwrap();
         }
         assert_eq!(store.resolve("one").unwrap(), ids[0]);
         assert_eq!(store.resolve("/two").unwrap(), ids[1]);
         assert_eq!(store.resolve("aa2").unwrap(), ids[1]);
         assert!(store.resolve("aa").unwrap_err().to_string().contains("multiple"));
-        assert!(names::claim(&store, "one", &ids[1]).is_err());
+        assert!(claim::name(&store, "one", &ids[1]).is_err());
     }
 }

@@ -1,14 +1,12 @@
-//! Names: a symbolic link from the name to the id. Making the link is what claims the name, so two processes never
-//! both get it.
+//! Names: a symbolic link from the name to the id.
 
 use std::fs;
-use std::io::{ErrorKind, Read as _};
-use std::os::unix::fs::symlink;
+use std::io::Read as _;
 
 use anyhow::{Context as _, Result};
 use contracts::fault;
 
-use super::{Store, is_id, make_dir};
+use super::{Store, is_id};
 
 const FIRST: &[&str] = &[
     "amber", "bold", "brave", "bright", "brisk", "calm", "clever", "crisp", "deep", "eager", "fair", "fleet",
@@ -77,34 +75,6 @@ const SECOND: &[&str] = &[
 pub fn owner(store: &Store, name: &str) -> Option<String> {
     let id = fs::read_link(store.paths.names().join(name)).ok()?.into_os_string().into_string().ok()?;
     (is_id(&id) && store.dir(&id).join("container.json").exists()).then_some(id)
-}
-
-/// Gives `name` to `id`.
-pub fn claim(store: &Store, name: &str, id: &str) -> Result<()> {
-    let path = store.paths.names().join(name);
-    make_dir(&store.paths.names())?;
-    for _ in 0..2 {
-        match symlink(id, &path) {
-            Ok(()) => return Ok(()),
-            Err(err) if err.kind() == ErrorKind::AlreadyExists => {}
-            Err(err) => return Err(err).with_context(|| format!("claim the name {name}")),
-        }
-        let holder =
-            fs::read_link(&path).unwrap_or_default().into_os_string().into_string().unwrap_or_default();
-        if holder == id {
-            return Ok(());
-        }
-        if store.dir(&holder).exists() && is_id(&holder) && !super::remove::debris(store, &holder)? {
-            fault!(
-                Exists,
-                "Conflict. The container name \"/{name}\" is already in use by container \"{holder}\". You have to \
-                 remove (or rename) that container to be able to reuse that name."
-            );
-        }
-        // Left by a process that was killed between this link and the container's directory.
-        let _ = fs::remove_file(&path);
-    }
-    fault!(Busy, "the name {name} is being taken by another process")
 }
 
 /// Takes `name` from `id`; somebody else's stays.

@@ -13,22 +13,13 @@ use contracts::fault;
 use contracts::fault::{Fault, Kind};
 use contracts::lock::Lock;
 use contracts::process::Process;
-use serde::{Deserialize, Serialize};
 use sys::command::{with_clean_signals, with_descriptors};
 
-use super::{Store, checkpoints, image_mounts, make_dir, remove, shared_memory, status, subpaths};
+use super::unmount::unmount;
+use super::{Store, checkpoints, image_mounts, make_dir, remove, shared_memory, subpaths};
+use crate::supervisor::Answer;
 use crate::tools::{self, NetworkUp};
 use crate::{events, spec, volume};
-
-/// The supervisor's one line.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Answer {
-    /// `None` when the payload runs.
-    pub error: Option<String>,
-    /// The exit code that the error stands for.
-    #[serde(default)]
-    pub code: i32,
-}
 
 /// Marks the container as owned by this process, until the supervisor takes over.
 pub fn own(store: &Store, id: &str) -> Result<()> {
@@ -117,7 +108,7 @@ fn failed(store: &Store, record: &Container, err: &anyhow::Error) {
     }
     let _ = tools::run(tools::runtime(store, record).args(["delete", "--force", id]));
     let _ = tools::network_down(id);
-    let _ = tools::unmount(&store.bundle(id));
+    let _ = unmount(&store.bundle(id));
     let _ = store.save_kept(id, &status);
     let _ = remove::live(store, id);
     let _ = volume::options::release(store, record);
@@ -173,48 +164,4 @@ fn read_answer(answer: ChildStdout) -> Result<()> {
         127 => Fault::new(Kind::CommandNotFound, message).into(),
         _ => anyhow::Error::msg(message),
     })
-}
-
-/// Starts a stopped container: `start`, `restart`, `boot`.
-pub fn again(store: &Store, id: &str, how: Start<'_>) -> Result<bool> {
-    let mut lock = store.lock(id)?;
-    let record = loop {
-        let record = store.load(id)?;
-        let status = status::read_locked(store, id, &lock)?;
-        match status.owner {
-            Some(_) if status.state.is_live() => return Ok(false),
-            // Its last supervisor is still clearing away; it may need the lock for that.
-            Some(owner) => {
-                drop(lock);
-                wait_for(store, id, owner)?;
-                lock = store.lock(id)?;
-            }
-            None => break record,
-        }
-    };
-    start(store, &record, &lock, how)?;
-    Ok(true)
-}
-
-/// Waits until the container's owner is done with it: it has cleared away, has ended, or only still sends its last log
-/// lines; or it was about to start the payload for a command that was killed, and now has.
-pub fn wait_for(store: &Store, id: &str, owner: Process) -> Result<()> {
-    wait_while(store, id, owner, |status| !status.state.is_live())
-}
-
-/// Waits until the container's owner has ended it and cleared away.
-pub fn wait_for_end(store: &Store, id: &str, owner: Process) -> Result<()> {
-    wait_while(store, id, owner, |_| true)
-}
-
-fn wait_while(store: &Store, id: &str, owner: Process, so: impl Fn(&Status) -> bool) -> Result<()> {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    let Some(pidfd) = owner.open().context("open the supervisor")? else { return Ok(()) };
-    while atomic::read_json::<Status>(&store.live_status(id))?.is_some_and(|status| so(&status)) {
-        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::from(20_u8)) {
-            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
-            other => return other.map(drop).context("wait for the supervisor"),
-        }
-    }
-    Ok(())
 }

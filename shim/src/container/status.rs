@@ -6,6 +6,7 @@ use contracts::atomic;
 use contracts::container::{State, Status, now};
 use contracts::lock::Lock;
 
+use super::unmount::unmount;
 use super::{Store, remove, start};
 use crate::supervisor::wants_restart;
 use crate::{events, tools, volume};
@@ -95,7 +96,7 @@ fn recover(store: &Store, id: &str, lock: &Lock) -> Result<Status> {
         return Ok(status);
     }
     network?;
-    tools::unmount(&store.bundle(id))?;
+    unmount(&store.bundle(id))?;
     store.save_kept(id, &status)?;
     let _ = remove::live(store, id);
     let _ = volume::options::release(store, &record);

@@ -5,8 +5,8 @@ use std::os::fd::AsFd as _;
 
 use prost::Message as _;
 
-use super::dispatch::{Answer, Caller, done};
-use super::jobs::{Job, Work};
+use super::call::{Answer, Caller, done};
+use super::job::{Job, Work};
 use super::proto::options::CheckpointOptions;
 use super::proto::task::{
     CheckpointTaskRequest, CloseIoRequest, KillRequest, ResizePtyRequest, TaskRequest, UpdateTaskRequest,

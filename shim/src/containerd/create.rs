@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::call::{Answer, Caller, answer, done};
 use super::console::Console;
-use super::dispatch::{Answer, Caller, answer, done};
-use super::jobs::{Job, Work};
+use super::job::{Job, Work};
 use super::mounts;
 use super::proto::events::{TaskCreate, TaskExecAdded, TaskIo};
 use super::proto::task::{CreateTaskRequest, ExecProcessRequest, PidResponse};

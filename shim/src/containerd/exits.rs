@@ -5,7 +5,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::dispatch::{Caller, answer};
+use super::call::{Caller, answer};
 use super::proto::Timestamp;
 use super::proto::events::TaskExit;
 use super::proto::task::WaitResponse;

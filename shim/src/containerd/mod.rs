@@ -5,6 +5,7 @@
 //! needs while it runs. Executes the OCI runtime; keeps nothing else: the kernel and containerd know the rest.
 
 mod boot;
+mod call;
 mod cleanup;
 mod cli;
 mod console;
@@ -15,8 +16,10 @@ mod events;
 mod exits;
 mod frame;
 mod info;
+mod job;
 mod jobs;
 mod mounts;
+mod pod;
 mod proto;
 mod pump;
 mod query;

@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 
-use super::dispatch::{Answer, Caller, answer};
+use super::call::{Answer, Caller, answer};
 use super::proto::Any;
 use super::proto::options::ProcessDetails;
 use super::proto::task::{
@@ -25,7 +25,7 @@ const PAUSING: i32 = 5;
 impl Server {
     pub fn state(&mut self, request: &ProcessRequest) -> Answer {
         let pausing =
-            self.jobs.values().any(|job| job.container == request.id && job.work == super::jobs::Work::Pause);
+            self.jobs.values().any(|job| job.container == request.id && job.work == super::job::Work::Pause);
         let container = self.container(&request.id)?;
         let paused = container.paused && request.exec_id.is_empty();
         let bundle = container.bundle.to_string_lossy().into_owned();

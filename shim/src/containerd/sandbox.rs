@@ -1,7 +1,8 @@
 //! The sandbox service: a pod's sandbox is this process, whose namespaces are the machine's; the containers bring
 //! their own.
 
-use super::dispatch::{Answer, Caller, answer, done, read};
+use super::call::{Answer, Caller, answer, done, read};
+use super::pod::Sandbox;
 use super::proto::Timestamp;
 use super::proto::sandbox::{
     Platform, PlatformResponse, SandboxRequest, SandboxStatusResponse, StartSandboxResponse,
@@ -9,23 +10,6 @@ use super::proto::sandbox::{
 use super::proto::task::WaitResponse;
 use super::server::Server;
 use super::status::{Code, Status};
-
-/// The pod, where a client made one.
-#[derive(Default)]
-pub struct Sandbox {
-    id: String,
-    created: Option<Timestamp>,
-    started: bool,
-    stopped: Option<Timestamp>,
-    pub waiters: Vec<Caller>,
-}
-
-impl Sandbox {
-    /// Whether the shim has to stay for it.
-    pub fn is_running(&self) -> bool {
-        self.created.is_some() && self.stopped.is_none()
-    }
-}
 
 impl Server {
     pub fn sandbox_call(&mut self, caller: Caller, method: &str, body: &[u8]) -> Answer {

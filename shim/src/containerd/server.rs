@@ -13,12 +13,12 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::call::Caller;
 use super::cli::Flags;
-use super::dispatch::Caller;
 use super::events::Publisher;
-use super::jobs::Job;
+use super::job::Job;
+use super::pod::Sandbox;
 use super::pump::Pump;
-use super::sandbox::Sandbox;
 use super::task::{Container, Exit};
 use super::wire::Wire;
 use crate::oom::Watcher;

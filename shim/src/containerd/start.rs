@@ -4,8 +4,9 @@ use std::fs;
 
 use anyhow::Result;
 
-use super::dispatch::{Answer, Caller, answer};
-use super::jobs::{Job, Work, is_gone};
+use super::call::{Answer, Caller, answer};
+use super::job::{Job, Work};
+use super::jobs::is_gone;
 use super::mounts;
 use super::proto::Timestamp;
 use super::proto::events::{TaskDelete, TaskExecStarted, TaskStart};

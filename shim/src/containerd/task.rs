@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-use super::dispatch::Caller;
+use super::call::Caller;
 use super::proto::{Mount, Timestamp};
 use super::runtime::Runtime;
 use super::status::Status;

@@ -6,6 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
+use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,7 @@ use anyhow::{Context as _, Result};
 use contracts::container::now;
 
 use super::lines::Splitter;
+use super::stamp::{Stamp, append};
 use super::{Limits, Stream, compress};
 
 /// What each line of docker's begins with.
@@ -79,7 +81,7 @@ impl Writer {
         let before = self.splitter(stream).clone();
         let mut splitter = std::mem::take(self.splitter(stream));
         let mut encoder = self.encoder(stream, bytes.len());
-        splitter.feed(bytes, |line| encoder.line(line));
+        splitter.feed(bytes, |bytes, line| encoder.line(bytes, line));
         encoder.finish();
         *self.splitter(stream) = splitter;
         let written = self.write_out();
@@ -101,7 +103,7 @@ impl Writer {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let mut splitter = std::mem::take(self.splitter(stream));
             let mut encoder = self.encoder(stream, 0);
-            splitter.finish(|line| encoder.line(line));
+            splitter.finish(|bytes, line| encoder.line(bytes, line));
             encoder.finish();
             self.write_out()?;
         }
@@ -132,6 +134,7 @@ impl Writer {
         }
         self.ends.clear();
         let ends = (self.limits.size > 0).then_some(&mut self.ends);
+        let (whole, part) = (Stamp::new(whole), Stamp::new(part));
         Encoder { batch: &mut self.batch, ends, whole, part, cri: self.cri }
     }
 
@@ -236,24 +239,31 @@ struct Encoder<'a> {
     /// Where each line ends, for a log that rotates.
     ends: Option<&'a mut Vec<usize>>,
     /// What stands before a whole line in CRI's form; in docker's what stands behind it, and the next one's head.
-    whole: String,
+    whole: Stamp,
     /// The same for a part of a line.
-    part: String,
+    part: Stamp,
     cri: bool,
 }
 
 impl Encoder<'_> {
-    fn line(&mut self, line: &[u8]) {
-        let text = line.strip_suffix(b"\n");
-        let around = if text.is_some() { &self.whole } else { &self.part };
-        let text = text.unwrap_or(line);
+    /// Adds the line that is `line` of `bytes`.
+    fn line(&mut self, bytes: &[u8], line: Range<usize>) {
+        let is_whole = bytes[..line.end].ends_with(b"\n");
+        let around = if is_whole { &self.whole } else { &self.part };
         if self.cri {
-            append(self.batch, around.as_bytes());
-            append(self.batch, text);
-            self.batch.push(b'\n');
+            around.append_to(self.batch);
+            append(self.batch, bytes, line);
+            if !is_whole {
+                self.batch.push(b'\n');
+            }
         } else {
-            escape(text, self.batch);
-            append(self.batch, around.as_bytes());
+            let text = line.start..line.end - usize::from(is_whole);
+            if plain_length(&bytes[text.clone()]) == text.len() {
+                append(self.batch, bytes, text);
+            } else {
+                escape(&bytes[text], self.batch);
+            }
+            around.append_to(self.batch);
         }
         if let Some(ends) = &mut self.ends {
             ends.push(self.batch.len() - if self.cri { 0 } else { HEAD.len() });
@@ -265,21 +275,6 @@ impl Encoder<'_> {
         if !self.cri {
             self.batch.truncate(self.batch.len() - HEAD.len());
         }
-    }
-}
-
-/// Adds a few bytes: for lines a call of memcpy, which for musl is an instruction with a long run-up, is too much.
-pub fn append(out: &mut Vec<u8>, bytes: &[u8]) {
-    let (blocks, rest) = bytes.as_chunks::<32>();
-    for block in blocks {
-        out.extend_from_slice(block);
-    }
-    let (words, rest) = rest.as_chunks::<8>();
-    for word in words {
-        out.extend_from_slice(word);
-    }
-    for &byte in rest {
-        out.push(byte);
     }
 }
 
@@ -305,7 +300,7 @@ fn open(path: &Path) -> Result<File> {
 fn escape(mut line: &[u8], out: &mut Vec<u8>) {
     loop {
         let (plain, rest) = line.split_at(plain_length(line));
-        append(out, plain);
+        out.extend_from_slice(plain);
         let Some((&byte, after)) = rest.split_first() else { return };
         if byte >= 0x80 {
             // An ASCII byte ends every sequence, whole or not.
@@ -342,6 +337,10 @@ fn plain_length(line: &[u8]) -> usize {
     let plain =
         |block: &&[u8; 32]| block.iter().fold(0_u8, |found, &byte| found | u8::from(special(byte))) == 0;
     let at = blocks.iter().take_while(plain).count() * 32;
+    // The last block reaches back into the one before it.
+    if line.len() - at < 32 && line.last_chunk().is_some_and(|last| plain(&last)) {
+        return line.len();
+    }
     at + line[at..].iter().position(|&byte| special(byte)).unwrap_or(line.len() - at)
 }
 

@@ -1,5 +1,7 @@
 //! Bytes of a stream become lines. A line of more than 16 KiB comes in parts, as docker's do; an unfinished one waits.
 
+use std::ops::Range;
+
 /// The longest part of a line.
 pub const LONGEST: usize = 16 << 10;
 
@@ -10,31 +12,33 @@ pub struct Splitter {
 }
 
 impl Splitter {
-    /// Calls `each` with every line or part that `bytes` completes; a whole line ends in a newline.
-    pub fn feed(&mut self, mut bytes: &[u8], mut each: impl FnMut(&[u8])) {
-        while !bytes.is_empty() {
+    /// Calls `each` with every line or part that `bytes` completes, and with where it stands in what; a whole line ends
+    /// in a newline.
+    pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8], Range<usize>)) {
+        let mut at = 0;
+        while at < bytes.len() {
             let room = LONGEST - self.rest.len();
-            let look = &bytes[..bytes.len().min(room)];
-            let end = memchr::memchr(b'\n', look).map(|at| at + 1);
-            let Some(end) = end.or((look.len() == room).then_some(room)) else {
-                self.rest.extend_from_slice(bytes);
+            let look = &bytes[at..bytes.len().min(at + room)];
+            let length = memchr::memchr(b'\n', look).map(|at| at + 1);
+            let Some(length) = length.or((look.len() == room).then_some(room)) else {
+                self.rest.extend_from_slice(look);
                 return;
             };
             if self.rest.is_empty() {
-                each(&bytes[..end]);
+                each(bytes, at..at + length);
             } else {
-                self.rest.extend_from_slice(&bytes[..end]);
-                each(&self.rest);
+                self.rest.extend_from_slice(&look[..length]);
+                each(&self.rest, 0..self.rest.len());
                 self.rest.clear();
             }
-            bytes = &bytes[end..];
+            at += length;
         }
     }
 
     /// Calls `each` with the unfinished line, if there is one.
-    pub fn finish(&mut self, mut each: impl FnMut(&[u8])) {
+    pub fn finish(&mut self, mut each: impl FnMut(&[u8], Range<usize>)) {
         if !self.rest.is_empty() {
-            each(&self.rest);
+            each(&self.rest, 0..self.rest.len());
             self.rest = Vec::new();
         }
     }
@@ -47,9 +51,9 @@ mod tests {
     fn lines(chunks: &[&[u8]]) -> Vec<Vec<u8>> {
         let (mut splitter, mut lines) = (Splitter::default(), Vec::new());
         for chunk in chunks {
-            splitter.feed(chunk, |line| lines.push(line.to_vec()));
+            splitter.feed(chunk, |bytes, line| lines.push(bytes[line].to_vec()));
         }
-        splitter.finish(|line| lines.push(line.to_vec()));
+        splitter.finish(|bytes, line| lines.push(bytes[line].to_vec()));
         lines
     }
 

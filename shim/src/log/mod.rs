@@ -7,6 +7,7 @@ pub mod lines;
 pub mod options;
 pub mod read;
 pub mod remote;
+pub mod stamp;
 mod values;
 
 use std::os::fd::BorrowedFd;

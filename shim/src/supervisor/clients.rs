@@ -1,6 +1,5 @@
 //! Clients of the control socket: one request each, then answers or streams.
 
-use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -11,14 +10,10 @@ use sys::seqpacket;
 
 use super::streams::STDIN_LIMIT;
 use super::{Phase, Supervisor};
+use crate::attach::backlog::Backlog;
 use crate::attach::client::message;
 use crate::attach::wire::{self, Exit, Reply, Request};
 use crate::{events, tools};
-
-/// The foreground may be this far behind before the payload has to wait.
-const FOREGROUND_LAG: usize = 256 << 10;
-/// Others may be this far behind before they are dropped: they never make the payload wait.
-const LAG: usize = 4 << 20;
 
 pub(super) struct Client {
     socket: OwnedFd,
@@ -33,20 +28,18 @@ pub(super) struct Client {
     checkpoints: bool,
     /// Sends stdin: when it goes, so does the payload's stdin.
     feeds: bool,
-    /// Wants a reply when the container is stopped.
-    queue: VecDeque<Vec<u8>>,
-    queued: usize,
+    backlog: Backlog,
 }
 
 impl Client {
     /// Whether bytes for it are waiting.
     pub fn has_more(&self) -> bool {
-        !self.queue.is_empty()
+        !self.backlog.is_empty()
     }
 
-    /// Whether the payload has to wait for it.
+    /// Whether the payload has to wait for it: nothing more can be kept for it, nor can it be sent away.
     pub fn holds_output(&self) -> bool {
-        self.foreground && self.queued > FOREGROUND_LAG
+        self.foreground && self.backlog.is_full()
     }
 
     /// Whether the payload's end is its doing.
@@ -54,26 +47,15 @@ impl Client {
         self.checkpoints
     }
 
-    /// False where it has gone or is too far behind.
+    /// False where it has gone, or is too far behind and not the one for whom the container was started.
     fn send(&mut self, bytes: Vec<u8>) -> bool {
-        self.queued += bytes.len();
-        self.queue.push_back(bytes);
-        self.push() && (self.foreground || self.queued <= LAG)
+        self.backlog.push(bytes);
+        self.push() && (self.foreground || !self.backlog.is_full())
     }
 
     /// Sends what the socket takes.
     fn push(&mut self) -> bool {
-        while let Some(next) = self.queue.front() {
-            match seqpacket::send(&self.socket, next) {
-                Ok(()) => {
-                    self.queued -= next.len();
-                    self.queue.pop_front();
-                }
-                Err(err) if err.raw_os_error() == Some(libc::EAGAIN) => return true,
-                Err(_) => return false,
-            }
-        }
-        true
+        self.backlog.send(&self.socket).is_ok()
     }
 }
 
@@ -101,10 +83,34 @@ impl Supervisor {
             asks_health: false,
             checkpoints: false,
             feeds: false,
-            queue: VecDeque::new(),
-            queued: 0,
+            backlog: Backlog::new(self.backlog_dir()),
         };
         self.clients.insert(token, client);
+    }
+
+    /// Where what clients do not take is kept: beside the log. Without a log there is none to protect from them, and
+    /// the payload waits for its reader as in any pipeline.
+    fn backlog_dir(&self) -> Option<std::path::PathBuf> {
+        (!matches!(self.log, crate::log::Sink::None)).then(|| self.store.dir(&self.record.id))
+    }
+
+    /// When a foreground that can be no further behind is no longer waited for.
+    pub(super) fn patience_ends(&self) -> Option<Instant> {
+        self.backlog_dir()?;
+        let late = self.clients.values().filter(|client| client.holds_output());
+        late.map(|client| client.backlog.patience_ends()).min()
+    }
+
+    /// Lets those go who hold the log up for too long.
+    pub(super) fn lose_patience(&mut self, now: Instant) {
+        while self.patience_ends().is_some_and(|at| at <= now) {
+            let late = |client: &Client| client.holds_output() && client.backlog.patience_ends() <= now;
+            let Some(token) = self.clients.iter().find_map(|(&token, client)| late(client).then_some(token))
+            else {
+                return;
+            };
+            self.drop_client(token);
+        }
     }
 
     pub(super) fn on_client(&mut self, token: u64, flags: EpollFlags) -> Result<()> {

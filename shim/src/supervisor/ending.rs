@@ -11,6 +11,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use super::clients::Client;
 use super::{Phase, Supervisor, policy};
 use crate::container::remove;
+use crate::container::unmount::unmount;
 use crate::{events, tools, volume};
 
 impl Supervisor {
@@ -133,7 +134,7 @@ impl Supervisor {
         if !ports {
             let _ = tools::network_down(&id);
         }
-        let _ = tools::unmount(&self.store.bundle(&id));
+        let _ = unmount(&self.store.bundle(&id));
         let _ = remove::live(&self.store, &id);
         let _ = volume::options::release(&self.store, &self.record);
         Ok(())

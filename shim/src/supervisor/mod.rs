@@ -28,9 +28,9 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use serde::{Deserialize, Serialize};
 
 use crate::container::Store;
-use crate::container::start::Answer;
 use crate::log::Sink;
 use crate::oom;
 
@@ -49,6 +49,16 @@ const LAST_LINES: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_secs(2);
 /// Clients count up from here.
 const CLIENTS: u64 = 16;
+
+/// The supervisor's one line.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Answer {
+    /// `None` when the payload runs.
+    pub error: Option<String>,
+    /// The exit code that the error stands for.
+    #[serde(default)]
+    pub code: i32,
+}
 
 /// What the payload is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -306,6 +316,7 @@ impl Supervisor {
             health.and_then(health::Check::next),
             self.streams.retry_at,
             self.log.deadline(),
+            self.patience_ends(),
             self.quiet_at,
         ];
         let Some(next) = next.into_iter().flatten().min() else { return EpollTimeout::NONE };
@@ -333,6 +344,7 @@ impl Supervisor {
         if self.log.deadline().is_some_and(|at| at <= now) {
             self.log_ready();
         }
+        self.lose_patience(now);
         self.health_timer(now);
         Ok(())
     }

@@ -16,6 +16,8 @@ use crate::log::lines::LONGEST;
 
 /// A pipe that a fast payload fills gets this many bytes of room: fewer switches between it and the supervisor.
 const LARGE: usize = 256 << 10;
+/// So many bytes of it are looked at together: while they are logged the payload writes on behind them.
+const LOOK: usize = 128 << 10;
 /// A buffer shorter than this is kept for the next look.
 const KEPT: usize = 4 << 10;
 /// A pipe's smallest number of slots: fewer bytes than these cannot fill it, however they were written.
@@ -100,7 +102,7 @@ impl Glass {
 
     /// What is in `output`: `None` at its end, `EAGAIN` where it is empty. With `all` an unfinished line counts as one.
     pub fn look(&mut self, output: &mut Output, all: bool) -> nix::Result<Option<Look>> {
-        let most = if output.large { LARGE } else { 64 << 10 };
+        let most = if output.large { LOOK } else { 64 << 10 };
         let length = tee(&output.pipe, &self.write, most, SpliceFFlags::SPLICE_F_NONBLOCK)?;
         if length == 0 {
             return Ok(None);
@@ -161,7 +163,7 @@ impl Glass {
 
     /// Gives a look's memory back: kept while it is small, or while a payload floods us.
     pub fn done(&mut self, look: Look) {
-        if look.bytes.capacity() <= KEPT || look.bytes.len() >= LARGE / 8 {
+        if look.bytes.capacity() <= KEPT || look.bytes.len() >= LOOK / 4 {
             self.buffer = look.bytes;
         }
     }

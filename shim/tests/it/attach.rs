@@ -55,3 +55,41 @@ fn stdin_through_attach() {
     drop(stdin);
     assert_eq!(client.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn a_foreground_that_stops_reading_does_not_hold_the_payload_and_gets_everything() {
+    let rig = Rig::new();
+    // The last one's log keeps a few lines only: what a late reader gets is not read from there.
+    for (name, opts) in [("plain", &[][..]), ("tty", &["-t"]), ("turned", &["--log-opt", "max-size=10k"])] {
+        let mut args = vec!["run", "--name", name, "--network", "none"];
+        args.extend(opts);
+        args.extend(["busybox", "sh", "-c", "seq 1 300000; printf \"\\\\377 no text\\n\"; exit 7"]);
+        let mut client = rig.shim(&args).stdout(Stdio::piped()).spawn().unwrap();
+        // Nobody has read a byte, and the payload is done all the same.
+        assert!(
+            wait_until(|| rig.run(&["inspect", "-f", "{{.State.Status}}", name]).out == "exited\n"),
+            "{name}"
+        );
+        assert_eq!(rig.ok(&["wait", name]), "7");
+        let mut out = Vec::new();
+        client.stdout.take().unwrap().read_to_end(&mut out).unwrap();
+        out.retain(|&byte| byte != b'\r');
+        let mut expected = (1..=300_000).map(|number| format!("{number}\n")).collect::<String>().into_bytes();
+        expected.extend(b"\xff no text\n");
+        assert!(out == expected, "{name}: {} bytes of {}", out.len(), expected.len());
+        assert_eq!(client.wait().unwrap().code(), Some(7), "{name}");
+    }
+}
+
+#[test]
+fn without_a_log_the_payload_waits_for_its_reader_as_in_a_pipeline() {
+    let rig = Rig::new();
+    let args = ["run", "--rm", "--network", "none", "--log-driver", "none", "busybox", "seq", "1", "300000"];
+    let mut client = rig.shim(&args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 2];
+    client.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    // Two million bytes are more than pipes, sockets and memory hold.
+    assert_eq!(rig.ok(&["ps", "-q"]).lines().count(), 1);
+    let done = done(client.wait_with_output().unwrap());
+    assert_eq!((done.code, done.out.lines().count()), (0, 299_999 + 1));
+}

@@ -133,7 +133,9 @@ impl Writer {
             let _ = cache.write(stream, bytes);
         }
         if !full {
-            self.encode(stream, |splitter, each| splitter.feed(bytes, |line| each(line, false)));
+            self.encode(stream, |splitter, each| {
+                splitter.feed(bytes, |bytes, line| each(&bytes[line], false))
+            });
         }
         self.ready();
         Ok(())
@@ -142,7 +144,7 @@ impl Writer {
     /// Queues the unfinished lines.
     pub fn flush(&mut self) {
         for stream in [Stream::Stdout, Stream::Stderr] {
-            self.encode(stream, |splitter, each| splitter.finish(|line| each(line, true)));
+            self.encode(stream, |splitter, each| splitter.finish(|bytes, line| each(&bytes[line], true)));
         }
         if let Some(cache) = &mut self.cache {
             let _ = cache.flush();
