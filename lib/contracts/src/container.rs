@@ -48,6 +48,8 @@ pub struct Container {
     pub runtime_args: Vec<String>,
     /// What to do with an unhealthy container: `none`, `kill`, `restart` or `stop`; empty for `none`.
     pub health_on_failure: String,
+    /// What else podman's flags ask of health checks.
+    pub health_more: HealthMore,
 }
 
 /// Docker's `Config`.
@@ -107,6 +109,23 @@ pub struct Healthcheck {
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
 fn is_zero(value: &i64) -> bool {
     *value == 0
+}
+
+/// Podman's further wishes about health checks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct HealthMore {
+    /// The check that comes first: until it has passed, failures do not count. Its `retries` failures restart the
+    /// container, 0 never do.
+    pub startup: Option<Healthcheck>,
+    /// Successes that `startup` needs; 0 is 1.
+    pub startup_success: u32,
+    /// A directory for `<id>-healthcheck.log`, or empty.
+    pub log_dir: String,
+    /// Results that are kept; 0 for all, 5 where it is not said.
+    pub max_log_count: Option<u32>,
+    /// Bytes kept of each output; 0 for all, 4096 where it is not said.
+    pub max_log_size: Option<u32>,
 }
 
 /// Docker's `HostConfig`.
@@ -365,7 +384,7 @@ pub struct Health {
     /// `starting`, `healthy`, `unhealthy`.
     pub status: String,
     pub failing_streak: u32,
-    /// The last five results.
+    /// The last results.
     pub log: Vec<HealthResult>,
 }
 
@@ -377,7 +396,7 @@ pub struct HealthResult {
     pub start: String,
     pub end: String,
     pub exit_code: i32,
-    /// At most 4096 bytes.
+    /// Its beginning.
     pub output: String,
 }
 

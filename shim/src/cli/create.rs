@@ -135,6 +135,30 @@ pub struct HealthFlags {
     /// What to do when it becomes unhealthy
     #[arg(long, value_name = "ACTION", value_parser = ["none", "kill", "restart", "stop"])]
     pub health_on_failure: Option<String>,
+    /// Check that has to pass before the health check begins; until then failures do not count
+    #[arg(long, value_name = "COMMAND")]
+    pub health_startup_cmd: Option<String>,
+    /// Time between startup checks (30s)
+    #[arg(long, value_name = "DURATION")]
+    pub health_startup_interval: Option<String>,
+    /// Failures of the startup check that restart the container (0: none does)
+    #[arg(long, value_name = "N")]
+    pub health_startup_retries: Option<u32>,
+    /// Times the startup check has to pass (0: once)
+    #[arg(long, value_name = "N")]
+    pub health_startup_success: Option<u32>,
+    /// Time a startup check may take (30s)
+    #[arg(long, value_name = "DURATION")]
+    pub health_startup_timeout: Option<String>,
+    /// Where results go besides `inspect`: local, events_logger, or a directory for ID-healthcheck.log
+    #[arg(long, value_name = "DESTINATION")]
+    pub health_log_destination: Option<String>,
+    /// Results to keep (5; 0: all)
+    #[arg(long, value_name = "N")]
+    pub health_max_log_count: Option<u32>,
+    /// Bytes to keep of a check's output (4096; 0: all)
+    #[arg(long, value_name = "BYTES")]
+    pub health_max_log_size: Option<u32>,
     /// Ignore the image's health check
     #[arg(long)]
     pub no_healthcheck: bool,

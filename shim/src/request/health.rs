@@ -1,7 +1,7 @@
 //! Health check and restart policy flags.
 
 use anyhow::Result;
-use contracts::container::{Healthcheck, RestartPolicy};
+use contracts::container::{Container, HealthMore, Healthcheck, RestartPolicy};
 use contracts::fault;
 
 use super::units::duration;
@@ -39,6 +39,56 @@ pub fn check(flags: &HealthFlags) -> Result<Option<Healthcheck>> {
         return Ok(Some(Healthcheck { test: vec!["NONE".into()], ..Healthcheck::default() }));
     }
     Ok(asked.then_some(check))
+}
+
+/// What only podman's flags ask for.
+pub fn more(flags: &HealthFlags) -> Result<HealthMore> {
+    let mut more = HealthMore {
+        startup_success: flags.health_startup_success.unwrap_or_default(),
+        max_log_count: flags.health_max_log_count,
+        max_log_size: flags.health_max_log_size,
+        ..HealthMore::default()
+    };
+    match flags.health_log_destination.as_deref() {
+        // Both are where they always are: in `inspect`, and among the events.
+        None | Some("local" | "events_logger") => {}
+        Some(dir) => {
+            let path = std::path::absolute(dir)?;
+            if !path.is_dir() {
+                fault!(
+                    Usage,
+                    "--health-log-destination={dir}: use local, events_logger or an existing directory"
+                );
+            }
+            more.log_dir = path.display().to_string();
+        }
+    }
+    let Some(command) = &flags.health_startup_cmd else {
+        let others = [&flags.health_startup_interval, &flags.health_startup_timeout];
+        let numbers = [flags.health_startup_retries, flags.health_startup_success];
+        if others.iter().any(|flag| flag.is_some()) || numbers.iter().any(Option::is_some) {
+            fault!(Usage, "--health-startup-* options need --health-startup-cmd");
+        }
+        return Ok(more);
+    };
+    let time = |flag: &str, text: &Option<String>| text.as_ref().map_or(Ok(0), |text| duration(flag, text));
+    more.startup = Some(Healthcheck {
+        test: vec!["CMD-SHELL".into(), command.clone()],
+        interval: time("health-startup-interval", &flags.health_startup_interval)?,
+        timeout: time("health-startup-timeout", &flags.health_startup_timeout)?,
+        retries: flags.health_startup_retries.unwrap_or_default().into(),
+        ..Healthcheck::default()
+    });
+    Ok(more)
+}
+
+/// A startup check comes before a check, which may be the image's.
+pub fn has_what_it_starts(record: &Container) -> Result<()> {
+    let test = record.config.healthcheck.as_ref().and_then(|check| check.test.first());
+    if record.health_more.startup.is_some() && test.is_none_or(|word| word == "NONE") {
+        fault!(Usage, "a startup health check needs a health check to begin with: use --health-cmd");
+    }
+    Ok(())
 }
 
 /// The image's check under the user's.

@@ -69,6 +69,7 @@ pub fn inherit(record: &mut Container, report: &Report) -> Result<()> {
     labels.append(&mut config.labels);
     config.labels = labels;
     config.healthcheck = health::inherit(config.healthcheck.take(), image.healthcheck);
+    health::has_what_it_starts(record)?;
     if record.host_config.publish_all_ports {
         publish_all(record);
     }

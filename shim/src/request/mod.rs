@@ -36,6 +36,7 @@ pub fn read(store: &Store, flags: &CreateFlags) -> Result<(Container, Vec<mounts
         network: network::request(store, &flags.network)?,
         runtime: runtime(flags),
         runtime_args: flags.runtime_args.clone(),
+        health_more: health::more(&flags.health)?,
         health_on_failure: flags.health.health_on_failure.clone().unwrap_or_default(),
         ..Container::default()
     };

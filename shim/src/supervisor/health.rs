@@ -17,16 +17,30 @@ use super::{HEALTH, Supervisor};
 use crate::request::units::show_duration;
 use crate::{events, tools};
 
-const OUTPUT_LIMIT: usize = 4096;
-const KEPT: usize = 5;
+/// Bytes of output, and results, that are kept unless others are asked for.
+const OUTPUT_LIMIT: u32 = 4096;
+const KEPT: u32 = 5;
 
 /// A container's check, and its present run.
 pub(super) struct Check {
     wish: Healthcheck,
     args: Vec<String>,
+    /// What comes first, and how often it has passed and failed; gone once it has passed.
+    startup: Option<Startup>,
+    kept: usize,
+    output_limit: usize,
     since: Instant,
     due: Instant,
     run: Option<Run>,
+}
+
+#[derive(Clone)]
+struct Startup {
+    wish: Healthcheck,
+    args: Vec<String>,
+    needed: u32,
+    passed: u32,
+    failed: i64,
 }
 
 struct Run {
@@ -42,18 +56,28 @@ impl Check {
     /// The check of a container that has one.
     pub fn of(record: &Container) -> Option<Self> {
         let wish = record.config.healthcheck.clone()?;
-        let args = match wish.test.split_first() {
-            Some((word, rest)) if word == "CMD" && !rest.is_empty() => rest.to_vec(),
-            Some((word, [command])) if word == "CMD-SHELL" => {
-                let mut shell =
-                    record.config.shell.clone().unwrap_or_else(|| vec!["/bin/sh".into(), "-c".into()]);
-                shell.push(command.clone());
-                shell
-            }
-            _ => return None,
-        };
+        let args = arguments(record, &wish)?;
         let now = Instant::now();
-        Some(Self { wish, args, since: now, due: now, run: None })
+        let limit = |asked: Option<u32>, default: u32| match asked.unwrap_or(default) {
+            0 => usize::MAX,
+            limit => limit as usize,
+        };
+        let more = &record.health_more;
+        Some(Self {
+            wish,
+            args,
+            startup: Startup::of(record),
+            kept: limit(more.max_log_count, KEPT),
+            output_limit: limit(more.max_log_size, OUTPUT_LIMIT),
+            since: now,
+            due: now,
+            run: None,
+        })
+    }
+
+    /// How the next check is told from the outside.
+    fn present(&self) -> (&Healthcheck, &[String]) {
+        self.startup.as_ref().map_or((&self.wish, &self.args), |startup| (&startup.wish, &startup.args))
     }
 
     /// When something has to be done.
@@ -62,18 +86,43 @@ impl Check {
     }
 
     fn interval(&self, starting: bool) -> Duration {
+        if let Some(startup) = &self.startup {
+            return nanos(startup.wish.interval).unwrap_or(Duration::from_secs(30));
+        }
         let (value, default) =
             if starting { (self.wish.start_interval, 5) } else { (self.wish.interval, 30) };
         nanos(value).unwrap_or(Duration::from_secs(default))
     }
 
     fn timeout(&self) -> Duration {
-        nanos(self.wish.timeout).unwrap_or(Duration::from_secs(30))
+        nanos(self.present().0.timeout).unwrap_or(Duration::from_secs(30))
     }
 
     fn in_start_period(&self) -> bool {
         nanos(self.wish.start_period).is_some_and(|period| self.since.elapsed() < period)
     }
+}
+
+impl Startup {
+    fn of(record: &Container) -> Option<Self> {
+        let wish = record.health_more.startup.clone()?;
+        let args = arguments(record, &wish)?;
+        let needed = record.health_more.startup_success.max(1);
+        Some(Self { wish, args, needed, passed: 0, failed: 0 })
+    }
+}
+
+fn arguments(record: &Container, wish: &Healthcheck) -> Option<Vec<String>> {
+    Some(match wish.test.split_first() {
+        Some((word, rest)) if word == "CMD" && !rest.is_empty() => rest.to_vec(),
+        Some((word, [command])) if word == "CMD-SHELL" => {
+            let mut shell =
+                record.config.shell.clone().unwrap_or_else(|| vec!["/bin/sh".into(), "-c".into()]);
+            shell.push(command.clone());
+            shell
+        }
+        _ => return None,
+    })
 }
 
 fn nanos(value: i64) -> Option<Duration> {
@@ -85,6 +134,7 @@ impl Supervisor {
     pub(super) fn health_began(&mut self) {
         let Some(check) = &mut self.health else { return };
         check.since = Instant::now();
+        check.startup = Startup::of(&self.record);
         let starting = check.in_start_period();
         // The first check comes one interval after the start.
         check.due = check.since
@@ -131,7 +181,7 @@ impl Supervisor {
         if check.run.is_some() {
             return None;
         }
-        match spawn(&self.store, &self.record, &check.args) {
+        match spawn(&self.store, &self.record, check.present().1) {
             Ok((pid, output)) => {
                 let _ = self.epoll.add(&output, EpollEvent::new(EpollFlags::EPOLLIN, HEALTH));
                 let deadline = Instant::now() + check.timeout();
@@ -160,13 +210,15 @@ impl Supervisor {
     }
 
     pub(super) fn health_output(&mut self) {
-        let Some(run) = self.health.as_mut().and_then(|check| check.run.as_mut()) else { return };
+        let Some(check) = &mut self.health else { return };
+        let limit = check.output_limit;
+        let Some(run) = check.run.as_mut() else { return };
         let Some(output) = &run.output else { return };
-        let mut buffer = [0; OUTPUT_LIMIT];
+        let mut buffer = [0; OUTPUT_LIMIT as usize];
         loop {
             match read(output, &mut buffer) {
                 Ok(length) if length > 0 => {
-                    let room = OUTPUT_LIMIT.saturating_sub(run.said.len());
+                    let room = limit.saturating_sub(run.said.len());
                     run.said.extend_from_slice(&buffer[..length.min(room)]);
                 }
                 Err(Errno::EINTR) => {}
@@ -205,9 +257,24 @@ impl Supervisor {
             Some(last) if !last.trim().is_empty() => format!("unhealthy: {}", last.trim()),
             _ => "unhealthy".to_owned(),
         });
+        let mut start_over = false;
+        let startup = check.startup.is_some();
+        if let Some(startup) = &mut check.startup {
+            if result.exit_code == 0 {
+                startup.passed += 1;
+            } else {
+                startup.failed += 1;
+                start_over = startup.wish.retries > 0 && startup.failed >= startup.wish.retries;
+            }
+            if startup.passed >= startup.needed {
+                check.startup = None;
+            }
+        }
         if result.exit_code == 0 {
             health.failing_streak = 0;
             health.status = "healthy".into();
+        } else if startup {
+            // It tells when the other one begins, and nothing of the container's health.
         } else if health.status != "starting" || !check.in_start_period() {
             health.failing_streak += 1;
             let retries = u32::try_from(check.wish.retries).ok().filter(|&retries| retries > 0).unwrap_or(3);
@@ -216,9 +283,10 @@ impl Supervisor {
             }
         }
         health.log.push(result);
-        if health.log.len() > KEPT {
+        if health.log.len() > check.kept {
             health.log.remove(0);
         }
+        write_log(&self.record, health);
         let starting = health.status == "starting" && check.in_start_period();
         check.due = Instant::now() + check.interval(starting);
         let after = health.status.clone();
@@ -230,6 +298,9 @@ impl Supervisor {
                 self.on_unhealthy();
             }
         }
+        if start_over {
+            self.restart_for_health();
+        }
     }
 
     /// `--health-on-failure`.
@@ -237,15 +308,26 @@ impl Supervisor {
         match self.record.health_on_failure.as_str() {
             "kill" => self.signal(libc::SIGKILL),
             "stop" => drop(self.stop(self.stop_signal(), self.stop_timeout(), true)),
-            "restart" => {
-                // The policy may be `no`: this restart is the check's, not the policy's.
-                self.restart_once = true;
-                self.signal(self.stop_signal());
-                let patience = u64::try_from(self.stop_timeout()).unwrap_or(10);
-                self.kill_at = Some(Instant::now() + Duration::from_secs(patience));
-            }
+            "restart" => self.restart_for_health(),
             _ => {}
         }
+    }
+
+    /// The policy may be `no`: this restart is the check's, not the policy's.
+    fn restart_for_health(&mut self) {
+        self.restart_once = true;
+        self.signal(self.stop_signal());
+        let patience = u64::try_from(self.stop_timeout()).unwrap_or(10);
+        self.kill_at = Some(Instant::now() + Duration::from_secs(patience));
+    }
+}
+
+/// `--health-log-destination=DIR`: the same as in `inspect`. A full disk there is no reason to stop.
+fn write_log(record: &Container, health: &Health) {
+    let dir = &record.health_more.log_dir;
+    if !dir.is_empty() {
+        let path = std::path::Path::new(dir).join(format!("{}-healthcheck.log", record.id));
+        let _ = contracts::atomic::write_json(&path, health, 0o600);
     }
 }
 

@@ -89,7 +89,9 @@ impl Streams {
     fn pass_through(&mut self, command: &mut Command, record: &Container) -> Result<()> {
         let null = std::process::Stdio::null;
         command.stdin(null()).stdout(null()).stderr(null());
-        let again = record.host_config.restart_policy.name != "no" || record.health_on_failure == "restart";
+        let again = record.host_config.restart_policy.name != "no"
+            || record.health_on_failure == "restart"
+            || record.health_more.startup.as_ref().is_some_and(|check| check.retries > 0);
         let given = std::mem::take(&mut self.given);
         if let [stdin, stdout, stderr] = &given[..] {
             command.stdin(stdin.try_clone()?).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);

@@ -193,3 +193,89 @@ fn a_kill_for_memory_is_told_when_it_happens() {
     rig.ok(&["restart", "-t", "0", "late"]);
     assert_eq!(rig.inspect("late", "{{.State.OOMKilled}}"), "false");
 }
+
+#[test]
+fn a_startup_check_comes_first_and_its_failures_do_not_count() {
+    let rig = Rig::new();
+    let flags = [
+        "--health-cmd",
+        "echo regular; false",
+        "--health-interval",
+        "50ms",
+        "--health-retries",
+        "1",
+        "--health-startup-cmd",
+        "echo startup; test -e /tmp/up",
+        "--health-startup-interval",
+        "50ms",
+        "--health-startup-success",
+        "2",
+    ];
+    rig.sleeper("gate", &flags);
+    let log = || rig.inspect("gate", "{{json .State.Health.Log}}");
+    let count = |word: &str| log().matches(word).count();
+    assert!(wait_until(|| count("startup") == 5));
+    assert_eq!((count("regular"), &*rig.inspect("gate", "{{.State.Health.Status}}")), (0, "starting"));
+    rig.ok(&["exec", "gate", "touch", "/tmp/up"]);
+    assert!(wait_until(|| rig.inspect("gate", "{{.State.Health.Status}}") == "unhealthy"));
+    assert!(count("regular") > 0);
+    let told = rig.ok(&["events", "--since", "1h", "--until", "0s", "-f", "container=gate"]);
+    assert!(told.contains("health_status: healthy"), "its second success is one: {told}");
+    assert_eq!(rig.inspect("gate", "{{.RestartCount}}"), "0");
+}
+
+#[test]
+fn a_startup_check_that_never_passes_starts_the_container_again() {
+    let rig = Rig::new();
+    let flags = [
+        "--health-cmd",
+        "true",
+        "--health-startup-cmd",
+        "false",
+        "--health-startup-interval",
+        "50ms",
+        "--health-startup-retries",
+        "2",
+        "--stop-timeout",
+        "0",
+    ];
+    rig.sleeper("slow", &flags);
+    assert!(wait_until(|| rig.inspect("slow", "{{.RestartCount}}") != "0"));
+    for (flags, words) in [
+        (&["--health-startup-cmd", "true"][..], "needs a health check"),
+        (&["--health-cmd", "true", "--health-startup-retries", "1"], "need --health-startup-cmd"),
+        (&["--health-cmd", "true", "--health-log-destination", "/nonexistent"], "existing directory"),
+    ] {
+        let err = rig.fails(125, &[&["run"][..], flags, &["busybox"]].concat());
+        assert!(err.contains(words), "{err}");
+    }
+}
+
+#[test]
+fn results_are_kept_as_many_and_as_long_as_asked_for_and_where() {
+    let rig = Rig::new();
+    let dir = rig.store().join("results");
+    std::fs::create_dir(&dir).unwrap();
+    let flags = [
+        "--health-cmd",
+        "echo 0123456789",
+        "--health-interval",
+        "50ms",
+        "--health-max-log-count",
+        "7",
+        "--health-max-log-size",
+        "4",
+        "--health-log-destination",
+        dir.to_str().unwrap(),
+    ];
+    let id = rig.sleeper("kept", &flags);
+    let file = dir.join(format!("{id}-healthcheck.log"));
+    let results = || {
+        let value: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).ok()?).ok()?;
+        Some(value["Log"].as_array()?.iter().map(|result| result["Output"].clone()).collect::<Vec<_>>())
+    };
+    assert!(wait_until(|| results().is_some_and(|results| results.len() == 7)));
+    let first = rig.inspect("kept", "{{(index .State.Health.Log 0).Start}}");
+    assert!(wait_until(|| rig.inspect("kept", "{{(index .State.Health.Log 0).Start}}") != first));
+    assert_eq!(results().unwrap(), ["0123"; 7]);
+}

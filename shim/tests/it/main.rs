@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod attach;
+mod conmon;
 mod cp;
 mod crash;
 mod create;

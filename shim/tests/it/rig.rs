@@ -10,7 +10,7 @@ pub struct Rig {
     dir: tempfile::TempDir,
 }
 
-fn tool(name: &str) -> PathBuf {
+pub fn tool(name: &str) -> PathBuf {
     if let Some(path) = std::env::var_os(format!("BULKHEAD_{}", name.to_uppercase())) {
         return path.into();
     }
