@@ -55,6 +55,7 @@ fn finish(command: &Command, output: Output) -> Result<Vec<u8>> {
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
     let said =
         lines().find(|line| line.starts_with("error: ")).or_else(|| lines().next_back()).unwrap_or_default();
+    let said = &*logged(said).unwrap_or_else(|| said.to_owned());
     let name = program(command);
     let message = match (said.is_empty(), output.status.code()) {
         (false, _) if said.starts_with(&format!("{name}:")) => said.to_owned(),
@@ -66,6 +67,13 @@ fn finish(command: &Command, output: Output) -> Result<Vec<u8>> {
         Some(kind) => Err(Fault::new(kind, message).into()),
         None => bail!(message),
     }
+}
+
+/// The words of a line of logrus, as runc writes them: `time="…" level=error msg="…"`.
+fn logged(line: &str) -> Option<String> {
+    let (_, message) = line.strip_prefix("time=")?.split_once(" msg=")?;
+    let mut quoted = serde_json::Deserializer::from_str(message).into_iter::<String>();
+    quoted.next().and_then(Result::ok).or_else(|| Some(message.split(' ').next()?.to_owned()))
 }
 
 /// The kinds that the suite's exit codes stand for (`docs/exit-codes.md`).
@@ -151,6 +159,9 @@ mod tests {
                 .args(["-c", "echo out; echo noise >&2; echo 'sh: the why' >&2; exit 3"]));
         let err = err.unwrap_err();
         assert_eq!((err.to_string().as_str(), Kind::of(&err)), ("sh: the why", Some(Kind::NotFound)));
+        let line = r#"time="2026-01-02T03:04:05Z" level=error msg="it \"cannot\": done" more=1"#;
+        assert_eq!(logged(line).unwrap(), "it \"cannot\": done");
+        assert_eq!((logged("time=x level=error msg=no"), logged("plain msg=x")), (Some("no".into()), None));
         assert!(run(&mut Command::new("/nonexistent/tool")).unwrap_err().to_string().contains("tool"));
     }
 }

@@ -65,7 +65,13 @@ fn create(
         command.arg("--leave-running");
     }
     if let Err(err) = tools::run(command.arg(&id)) {
+        // Our own runtime says it already.
+        let reason = checkpoints::reason(&partial).filter(|reason| !format!("{err:#}").contains(reason));
         let _ = checkpoints::remove(&partial);
+        let err = match reason {
+            Some(reason) => anyhow::anyhow!("{err:#}: CRIU: {reason}"),
+            None => err,
+        };
         return Err(err.context(format!("checkpoint container {name}")));
     }
     checkpoints::complete(&partial, &dir, checkpoint, &Note::new(flags, status.network.as_ref()))?;

@@ -83,6 +83,15 @@ pub fn begin(dir: &Path, name: &str, container: &str) -> Result<PathBuf> {
     Ok(partial)
 }
 
+/// Why CRIU could not: the first error of the log that it leaves beside its images.
+pub fn reason(partial: &Path) -> Option<String> {
+    let log = fs::read(partial.join("dump.log")).ok()?;
+    let log = String::from_utf8_lossy(&log);
+    let (_, words) = log.lines().find_map(|line| line.split_once("Error ("))?;
+    let words = words.split_once("): ").map_or(words, |(_, words)| words);
+    Some(words.trim().to_owned())
+}
+
 /// The checkpoint is whole.
 pub fn complete(partial: &Path, dir: &Path, name: &str, note: &Note) -> Result<()> {
     atomic::write_json(&partial.join("checkpoint.json"), note, 0o600)?;
@@ -156,7 +165,11 @@ mod tests {
         fs::write(partial.join("left"), "by a killed one").unwrap();
         assert!(list(&dir).unwrap().is_empty());
         let partial = begin(&dir, "cp", "c").unwrap();
-        assert!(!partial.join("left").exists());
+        assert!(!partial.join("left").exists() && reason(&partial).is_none());
+        let log =
+            "(00.01) Dumping\n(00.02) Error (criu/x.c:1): cannot do it\n(00.03) Error (criu/y.c:2): so\n";
+        fs::write(partial.join("dump.log"), log).unwrap();
+        assert_eq!(reason(&partial).unwrap(), "cannot do it");
         complete(&partial, &dir, "cp", &Note::new(vec!["--file-locks".into()], None)).unwrap();
         assert_eq!(list(&dir).unwrap(), ["cp"]);
         assert!(begin(&dir, "cp", "c").is_err());

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sys::command::with_descriptors;
 use sys::seqpacket;
 
-use crate::rig::{done, tool, wait_until};
+use crate::rig::{bundle, done, tool, wait_until};
 
 /// A container's bundle, and where conmon puts things.
 struct Pod {
@@ -24,30 +24,10 @@ impl Pod {
         let dir = tempfile::tempdir().unwrap();
         let name = dir.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.').to_owned();
         let pod = Self { dir, id: format!("conmon-{name}") };
-        let bin = pod.path("bundle/rootfs/bin");
-        for dir in ["exits", "persist", "bundle/notify", "sockets", "bundle/rootfs/bin", "bundle/rootfs/proc"]
-        {
+        for dir in ["exits", "persist", "bundle/notify", "sockets"] {
             fs::create_dir_all(pod.path(dir)).unwrap();
         }
-        fs::copy("/bin/busybox", bin.join("busybox")).unwrap();
-        for applet in ["sh", "cat", "seq", "sleep", "stty", "echo"] {
-            std::os::unix::fs::symlink("busybox", bin.join(applet)).unwrap();
-        }
-        assert!(
-            Command::new(tool("runtime"))
-                .args(["spec", "-b"])
-                .arg(pod.path("bundle"))
-                .status()
-                .unwrap()
-                .success()
-        );
-        let path = pod.path("bundle/config.json");
-        let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        config["process"]["args"] = json!(args);
-        config["process"]["terminal"] = false.into();
-        config["process"]["rlimits"] = json!([]);
-        change(&mut config);
-        fs::write(path, config.to_string()).unwrap();
+        bundle(&pod.path("bundle"), args, change);
         pod
     }
 

@@ -4,6 +4,7 @@
 
 mod attach;
 mod conmon;
+mod containerd;
 mod cp;
 mod crash;
 mod create;

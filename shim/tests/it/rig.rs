@@ -201,6 +201,25 @@ impl Drop for Rig {
     }
 }
 
+/// A bundle with busybox in it, for a runtime without any of our records; `change` has the last word on its config.
+pub fn bundle(dir: &Path, args: &[&str], change: impl FnOnce(&mut serde_json::Value)) {
+    let bin = dir.join("rootfs/bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    std::fs::create_dir_all(dir.join("rootfs/proc")).unwrap();
+    std::fs::copy("/bin/busybox", bin.join("busybox")).unwrap();
+    for applet in ["sh", "cat", "seq", "sleep", "stty", "echo"] {
+        std::os::unix::fs::symlink("busybox", bin.join(applet)).unwrap();
+    }
+    assert!(Command::new(tool("runtime")).args(["spec", "-b"]).arg(dir).status().unwrap().success());
+    let path = dir.join("config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    config["process"]["args"] = args.into();
+    config["process"]["terminal"] = false.into();
+    config["process"]["rlimits"] = serde_json::json!([]);
+    change(&mut config);
+    std::fs::write(path, config.to_string()).unwrap();
+}
+
 pub fn done(output: Output) -> Done {
     Done {
         code: output.status.code().unwrap_or(-1),
