@@ -235,10 +235,12 @@ fn a_task_from_its_creation_to_its_end() {
     assert!(wait_until(|| shim.text("out") == "up\n"));
 
     // A process beside it; who waits is answered when it ends, others meanwhile.
+    let stdin = shim.path("stdin");
+    nix::unistd::mkfifo(&stdin, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let exec = field(2, "e1");
     shim.ok(
         "Exec",
-        &[exec.clone(), process(&["sh", "-c", "cat; exit 3"]), field(4, shim.path("none").to_str().unwrap())],
+        &[exec.clone(), process(&["sh", "-c", "cat; exit 3"]), field(4, stdin.to_str().unwrap())],
     );
     shim.fails(6, "Exec", &[exec.clone(), process(&["sh"])]);
     assert!(shim.ok("Start", std::slice::from_ref(&exec)).number(1) > 0);
