@@ -1,7 +1,12 @@
 //! Joining and leaving namespaces: `setns(2)`, `unshare(2)`; whether we are in a user namespace.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+
+use crate::clone::{CloneOptions, Cloned, clone, exit_now};
 
 /// Joins the namespace of a `/proc/PID/ns/…` descriptor, or with a pidfd those namespaces of a process that `flags`
 /// (`CLONE_NEW…`) names.
@@ -28,4 +33,29 @@ pub fn unshare(flags: i32) -> io::Result<()> {
 pub fn in_user_namespace() -> bool {
     let Ok(map) = std::fs::read_to_string("/proc/self/uid_map") else { return false };
     !map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// A user namespace with nobody in it, for mounts whose ids are shifted by its maps. `write_maps` is told the process whose
+/// maps they are; that one ends before this returns.
+///
+/// # Errors
+/// Those of `write_maps`; what `clone3(2)` says.
+pub fn user_alone<E: From<io::Error>>(write_maps: impl FnOnce(i32) -> Result<(), E>) -> Result<OwnedFd, E> {
+    let (reader, writer) = io::pipe()?;
+    let options = CloneOptions { namespaces: libc::CLONE_NEWUSER, ..CloneOptions::default() };
+    match clone(options)? {
+        Cloned::Child => {
+            // Lives until the parent, who holds the other end, lets go of it or dies.
+            drop(writer);
+            let _ = io::Read::read(&mut &reader, &mut [0]);
+            exit_now(0)
+        }
+        Cloned::Parent { pid, pidfd } => {
+            drop(reader);
+            let namespace = write_maps(pid).and_then(|()| Ok(File::open(format!("/proc/{pid}/ns/user"))?));
+            drop(writer);
+            let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
+            Ok(namespace?.into())
+        }
+    }
 }

@@ -2,13 +2,10 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::libc;
-use sys::clone::{CloneOptions, Cloned};
 
 use crate::spec::linux::IdMapping;
 
@@ -63,26 +60,5 @@ fn by_helper(program: &str, pid: i32, maps: &[IdMapping]) -> Result<()> {
 /// # Errors
 /// As [`write_maps`].
 pub fn with_maps(uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd> {
-    let (reader, writer) = io::pipe().context("make a pipe")?;
-    let options = CloneOptions { namespaces: libc::CLONE_NEWUSER, ..CloneOptions::default() };
-    match sys::clone::clone(options).context("make a user namespace")? {
-        Cloned::Child => {
-            // Lives until the parent, who holds the other end, lets go of it or dies.
-            drop(writer);
-            let _ = io::Read::read(&mut &reader, &mut [0]);
-            sys::clone::exit_now(0)
-        }
-        Cloned::Parent { pid, pidfd } => {
-            drop(reader);
-            let namespace = write_maps(pid, uids, gids).and_then(|()| {
-                fs::File::open(format!("/proc/{pid}/ns/user")).context("open the new user namespace")
-            });
-            drop(writer);
-            let _ = nix::sys::wait::waitid(
-                nix::sys::wait::Id::PIDFd(pidfd.as_fd()),
-                nix::sys::wait::WaitPidFlag::WEXITED,
-            );
-            Ok(namespace?.into())
-        }
-    }
+    sys::namespace::user_alone(|pid| write_maps(pid, uids, gids)).context("make a user namespace")
 }
