@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::build::dockerfile::{self, Source, Span, expand};
 use crate::build::ignore::Ignore;
-use crate::layer::apply::{self, apply};
+use crate::layer::apply::{self, Deletions, apply};
 use crate::layer::read::{Entry, Kind, Limits, Reader};
 use crate::layer::write::Writer;
 use crate::readers::one_line;
@@ -23,7 +23,7 @@ const LIMITS: Limits = Limits { bytes: 1 << 20, entries: 500, header: 1 << 16 };
 /// written and read again.
 pub fn layer(bytes: &[u8]) {
     again(bytes);
-    for layer in [true, false] {
+    for deletions in [Deletions::Refused, Deletions::Kept, Deletions::Done] {
         let outside = tempfile::tempdir_in("/dev/shm").expect("a directory");
         let root = outside.path().join("root");
         fs::create_dir(&root).expect("a directory");
@@ -31,7 +31,7 @@ pub fn layer(bytes: &[u8]) {
             fs::write(outside.path().join(name), "untouched").expect("a file");
         }
         let before = seen(outside.path());
-        let options = apply::Options { layer, owner: None, limits: LIMITS };
+        let options = apply::Options { keep_links: true, ..apply::Options::new(deletions, LIMITS) };
         let dir = fs::File::open(&root).expect("the directory");
         one_line(apply(Cursor::new(bytes), dir.into(), options));
         assert_eq!(seen(outside.path()), before, "something outside the root was changed");

@@ -30,8 +30,12 @@ pub enum Command {
     Inspect(cmd::inspect::Args),
     /// Show how an image was made, layer by layer
     History(cmd::history::Args),
+    /// Show an image's layers as a tree, with the images that end at each
+    Tree(cmd::tree::Args),
     /// Give an image a further name
     Tag(cmd::tag::Args),
+    /// Take names away from an image, which stays
+    Untag(cmd::untag::Args),
     /// Remove names, and images that lose their last one
     #[command(visible_alias = "rm")]
     Rmi(cmd::rmi::Args),
@@ -99,6 +103,8 @@ pub enum Command {
     Flatten(cmd::flatten::Args),
     /// Put archives on top of an image as further layers
     Append(cmd::append::Args),
+    /// Put a file or directory of this machine into an image, or delete one there
+    Insert(cmd::insert::Args),
     /// Put an image's own layers on top of another base
     Rebase(cmd::rebase::Args),
     /// Change an image's config: ENV, CMD, labels, …

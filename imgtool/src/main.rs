@@ -7,6 +7,7 @@ mod build;
 mod bundle;
 mod cli;
 mod cmd;
+mod dispatch;
 mod layer;
 mod obtain;
 mod place;
@@ -28,5 +29,5 @@ fn main() -> ExitCode {
         return contracts::report::finish("imgtool", result);
     }
     let cli = cli::Cli::parse();
-    contracts::report::finish("imgtool", cmd::run(cli.command))
+    contracts::report::finish("imgtool", dispatch::run(cli.command))
 }

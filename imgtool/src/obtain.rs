@@ -5,11 +5,13 @@ use clap::ValueEnum;
 use contracts::fault::Kind;
 
 use crate::reference::Reference;
-use crate::registry::Flags;
+use crate::registry::{Client, Flags};
 use crate::store::Store;
 use crate::store::document::Platform;
 use crate::store::image::Image;
-use crate::transfer::pull::fetch;
+use crate::transfer::progress::Progress;
+use crate::transfer::pull::{JOBS, pull};
+use crate::transfer::{Options, Platforms};
 
 /// When to ask the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -65,4 +67,21 @@ pub fn image(store: &Store, wish: &Wish<'_>) -> Result<Image> {
     let pulled = fetch(store, wish)?;
     let as_written = name.parse::<Reference>().is_ok_and(|name| name.or_latest() == pulled);
     if as_written { here() } else { find(&pulled.to_string()) }
+}
+
+/// Pulls an image that is not here; the name that it has now.
+fn fetch(store: &Store, wish: &Wish<'_>) -> Result<Reference> {
+    let client = Client::new(store.paths(), wish.flags)?;
+    let listed: Vec<Platform> = wish.platform.cloned().into_iter().collect();
+    let options = Options {
+        platforms: Platforms::from_flags(&listed, false),
+        jobs: JOBS,
+        progress: Progress::new(false),
+        repack: None,
+    };
+    client.in_order(wish.name, |name| {
+        let name = name.clone().or_latest();
+        pull(store, &client, &name, &options, wish.unpack)?;
+        Ok(name)
+    })
 }

@@ -187,7 +187,7 @@ impl Context {
 fn unpack(input: impl Read + Send + 'static, path: &Path) -> Result<()> {
     fs::create_dir(path)?;
     let dir = File::open(path)?;
-    let options = apply::Options { layer: false, owner: None, limits: Limits::default() };
+    let options = apply::Options::new(apply::Deletions::Refused, Limits::default());
     let input = stream::unpack(input)?;
     std::thread::scope(|scope| {
         let unpack = || {

@@ -16,13 +16,10 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, 
 use sys::path::{Root, file_type};
 
 use super::chmod::Chmod;
-use super::directories::{self, Dress};
+use super::directories::{self, Dress, MOST_LINKS};
 use super::ignore::Ignore;
 use super::select::{self, Selected, Tree};
 use crate::layer::{tree, whiteout};
-
-/// As the kernel has it.
-pub(super) const MOST_LINKS: u32 = 40;
 
 /// How to copy.
 #[derive(Debug, Clone, Default)]

@@ -11,8 +11,10 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown};
 use sys::path::Root;
 
-use super::copy::MOST_LINKS;
 use crate::layer::tree;
+
+/// As the kernel has it.
+pub(super) const MOST_LINKS: u32 = 40;
 
 /// Who owns new directories, and since when they are.
 #[derive(Debug, Clone, Copy, Default)]

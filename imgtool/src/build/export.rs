@@ -110,7 +110,7 @@ fn archive(
     (dest, docker): (Option<&str>, bool),
     names: Vec<Reference>,
 ) -> Result<()> {
-    let items = [Item { document: document.clone(), names }];
+    let items = [Item { document: document.clone(), names, written: None }];
     let write = |out: &mut dyn Write| archive::write(store, &items, docker, out);
     let Some(dest) = dest.filter(|dest| *dest != "-") else {
         if io::stdout().is_terminal() {
@@ -161,7 +161,7 @@ fn tree(store: &Store, built: &Built, told: Option<&Told>, then: &dyn Fn(&File) 
     let lowers = layers.ensure(store, built.layers(), None)?;
     let work = Work::new(store.paths())?;
     let rootfs = RootFs::at(work.path());
-    rootfs.create(&lowers)?;
+    rootfs.create(&lowers, None)?;
     rootfs.mount(&layers, &lowers, true)?;
     if let Some(Told { name, bytes }) = told {
         let name = Path::new(name).file_name().context("the provenance's file has no name")?;
@@ -188,7 +188,8 @@ fn local(root: &File, dest: &Path) -> Result<()> {
     let target = File::open(dest)?;
     let (reader, writer) = io::pipe().context("make a pipe")?;
     let owner = Some((nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()));
-    let options = apply::Options { layer: false, owner, limits: Limits::default() };
+    let options =
+        apply::Options { owner, ..apply::Options::new(apply::Deletions::Refused, Limits::default()) };
     std::thread::scope(|scope| {
         let unpack = scope.spawn(move || {
             apply::apply(

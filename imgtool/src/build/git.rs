@@ -80,8 +80,15 @@ pub fn fetch(text: &str, into: &Path, keep_git_dir: bool) -> Result<Fetched> {
     fs::create_dir(into).with_context(|| format!("make {}", into.display()))?;
     git(into, &["init", "--quiet"])?;
     let wanted = if place.reference.is_empty() { "HEAD" } else { &place.reference };
-    let shallow = ["fetch", "--quiet", "--depth=1", "--no-tags", "--", &place.url, wanted];
-    if let Err(err) = git(into, &shallow) {
+    let fetch = |depth: &[&str]| {
+        let rest = ["--no-tags", "--", &place.url, wanted];
+        git(into, &[&["fetch", "--quiet"], depth, &rest].concat())
+    };
+    let fetched = fetch(&["--depth=1"]).or_else(|err| {
+        // A server of plain files gives the whole history only.
+        if format!("{err:#}").contains("shallow capabilities") { fetch(&[]) } else { Err(err) }
+    });
+    if let Err(err) = fetched {
         // A server gives by name only; a commit must be searched in the whole history.
         if !wanted.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(err).with_context(|| format!("fetch {text}"));
@@ -120,7 +127,7 @@ fn git(dir: &Path, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new("git");
     // Nothing of the repository is executed, and nobody is asked for a password.
     command.arg("-C").arg(dir).args(["-c", "core.hooksPath=/dev/null", "-c", "protocol.ext.allow=never"]);
-    command.args(arguments).env("GIT_TERMINAL_PROMPT", "0").stdin(Stdio::null());
+    command.args(arguments).env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C").stdin(Stdio::null());
     let output = match command.output() {
         Ok(output) => output,
         Err(err) if err.kind() == ErrorKind::NotFound => {

@@ -38,6 +38,7 @@ mod source;
 mod stage;
 mod state;
 mod stubs;
+pub mod sweep;
 pub mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -207,7 +208,7 @@ pub fn build(
     (imported, progress): (&Imported<'_>, &Progress),
 ) -> Result<Built> {
     let started = jiff::Timestamp::now().to_string();
-    work::sweep(store.paths())?;
+    sweep::sweep(store.paths())?;
     let target = graph::target(file, options.target.as_deref())?;
     let builder = Builder {
         store,

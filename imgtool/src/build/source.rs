@@ -239,7 +239,8 @@ fn unpack(tree: &Tree, one: &Selected, root: &Root, dest: &Path, manner: &Manner
     let dress = Dress { owner: owner.unwrap_or((0, 0)), time: manner.now };
     let (target, _) = directories::make(root, dest, dress)?;
     let size = u64::try_from(stat.st_size).unwrap_or(0);
-    let options = apply::Options { layer: false, owner, limits: Limits::for_blob(size) };
+    let options =
+        apply::Options { owner, ..apply::Options::new(apply::Deletions::Refused, Limits::for_blob(size)) };
     let source = select::reopen(&fd)?;
     std::thread::scope(|scope| {
         let work = || -> Result<u64> {

@@ -371,7 +371,7 @@ impl Builder<'_> {
         let lowers = if alone { Vec::new() } else { self.layers.ensure(self.store, &state.layers, None)? };
         let work = Work::new(self.store.paths())?;
         let rootfs = RootFs::at(work.path());
-        rootfs.create(&lowers)?;
+        rootfs.create(&lowers, None)?;
         rootfs.mount(&self.layers, &lowers, true)?;
         let acted = action(&work);
         let unmounted = rootfs.unmount();
@@ -383,7 +383,7 @@ impl Builder<'_> {
             .map(|path| Root::open(path))
             .collect::<std::io::Result<_>>()
             .context("open the layers")?;
-        let options = diff::Options { over: Some(&roots), newest: self.clamp(), except: &[] };
+        let options = diff::Options { over: Some(&roots), newest: self.clamp(), ..diff::Options::default() };
         let upper = Root::open(&rootfs.upper).context("open the upper directory")?;
         let packer = Packer::start(self.store)?;
         let (packer, content) = diff::write(std::os::fd::AsFd::as_fd(&upper), &options, packer)?;

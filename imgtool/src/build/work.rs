@@ -4,13 +4,11 @@
 //! directory, whose lock is then free, and a container still running in it: the next build removes both.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 use contracts::paths::Paths;
-use contracts::tool;
 use nix::mount::{MntFlags, MsFlags};
 
 /// A directory for one step.
@@ -64,45 +62,8 @@ pub fn enter_private_mounts() -> Result<()> {
         .context("keep mounts to this build")
 }
 
-/// Removes what killed builds left.
-///
-/// # Errors
-/// The work directory cannot be read.
-pub fn sweep(paths: &Paths) -> Result<()> {
-    let entries = match fs::read_dir(root(paths)) {
-        Ok(entries) => entries,
-        Err(err) if err.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(err) => return Err(err).context("read the work directories of builds"),
-    };
-    for entry in entries {
-        let path = entry?.path();
-        let Ok(dir) = File::open(&path) else { continue };
-        if dir.try_lock().is_err() {
-            continue;
-        }
-        if let Some(id) = path.file_name().filter(|_| path.join("config.json").exists()) {
-            // The container of a killed RUN; mostly there is none.
-            let _ = Command::new(tool::find("runtime"))
-                .args(["delete", "--force"])
-                .arg(id)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status();
-        }
-        if let Some(id) = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .filter(|_| path.join(super::network::MARK).exists())
-        {
-            super::network::down(id);
-        }
-        clear(&path);
-    }
-    Ok(())
-}
-
-fn clear(path: &Path) {
+/// Unmounts and removes a work directory.
+pub(super) fn clear(path: &Path) {
     // Whatever is mounted below goes first: nothing outside may be removed through a mount.
     let below = |target: &str| Path::new(target).starts_with(path);
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
@@ -117,7 +78,8 @@ fn clear(path: &Path) {
     }
 }
 
-fn root(paths: &Paths) -> PathBuf {
+/// Where work directories are.
+pub(super) fn root(paths: &Paths) -> PathBuf {
     paths.store.join("build").join("work")
 }
 

@@ -6,6 +6,7 @@ use contracts::{passwd, sandbox};
 use serde_json::{Map, Value, json};
 use sys::path::Root;
 
+use crate::layer::owner::Maps;
 use crate::store::config::ImageConfig;
 use crate::store::image::Image;
 
@@ -46,6 +47,39 @@ pub fn generate(image: &Image, root: &Root, args: &[String], name: &str) -> Resu
     spec["hostname"] = json!(name.chars().take(63).collect::<String>());
     spec["annotations"] = annotations(config);
     Ok(spec)
+}
+
+/// Puts the container into a user namespace with these ids.
+pub fn map_ids(spec: &mut Value, maps: &Maps) {
+    if let Some(namespaces) = spec["linux"]["namespaces"].as_array_mut() {
+        namespaces.push(json!({"type": "user"}));
+    }
+    spec["linux"]["uidMappings"] = json!(maps.uids);
+    spec["linux"]["gidMappings"] = json!(maps.gids);
+}
+
+/// Takes away what an ordinary user cannot have: limits, and owners that no id stands for.
+pub fn make_rootless(spec: &mut Value, maps: &Maps) {
+    map_ids(spec, maps);
+    if let Some(linux) = spec["linux"].as_object_mut() {
+        linux.remove("resources");
+    }
+    let has = |id: u32| {
+        maps.gids
+            .iter()
+            .any(|range| (range.container..range.container.saturating_add(range.size)).contains(&id))
+    };
+    let options = spec["mounts"]
+        .as_array_mut()
+        .into_iter()
+        .flatten()
+        .filter_map(|mount| mount["options"].as_array_mut());
+    for options in options {
+        options.retain(|option| {
+            let gid = option.as_str().and_then(|text| text.strip_prefix("gid=")?.parse().ok());
+            gid.is_none_or(has)
+        });
+    }
 }
 
 /// A config.json without host name and annotations, with the rootfs in `rootfs`.

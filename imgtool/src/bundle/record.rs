@@ -10,9 +10,10 @@ use contracts::process::Process;
 use contracts::{atomic, fault, name};
 use serde::{Deserialize, Serialize};
 
-use super::Request;
+use super::{Form, Request};
 use crate::layer::extracted::Layers;
-use crate::rootfs::RootFs;
+use crate::layer::owner::Owners;
+use crate::rootfs::{RootFs, shift};
 use crate::store::Store;
 use crate::store::digest::Digest;
 
@@ -37,6 +38,9 @@ pub struct Record {
     pub image_id: Digest,
     /// Diff ids, lowest first.
     pub layers: Vec<Digest>,
+    /// What its rootfs is.
+    #[serde(flatten)]
+    pub form: Form,
     /// Who makes it; taken off when it is complete. A record of a dead maker is swept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maker: Option<Process>,
@@ -60,6 +64,7 @@ impl Record {
             image: request.image.name.as_ref().map_or_else(|| request.image.title(), ToString::to_string),
             image_id: request.image.id.clone(),
             layers: request.image.config.rootfs.diff_ids.clone(),
+            form: request.form.clone(),
             maker: Some(Process::current().context("read /proc/self/stat")?),
         })
     }
@@ -115,8 +120,25 @@ impl Record {
     /// The layers' directories, lowest first; `None` where one is missing.
     #[must_use]
     pub fn directories(&self, layers: &Layers) -> Option<Vec<PathBuf>> {
+        if self.form.keep_links {
+            return Some(vec![self.own_tree()]);
+        }
         let paths: Vec<PathBuf> = self.layers.iter().map(|layer| layers.path(layer)).collect();
         paths.iter().all(|path| path.is_dir()).then_some(paths)
+    }
+}
+
+impl Record {
+    /// Whose in the image is what somebody owns on the host.
+    #[must_use]
+    pub fn owners(&self) -> Owners<'_> {
+        self.form.maps.as_ref().map_or(Owners::Kept, Owners::Inside)
+    }
+
+    /// Where all layers are, if they are extracted for this bundle alone.
+    #[must_use]
+    pub fn own_tree(&self) -> PathBuf {
+        self.bundle.join("lower")
     }
 }
 
@@ -126,6 +148,7 @@ impl Record {
 /// Something cannot be removed.
 pub fn dissolve(store: &Store, record: &Record) -> Result<()> {
     RootFs::at(&record.bundle).detach()?;
+    shift::clear(&record.bundle)?;
     match fs::remove_dir_all(&record.bundle) {
         Err(err) if err.kind() != ErrorKind::NotFound => {
             return Err(err).with_context(|| format!("remove {}", record.bundle.display()));

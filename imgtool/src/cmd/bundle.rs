@@ -9,7 +9,8 @@ use clap::ValueEnum;
 use contracts::bundle::Report;
 use contracts::exit::Exit;
 
-use crate::bundle::{self, Request};
+use crate::bundle::{self, Form, Request};
+use crate::layer::owner::{Maps, Range};
 use crate::obtain::{self, Policy, Wish};
 use crate::registry::Flags;
 use crate::stdout;
@@ -19,7 +20,8 @@ use crate::store::image::Image;
 /// Make an OCI bundle from an image: DIR/config.json and DIR/rootfs, mounted from shared layers
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  imgtool bundle web /tmp/web | runtime run --bundle - web1\n  \
-                        imgtool bundle alpine b -- sh -c 'echo hello'\n  imgtool unbundle b")]
+                        imgtool bundle alpine b -- sh -c 'echo hello'\n  imgtool unbundle b\n  \
+                        imgtool bundle --uid-map 0:100000:65536 web b     imgtool bundle --rootless web b")]
 pub struct Args {
     /// The image's name or id
     image: String,
@@ -46,6 +48,18 @@ pub struct Args {
     /// Do not wait for the disk: a bundle that need not outlive a power cut
     #[arg(long)]
     volatile: bool,
+    /// For a container in a user namespace: who owns on the host what belongs to ids of the image
+    #[arg(long, value_name = "CONTAINER:HOST:SIZE", help_heading = "Owners and links")]
+    uid_map: Vec<Range>,
+    /// The same for groups [default: the maps of users]
+    #[arg(long, value_name = "CONTAINER:HOST:SIZE", help_heading = "Owners and links")]
+    gid_map: Vec<Range>,
+    /// All files in DIR/rootfs itself, nothing mounted, and a config.json for `runtime run` by the same ordinary user
+    #[arg(long, conflicts_with_all = ["uid_map", "gid_map"], help_heading = "Owners and links")]
+    rootless: bool,
+    /// Where a layer has a directory and those below it a link to one, keep the link (copies the layers)
+    #[arg(long, help_heading = "Owners and links")]
+    keep_dirlinks: bool,
     /// Refuse a layer with more bytes of content [default: 250 times its compressed size, at least 1 GiB]
     #[arg(long, value_name = "BYTES")]
     max_layer_size: Option<u64>,
@@ -57,6 +71,13 @@ enum Format {
     Text,
     /// A report with the image's id and whole config
     Json,
+}
+
+impl Args {
+    /// Whether the bundle holds a mount, which goes with the last process of its namespace.
+    pub const fn mounts(&self) -> bool {
+        !self.rootless
+    }
 }
 
 /// Runs the verb.
@@ -72,7 +93,7 @@ pub fn run(args: &Args) -> Result<Exit> {
             platform: args.platform.as_ref(),
             policy: args.pull,
             flags: &Flags::usual(),
-            unpack: args.max_layer_size.is_none(),
+            unpack: args.max_layer_size.is_none() && !args.rootless && !args.keep_dirlinks,
         };
         obtain::image(&store, &wish)?
     };
@@ -83,6 +104,11 @@ pub fn run(args: &Args) -> Result<Exit> {
         args: &args.args,
         max_layer: args.max_layer_size,
         lasting: !args.volatile,
+        form: Form {
+            maps: Maps::from_flags(&args.uid_map, &args.gid_map)?,
+            keep_links: args.keep_dirlinks,
+            plain: args.rootless,
+        },
     };
     let record = bundle::make(&store, &request)?;
     match args.format {

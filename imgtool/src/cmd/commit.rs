@@ -1,15 +1,21 @@
 //! `imgtool commit`: a bundle's changes as an image.
 
-use std::path::PathBuf;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 use contracts::exit::Exit;
 use contracts::tool;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use sys::path::Root;
 
-use crate::build::change;
+use crate::build::{change, work};
+use crate::bundle::base::Base;
 use crate::bundle::record::Record;
+use crate::layer::changes::Change;
+use crate::layer::compare::{self, Changes};
 use crate::layer::diff;
 use crate::layer::extracted::Layers;
 use crate::layer::pack::Packer;
@@ -19,6 +25,7 @@ use crate::stdout;
 use crate::store::Store;
 use crate::store::config::History;
 use crate::store::document::Descriptor;
+use crate::store::lease::Lease;
 
 /// Make an image of a bundle's changes
 #[derive(Debug, clap::Args)]
@@ -47,8 +54,12 @@ pub struct Args {
 /// # Errors
 /// No bundle there, a bad change, no space.
 pub fn run(args: &Args) -> Result<Exit> {
-    let store = super::open_store()?;
     let record = Record::of(&args.dir)?;
+    if record.form.plain {
+        // First of all: threads started later inherit it.
+        work::enter_private_mounts()?;
+    }
+    let store = super::open_store()?;
     let image = store.image(&record.image_id.to_string())?;
     // Before anything is read: a wrong instruction should not cost a walk over all files.
     let mut config = change::apply(image.config.clone(), &args.changes)?;
@@ -82,13 +93,14 @@ pub fn run(args: &Args) -> Result<Exit> {
 type Layer = (Descriptor, crate::store::digest::Digest);
 
 /// What the bundle's upper directory holds, as a stored layer; `None` for nothing.
-fn pack(
-    store: &Store,
-    record: &Record,
-    below: &[Layer],
-    lease: &crate::store::lease::Lease,
-) -> Result<Option<Layer>> {
-    let lowers = Layers::open(store.paths())?.ensure(store, below, None)?;
+fn pack(store: &Store, record: &Record, below: &[Layer], lease: &Lease) -> Result<Option<Layer>> {
+    if record.form.plain {
+        return pack_plain(store, record, below, lease);
+    }
+    let lowers = match record.form.keep_links {
+        true => vec![record.own_tree()],
+        false => Layers::open(store.paths())?.ensure(store, below, None)?,
+    };
     let roots: Vec<Root> = lowers
         .iter()
         .rev()
@@ -97,8 +109,25 @@ fn pack(
         .context("open the layers")?;
     let rootfs = RootFs::at(&record.bundle);
     let upper = Root::open(&rootfs.upper).with_context(|| format!("open {}", rootfs.upper.display()))?;
-    let options = diff::Options { over: Some(&roots), ..diff::Options::default() };
-    let (packer, content) = diff::write(std::os::fd::AsFd::as_fd(&upper), &options, Packer::start(store)?)?;
+    let options = diff::Options { over: Some(&roots), owners: record.owners(), ..diff::Options::default() };
+    let (packer, content) = diff::write(upper.as_fd(), &options, Packer::start(store)?)?;
+    let Some(content) = content else { return Ok(None) };
+    let packed = packer.finish(lease)?;
+    store.note_unpacked(&packed.blob.digest, content);
+    Ok(Some((packed.blob, packed.diff_id)))
+}
+
+/// The same for a bundle whose files are all in its rootfs: what is there and is not in the image.
+fn pack_plain(store: &Store, record: &Record, below: &[Layer], lease: &Lease) -> Result<Option<Layer>> {
+    let base = Base::of(store, record, below)?;
+    let root = Root::open(&RootFs::at(&record.bundle).target).context("open the rootfs")?;
+    let (gone, there): (Changes, Changes) =
+        compare::trees(base.root(), &root)?.into_iter().partition(|(change, _)| *change == Change::Deleted);
+    let only = there.into_iter().map(|(_, path)| path).collect();
+    let gone: Vec<PathBuf> = gone.into_iter().map(|(_, path)| path).collect();
+    let options = diff::Options { only: Some(&only), ..diff::Options::default() };
+    let root = root.open_in(Path::new(""), OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())?;
+    let (packer, content) = diff::changes(root.as_fd(), &options, &gone, Packer::start(store)?)?;
     let Some(content) = content else { return Ok(None) };
     let packed = packer.finish(lease)?;
     store.note_unpacked(&packed.blob.digest, content);

@@ -10,7 +10,8 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use serde_json::json;
 use sys::path::{Root, file_type};
 
-use crate::build::work;
+use crate::build::{sweep, work};
+use crate::bundle::base::Base;
 use crate::bundle::record::Record;
 use crate::layer::changes::{self, Change};
 use crate::layer::compare::{self, Changes};
@@ -42,13 +43,12 @@ pub struct Args {
 /// No bundle there; no such image; a damaged layer.
 pub fn run(args: &Args) -> Result<Exit> {
     let changes = match &args.new {
-        None => bundle(&super::open_store()?, Path::new(&args.old))
-            .with_context(|| format!("diff {}", args.old))?,
+        None => bundle(Path::new(&args.old)).with_context(|| format!("diff {}", args.old))?,
         Some(new) => {
             // First of all: threads started later inherit it.
             work::enter_private_mounts()?;
             let store = super::open_store()?;
-            work::sweep(store.paths())?;
+            sweep::sweep(store.paths())?;
             let lease = store.lease()?;
             let (old, new) = (view(&store, &lease, &args.old)?, view(&store, &lease, new)?);
             compare::trees(&old.root, &new.root)?
@@ -85,13 +85,21 @@ fn view(store: &Store, lease: &Lease, text: &str) -> Result<View> {
 
 /// Reads the upper directory only, so it costs what was changed, not what the image holds. The image may be gone: the
 /// bundle holds its layers.
-fn bundle(store: &Store, dir: &Path) -> Result<Changes> {
+fn bundle(dir: &Path) -> Result<Changes> {
     let record = Record::of(dir)?;
+    if record.form.plain {
+        work::enter_private_mounts()?;
+        let store = super::open_store()?;
+        let image = store.image(&record.image_id.to_string())?;
+        let base = Base::of(&store, &record, &image.layers()?)?;
+        return compare::trees(base.root(), &Root::open(&RootFs::at(&record.bundle).target)?);
+    }
+    let store = super::open_store()?;
     let lowers = record.directories(&Layers::open(store.paths())?).context("a layer is missing")?;
     let open = |path: &PathBuf| Root::open(path).with_context(|| format!("open {}", path.display()));
     let lowers: Vec<Root> = lowers.iter().rev().map(open).collect::<Result<_>>()?;
     let upper = open(&RootFs::at(&record.bundle).upper)?;
-    let mut changes = changes::list(&upper, &lowers)?;
+    let mut changes = changes::list(&upper, &lowers, record.owners())?;
     changes.retain(|(change, path)| *change != Change::Added || !is_stub(&upper, path));
     Ok(changes)
 }

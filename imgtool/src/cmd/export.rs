@@ -38,11 +38,12 @@ pub fn run(args: &Args) -> Result<Exit> {
     if !was_mounted {
         bundle::mount(&super::open_store()?, &args.dir)?;
     }
+    let options = diff::Options { owners: record.owners(), ..diff::Options::default() };
     let exported = match &args.output {
-        None => write(&rootfs, io::stdout().lock()),
+        None => write(&rootfs, &options, io::stdout().lock()),
         Some(path) => File::create(path)
             .with_context(|| format!("create {}", path.display()))
-            .and_then(|file| write(&rootfs, file)),
+            .and_then(|file| write(&rootfs, &options, file)),
     };
     if !was_mounted {
         rootfs.unmount()?;
@@ -51,10 +52,10 @@ pub fn run(args: &Args) -> Result<Exit> {
     Ok(Exit::Ok)
 }
 
-fn write(rootfs: &RootFs, output: impl Write) -> Result<()> {
+fn write(rootfs: &RootFs, options: &diff::Options<'_>, output: impl Write) -> Result<()> {
     let root = File::open(&rootfs.target).context("open the rootfs")?;
     let output = BufWriter::with_capacity(256 << 10, output);
-    let (output, _) = diff::write(root.as_fd(), &diff::Options::default(), output)?;
+    let (output, _) = diff::write(root.as_fd(), options, output)?;
     output.into_inner().map_err(io::IntoInnerError::into_error)?.flush()?;
     Ok(())
 }

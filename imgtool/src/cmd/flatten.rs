@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 use anyhow::{Context as _, Result};
 use contracts::exit::Exit;
 
-use crate::build::work;
+use crate::build::{sweep, work};
 use crate::layer::diff;
 use crate::layer::extracted::Layers;
 use crate::layer::pack::Packer;
@@ -36,7 +36,7 @@ pub fn run(args: &Args) -> Result<Exit> {
     // First of all: threads started later inherit it.
     work::enter_private_mounts()?;
     let store = super::open_store()?;
-    work::sweep(store.paths())?;
+    sweep::sweep(store.paths())?;
     let image = store.image(&args.image)?;
     let layers = image.layers()?;
     let lease = store.lease()?;

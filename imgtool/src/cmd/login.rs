@@ -9,9 +9,10 @@ use contracts::paths::Paths;
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 use ureq::http::Method;
 
+use crate::registry::answer::expect;
 use crate::registry::auth::Scope;
 use crate::registry::credentials::{self, Credentials};
-use crate::registry::http::{Request, expect};
+use crate::registry::http::Request;
 use crate::registry::{Client, Flags};
 use crate::stdout;
 

@@ -96,7 +96,7 @@ fn items(store: &Store, lease: &Lease, args: &Args) -> Result<Vec<Item>> {
                         }
                     }
                 }
-                None => items.push(Item { document, names: names.collect() }),
+                None => items.push(Item { document, names: names.collect(), written: None }),
             }
         }
     }

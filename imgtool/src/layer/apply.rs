@@ -1,5 +1,6 @@
 //! Putting the entries of a layer or archive into a directory, on descriptors only.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io::BufRead;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, SFlag, UtimensatFlags, fchmod, futimens, makedev, mknodat, utimensat};
+use nix::sys::stat::{FileStat, Mode, SFlag, UtimensatFlags, fchmod, futimens, makedev, mknodat, utimensat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown, fchownat, linkat, symlinkat};
 use sys::path::{Root, file_type};
@@ -21,13 +22,33 @@ use super::whiteout::{self, Mark};
 /// What an archive's names mean and who owns what it makes.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// A layer: `.wh.` names are deletions, kept in overlayfs' form. Otherwise such names are refused, because the
-    /// next layer made from the tree would turn them into deletions.
-    pub layer: bool,
+    /// What `.wh.` names are.
+    pub deletions: Deletions,
+    /// A directory in the archive does not replace a link to one that is there.
+    pub keep_links: bool,
     /// Owner of everything, whatever the archive says.
     pub owner: Option<(u32, u32)>,
     /// Bounds.
     pub limits: Limits,
+}
+
+/// What an archive's `.wh.` names are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletions {
+    /// Refused: the next layer made from the tree would turn them into deletions.
+    Refused,
+    /// Kept, in overlayfs' form: the tree is one layer.
+    Kept,
+    /// Done: the tree holds the layers below too.
+    Done,
+}
+
+impl Options {
+    /// Owners as the archive says, links replaced as by any other file.
+    #[must_use]
+    pub const fn new(deletions: Deletions, limits: Limits) -> Self {
+        Self { deletions, keep_links: false, owner: None, limits }
+    }
 }
 
 /// A directory's metadata, set at the end: entries made inside would change its time, its set-group-id bit and
@@ -42,6 +63,8 @@ struct Applier {
     options: Options,
     late: Vec<Late>,
     gives_away: bool,
+    /// What this archive brought, where its deletions are done: they speak of what was there before.
+    own: HashSet<PathBuf>,
 }
 
 /// Extracts the archive `input` below `root`, which is trusted and private to the caller until this returns.
@@ -61,6 +84,7 @@ pub fn apply(input: impl BufRead, root: OwnedFd, options: Options) -> Result<u64
         options,
         late: Vec::new(),
         gives_away: crate::rootless::gives_away(),
+        own: HashSet::new(),
     };
     let mut reader = Reader::new(input, options.limits);
     while let Some(entry) = reader.next_entry()? {
@@ -81,7 +105,7 @@ impl Applier {
         let path = tree::clean(&entry.path)?;
         let Some(name) = path.file_name() else {
             // Archives that ADD unpacks may hold an entry without a name; there it means nothing.
-            if entry.path.is_empty() && !self.options.layer {
+            if entry.path.is_empty() && self.options.deletions == Deletions::Refused {
                 return Ok(());
             }
             ensure!(!entry.path.is_empty(), "entry without a name");
@@ -90,10 +114,17 @@ impl Applier {
             return Ok(());
         };
         if let Some(mark) = whiteout::parse(name)? {
-            ensure!(self.options.layer, "the name is reserved for deletions in layers");
+            let allowed = self.options.deletions != Deletions::Refused;
+            ensure!(allowed, "the name is reserved for deletions in layers");
             return self.mark(mark, &path);
         }
-        let (parent, name) = self.tree.parent(&path)?;
+        if self.options.deletions == Deletions::Done {
+            self.own.extend(path.ancestors().take_while(|path| !path.as_os_str().is_empty()).map(Into::into));
+        }
+        let (parent, name) = match self.tree.parent(&path) {
+            Err(_) if self.make_way(&path)? => self.tree.parent(&path)?,
+            other => other?,
+        };
         match entry.kind {
             Kind::Directory => self.directory(parent.as_fd(), name, entry, &path),
             Kind::File => self.file(parent.as_fd(), name, &entry, reader),
@@ -126,12 +157,13 @@ impl Applier {
     fn directory(&mut self, parent: BorrowedFd<'_>, name: &OsStr, entry: Entry, path: &Path) -> Result<()> {
         let private = Mode::from_bits_truncate(0o700);
         match tree::make_directory(parent, name, private) {
+            Err(Errno::EEXIST) if self.options.keep_links && self.leads_to_directory(path) => return Ok(()),
             Err(Errno::EEXIST) => {
                 let deleted = tree::stat_in(parent, name)?.is_some_and(|stat| tree::is_whiteout(&stat));
                 self.tree.remove(parent, name)?;
                 tree::make_directory(parent, name, private)?;
                 // Deleted and made anew in one layer: nothing of the lower directory may show through.
-                if deleted && self.options.layer {
+                if deleted && self.options.deletions == Deletions::Kept {
                     whiteout::set_opaque(tree::open_name(parent, name)?)?;
                 }
             }
@@ -139,6 +171,31 @@ impl Applier {
         }
         self.late.push(Late { path: path.to_owned(), entry });
         Ok(())
+    }
+
+    /// In a tree that holds the layers below too: what a lower layer has on the way to `path` and is no directory gives way to
+    /// one. Says whether there was something.
+    fn make_way(&mut self, path: &Path) -> Result<bool> {
+        if self.options.deletions != Deletions::Done {
+            return Ok(false);
+        }
+        let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
+        above.reverse();
+        for above in above.into_iter().filter(|above| above.file_name().is_some()) {
+            if self.leads_to_directory(above) {
+                continue;
+            }
+            let (parent, name) = self.tree.parent(above)?;
+            let there = tree::stat_in(&*parent, name)?.is_some();
+            self.tree.remove(parent.as_fd(), name)?;
+            return Ok(there);
+        }
+        Ok(false)
+    }
+
+    /// Whether a link at `path` leads to a directory inside the root.
+    fn leads_to_directory(&self, path: &Path) -> bool {
+        self.tree.root().open_in(path, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty()).is_ok()
     }
 
     fn file(
@@ -244,7 +301,37 @@ impl Applier {
         Ok(())
     }
 
+    /// Does a deletion in a tree that holds the layers below too.
+    fn delete(&mut self, mark: &Mark<'_>, path: &Path) -> Result<()> {
+        let above = path.parent().unwrap_or(Path::new(""));
+        // A deletion where there is nothing makes no directory.
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        let directory = match self.tree.root().open_in(above, flags, Mode::empty()) {
+            Ok(directory) => directory,
+            Err(err) if is_gone(&err) => return Ok(()),
+            Err(err) => return Err(err).with_context(|| format!("open {}", above.display())),
+        };
+        let gone = match mark {
+            Mark::Ignored => return Ok(()),
+            Mark::Opaque => tree::names(&directory)?,
+            Mark::Deleted(name) => vec![name.to_os_string()],
+        };
+        for name in gone {
+            let below = above.join(&name);
+            if !self.own.contains(&below) {
+                self.tree.remove(directory.as_fd(), &name)?;
+            } else if tree::stat_in(&directory, &name)?.is_some_and(|stat| is_directory(&stat)) {
+                // Brought by this layer, with older things inside.
+                self.delete(&Mark::Opaque, &below.join("x"))?;
+            }
+        }
+        Ok(())
+    }
+
     fn mark(&mut self, mark: Mark<'_>, path: &Path) -> Result<()> {
+        if self.options.deletions == Deletions::Done {
+            return self.delete(&mark, path);
+        }
         let directory = self.tree.directory(path.parent().unwrap_or(Path::new("")))?;
         let name = match mark {
             Mark::Ignored => return Ok(()),
@@ -285,6 +372,10 @@ impl Applier {
         fchmod(directory, tree::permissions(entry.mode)).context("chmod")?;
         futimens(directory, &TimeSpec::UTIME_OMIT, &time(entry)).context("set time")
     }
+}
+
+fn is_directory(stat: &FileStat) -> bool {
+    file_type(stat.st_mode) == SFlag::S_IFDIR
 }
 
 fn is_gone(err: &std::io::Error) -> bool {
@@ -346,7 +437,8 @@ mod tests {
         #[test]
         fn nothing_is_ever_made_or_changed_outside_the_root(
             entries in prop::collection::vec(entry(), 1..12),
-            layer in any::<bool>(),
+            deletions in prop::sample::select(vec![Deletions::Refused, Deletions::Kept, Deletions::Done]),
+            keep_links in any::<bool>(),
         ) {
             let outside = tempfile::tempdir().unwrap();
             let root = outside.path().join("in");
@@ -363,7 +455,7 @@ mod tests {
                 writer.entry(entry, &mut &b"xyz"[..]).unwrap();
             }
             let archive = writer.finish().unwrap();
-            let options = Options { layer, owner: None, limits: Limits::default() };
+            let options = Options { deletions, keep_links, owner: None, limits: Limits::default() };
             let target = fs::File::open(&root).unwrap();
             // Refused or not: on a thread of its own, for the umask.
             let _ = std::thread::spawn(move || apply(&archive[..], target.into(), options)).join().unwrap();

@@ -10,8 +10,8 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag};
 use sys::path::{Root, file_type};
 
-use super::diff::names;
-use super::tree::{self, is_whiteout};
+use super::owner::Owners;
+use super::tree::{self, is_whiteout, names};
 use super::whiteout;
 
 /// What happened to a name.
@@ -41,10 +41,10 @@ impl Change {
 ///
 /// # Errors
 /// A directory cannot be read.
-pub fn list(upper: &Root, lowers: &[Root]) -> Result<Vec<(Change, PathBuf)>> {
+pub fn list(upper: &Root, lowers: &[Root], owners: Owners<'_>) -> Result<Vec<(Change, PathBuf)>> {
     let open = |root: &Root| openat(root, ".", DIRECTORY, Mode::empty()).context("open a layer");
     let mut found = Vec::new();
-    let below = Below { layers: lowers.iter().map(open).collect::<Result<_>>()? };
+    let below = Below { layers: lowers.iter().map(open).collect::<Result<_>>()?, owners };
     directory(&open(upper)?, &below, Path::new(""), &mut found)?;
     found.sort_by(|(_, a), (_, b)| a.as_os_str().cmp(b.as_os_str()));
     Ok(found)
@@ -54,20 +54,22 @@ const DIRECTORY: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// One directory as the lower layers show it: theirs, topmost first.
-struct Below {
+struct Below<'a> {
     layers: Vec<OwnedFd>,
+    /// Whose in the layers is what somebody owns in the upper directory.
+    owners: Owners<'a>,
 }
 
 /// What the lower layers have under a name.
-struct Lower {
+struct Lower<'a> {
     stat: FileStat,
     /// The directories that make it up, if it is one.
-    below: Below,
+    below: Below<'a>,
 }
 
-impl Below {
-    fn name(&self, name: &OsStr) -> Result<Option<Lower>> {
-        let mut found: Option<Lower> = None;
+impl<'a> Below<'a> {
+    fn name(&self, name: &OsStr) -> Result<Option<Lower<'a>>> {
+        let mut found: Option<Lower<'a>> = None;
         for layer in &self.layers {
             let Some(stat) = tree::stat_in(layer, name)? else { continue };
             if is_whiteout(&stat) {
@@ -78,7 +80,7 @@ impl Below {
                 // What is no directory ends those above it.
                 Some(_) if !is_directory => break,
                 Some(lower) => lower,
-                None => found.insert(Lower { stat, below: Self { layers: Vec::new() } }),
+                None => found.insert(Lower { stat, below: Self { layers: Vec::new(), owners: self.owners } }),
             };
             if !is_directory {
                 break;
@@ -102,7 +104,12 @@ impl Below {
     }
 }
 
-fn directory(upper: &OwnedFd, below: &Below, path: &Path, found: &mut Vec<(Change, PathBuf)>) -> Result<()> {
+fn directory(
+    upper: &OwnedFd,
+    below: &Below<'_>,
+    path: &Path,
+    found: &mut Vec<(Change, PathBuf)>,
+) -> Result<()> {
     let here = names(upper)?;
     for name in &here {
         let at = path.join(name);
@@ -121,7 +128,7 @@ fn directory(upper: &OwnedFd, below: &Below, path: &Path, found: &mut Vec<(Chang
 
 fn one(
     upper: &OwnedFd,
-    below: &Below,
+    below: &Below<'_>,
     name: &OsStr,
     path: &Path,
     found: &mut Vec<(Change, PathBuf)>,
@@ -137,22 +144,23 @@ fn one(
     let before = found.len();
     if file_type(stat.st_mode) == SFlag::S_IFDIR {
         let fd = openat(upper, name, DIRECTORY, Mode::empty())?;
-        let nothing = Below { layers: Vec::new() };
+        let nothing = Below { layers: Vec::new(), owners: below.owners };
         let inside = lower.as_ref().map_or(&nothing, |lower| &lower.below);
         directory(&fd, inside, path, found)?;
     }
     match lower {
         None => found.push((Change::Added, path.into())),
         // Copied up, but nothing in it and nothing about it changed.
-        Some(lower) if found.len() == before && same(&lower.stat, &stat) => {}
+        Some(lower) if found.len() == before && same(&lower.stat, &stat, below.owners) => {}
         Some(_) => found.push((Change::Changed, path.into())),
     }
     Ok(())
 }
 
 /// A directory's size and time tell only of its names, which are compared one by one.
-fn same(a: &FileStat, b: &FileStat) -> bool {
-    (a.st_mode, a.st_uid, a.st_gid, a.st_rdev) == (b.st_mode, b.st_uid, b.st_gid, b.st_rdev)
+fn same(a: &FileStat, b: &FileStat, owners: Owners<'_>) -> bool {
+    let owner = owners.of(b.st_uid, b.st_gid).ok();
+    (a.st_mode, Some((a.st_uid, a.st_gid)), a.st_rdev) == (b.st_mode, owner, b.st_rdev)
         && (file_type(a.st_mode) == SFlag::S_IFDIR
             || (a.st_size, a.st_mtime, a.st_mtime_nsec) == (b.st_size, b.st_mtime, b.st_mtime_nsec))
 }
@@ -190,7 +198,7 @@ mod tests {
         whiteout::make(etc.as_fd(), OsStr::new("gone")).unwrap();
         whiteout::make(etc.as_fd(), OsStr::new("never-was")).unwrap();
         whiteout::set_opaque(fs::File::open(dir.path().join("up/was")).unwrap()).unwrap();
-        let found: Vec<String> = list(&up, &lowers)
+        let found: Vec<String> = list(&up, &lowers, Owners::Kept)
             .unwrap()
             .into_iter()
             .map(|(change, path)| format!("{} {}", change.letter(), path.display()))

@@ -31,7 +31,7 @@ pub fn trees(old: &Root, new: &Root) -> Result<Changes> {
 }
 
 fn both(old: &OwnedFd, new: &OwnedFd, path: &Path, changes: &mut Changes) -> Result<()> {
-    let names: BTreeSet<OsString> = diff::names(old)?.into_iter().chain(diff::names(new)?).collect();
+    let names: BTreeSet<OsString> = tree::names(old)?.into_iter().chain(tree::names(new)?).collect();
     for name in names {
         let below = path.join(&name);
         let (was, is) = (tree::stat_in(old, &name)?, tree::stat_in(new, &name)?);
@@ -71,7 +71,7 @@ fn added(new: &OwnedFd, name: &OsStr, stat: &FileStat, path: PathBuf, changes: &
 }
 
 fn children(new: &OwnedFd, path: &Path, changes: &mut Changes) -> Result<()> {
-    for name in diff::names(new)? {
+    for name in tree::names(new)? {
         if let Some(stat) = tree::stat_in(new, &name)? {
             added(new, &name, &stat, path.join(&name), changes)?;
         }

@@ -2,7 +2,7 @@
 //!
 //! The archive is sorted by name and holds no access times, so that equal trees give equal bytes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -16,8 +16,9 @@ use nix::sys::stat::{FileStat, Mode, SFlag, UtimensatFlags, major, minor, utimen
 use nix::sys::time::TimeSpec;
 use sys::path::{Root, file_type};
 
+use super::owner::Owners;
 use super::read::{Entry, Kind};
-use super::tree::{self, is_whiteout};
+use super::tree::{self, is_whiteout, names};
 use super::whiteout;
 use super::write::Writer;
 
@@ -32,6 +33,21 @@ pub struct Options<'a> {
     pub newest: Option<i64>,
     /// Top names to leave out.
     pub except: &'a [&'a OsStr],
+    /// Who owns the files in the archive.
+    pub owners: Owners<'a>,
+    /// Nothing but these paths; a directory without its content where that is not listed, too.
+    pub only: Option<&'a HashSet<PathBuf>>,
+}
+
+/// What [`insert`] puts into a layer.
+#[derive(Debug)]
+pub struct Inserted<'a> {
+    /// A file or directory: its name in an open directory. `None`: `target` is deleted.
+    pub source: Option<(BorrowedFd<'a>, &'a OsStr)>,
+    /// The name that it gets, relative to the root. With an empty one, a directory's content goes to the root.
+    pub target: &'a Path,
+    /// What lower layers have in the directory `target` is hidden.
+    pub opaque: bool,
 }
 
 /// Writes everything below `root` to `output`. Tells how many bytes of content there were; `None` where there was
@@ -40,18 +56,48 @@ pub struct Options<'a> {
 /// # Errors
 /// The tree cannot be read, `output` cannot be written.
 pub fn write<W: Write>(root: BorrowedFd<'_>, options: &Options<'_>, output: W) -> Result<(W, Option<u64>)> {
-    let mut walk = Walk {
-        options,
-        writer: Writer::new(output),
-        links: HashMap::new(),
-        late: Vec::new(),
-        any: false,
-        content: 0,
-    };
+    changes(root, options, &[], output)
+}
+
+/// [`write`], and deletions of the paths `gone` after it.
+///
+/// # Errors
+/// As [`write`].
+pub fn changes<W: Write>(
+    root: BorrowedFd<'_>,
+    options: &Options<'_>,
+    gone: &[PathBuf],
+    output: W,
+) -> Result<(W, Option<u64>)> {
+    let mut walk = Walk::new(options, output);
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let root = openat(root, ".", flags, Mode::empty()).context("open the root")?;
     walk.directory(root, Path::new(""))?;
+    for path in gone {
+        walk.delete(path)?;
+    }
     Ok((walk.writer.finish()?, walk.any.then_some(walk.content)))
+}
+
+/// Writes a layer that puts one thing into an image. Tells how many bytes of content there were.
+///
+/// # Errors
+/// The source cannot be read or has names that would mean deletions; `output` cannot be written.
+pub fn insert<W: Write>(what: &Inserted<'_>, options: &Options<'_>, output: W) -> Result<(W, u64)> {
+    let mut walk = Walk::new(options, output);
+    walk.strict = true;
+    if what.opaque {
+        walk.mark(Some(what.target), whiteout::OPAQUE)?;
+    }
+    match what.source {
+        None => walk.delete(what.target)?,
+        Some((parent, name)) if what.target.as_os_str().is_empty() => {
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            walk.directory(openat(parent, name, flags, Mode::empty())?, Path::new(""))?;
+        }
+        Some((parent, name)) => walk.name(parent, name, what.target)?,
+    }
+    Ok((walk.writer.finish()?, walk.content))
 }
 
 struct Walk<'a, W> {
@@ -63,9 +109,28 @@ struct Walk<'a, W> {
     late: Vec<Entry>,
     any: bool,
     content: u64,
+    /// Names that would read as deletions are refused.
+    strict: bool,
 }
 
-impl<W: Write> Walk<'_, W> {
+impl<'a, W: Write> Walk<'a, W> {
+    fn new(options: &'a Options<'a>, output: W) -> Self {
+        Self {
+            options,
+            writer: Writer::new(output),
+            links: HashMap::new(),
+            late: Vec::new(),
+            any: false,
+            content: 0,
+            strict: options.over.is_some() || options.only.is_some(),
+        }
+    }
+
+    fn delete(&mut self, path: &Path) -> Result<()> {
+        let name = path.file_name().context("the root cannot be deleted")?;
+        self.mark(path.parent(), &[whiteout::PREFIX, name.as_bytes()].concat())
+    }
+
     fn directory(&mut self, fd: OwnedFd, path: &Path) -> Result<()> {
         let at_root = path.as_os_str().is_empty();
         for name in names(&fd)? {
@@ -73,6 +138,9 @@ impl<W: Write> Walk<'_, W> {
                 continue;
             }
             let below = path.join(&name);
+            if self.options.only.is_some_and(|only| !only.contains(&below)) {
+                continue;
+            }
             self.name(fd.as_fd(), &name, &below).with_context(|| format!("read {}", below.display()))?;
         }
         Ok(())
@@ -83,7 +151,7 @@ impl<W: Write> Walk<'_, W> {
         if self.options.over.is_some() && is_whiteout(&stat) {
             return self.mark(path.parent(), &[whiteout::PREFIX, name.as_bytes()].concat());
         }
-        if self.options.over.is_some() && name.as_bytes().starts_with(whiteout::PREFIX) {
+        if self.strict && name.as_bytes().starts_with(whiteout::PREFIX) {
             bail!("names that begin with .wh. mean deletions in layers");
         }
         let mut entry = self.entry(parent, name, path, &stat)?;
@@ -193,6 +261,7 @@ impl<W: Write> Walk<'_, W> {
             _ => Vec::new(),
         };
         let seconds = self.options.newest.map_or(stat.st_mtime, |newest| stat.st_mtime.min(newest));
+        let (uid, gid) = self.options.owners.of(stat.st_uid, stat.st_gid)?;
         let device = match kind {
             Kind::Char | Kind::Block => {
                 (u32::try_from(major(stat.st_rdev))?, u32::try_from(minor(stat.st_rdev))?)
@@ -204,8 +273,8 @@ impl<W: Write> Walk<'_, W> {
             link,
             kind,
             mode: stat.st_mode & 0o7777,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
+            uid,
+            gid,
             size: u64::try_from(stat.st_size).unwrap_or(0),
             mtime: (seconds, 0),
             device,
@@ -229,22 +298,6 @@ pub(super) fn attributes(parent: BorrowedFd<'_>, name: &OsStr) -> Result<Vec<(Os
         }
     }
     Ok(found)
-}
-
-/// A directory's names, sorted; without sockets.
-pub(super) fn names(fd: &OwnedFd) -> Result<Vec<OsString>> {
-    let mut directory = nix::dir::Dir::openat(fd, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    let mut names = Vec::new();
-    for entry in directory.iter() {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        // Sockets are left out: they mean nothing without the process that listens.
-        if !matches!(name, b"." | b"..") && entry.file_type() != Some(nix::dir::Type::Socket) {
-            names.push(OsString::from_vec(name.to_vec()));
-        }
-    }
-    names.sort();
-    Ok(names)
 }
 
 /// The directory that the layers below show at `path`: the topmost layer that has the name decides.

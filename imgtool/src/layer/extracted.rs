@@ -18,7 +18,7 @@ use contracts::fault;
 use contracts::lock::Lock;
 use contracts::paths::Paths;
 
-use super::apply;
+use super::apply::{self, Deletions};
 use super::read::Limits;
 use super::stream::Stream;
 use crate::store::Store;
@@ -176,8 +176,8 @@ impl Layers {
         let limits = Limits::for_blob(blob.size);
         let limits = Limits { bytes: most.unwrap_or(limits.bytes), ..limits };
         let source = store.open_blob(&blob.digest)?;
-        let extracted =
-            extract_into(source, &held, limits, diff_id).and_then(|bytes| note_boot(&held).map(|()| bytes));
+        let extracted = extract_into(source, &held, apply::Options::new(Deletions::Kept, limits), diff_id)
+            .and_then(|bytes| note_boot(&held).map(|()| bytes));
         match extracted {
             Ok(bytes) => store.note_unpacked(&blob.digest, bytes),
             Err(err) => {
@@ -225,10 +225,9 @@ impl Layers {
 pub(super) fn extract_into(
     source: impl Read + Send + 'static,
     dir: &File,
-    limits: Limits,
+    options: apply::Options,
     diff_id: &Digest,
 ) -> Result<u64> {
-    let options = apply::Options { layer: true, owner: None, limits };
     let mut stream = Stream::start(source)?;
     let bytes = apply::apply(&mut stream, dir.as_fd().try_clone_to_owned()?, options)?;
     let hex: String = stream.finish()?.iter().map(|byte| format!("{byte:02x}")).collect();

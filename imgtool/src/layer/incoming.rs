@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result};
 
+use super::apply::{self, Deletions};
 use super::extracted::{Layers, claim, clear, extract_into, note_boot};
 use super::read::Limits;
 use crate::store::Store;
@@ -51,7 +52,8 @@ impl Layers {
             clear(&partial)?;
             let dir = held.try_clone().context("keep the layer's directory")?;
             let (limits, diff_id) = (Limits::for_blob(blob.size), diff_id.clone());
-            let work = move || extract_into(follow, &dir, limits, &diff_id);
+            let options = apply::Options::new(Deletions::Kept, limits);
+            let work = move || extract_into(follow, &dir, options, &diff_id);
             thread::Builder::new().name("apply".into()).spawn(work).context("start a thread")
         };
         match start() {

@@ -2,9 +2,9 @@
 //! name is never followed.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
@@ -100,6 +100,22 @@ pub fn stat_in(directory: impl AsFd, name: &OsStr) -> Result<Option<FileStat>> {
         Err(Errno::ENOENT) => Ok(None),
         Err(err) => Err(err).with_context(|| format!("stat {}", name.display())),
     }
+}
+
+/// A directory's names, sorted; without sockets.
+pub fn names(fd: &OwnedFd) -> Result<Vec<OsString>> {
+    let mut directory = nix::dir::Dir::openat(fd, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in directory.iter() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        // Sockets are left out: they mean nothing without the process that listens.
+        if !matches!(name, b"." | b"..") && entry.file_type() != Some(nix::dir::Type::Socket) {
+            names.push(OsString::from_vec(name.to_vec()));
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Makes the directory `name`, or keeps the one that is there.

@@ -21,6 +21,8 @@ pub struct Item {
     pub document: Document,
     /// Its names; empty for none.
     pub names: Vec<Reference>,
+    /// The first of them as the user wrote it, by which skopeo and its like look for it in an OCI archive.
+    pub written: Option<String>,
 }
 
 /// Writes an archive of `items`, whose blobs are in the store and held by a lease. `docker` adds docker's files.
@@ -35,11 +37,13 @@ pub fn write(store: &Store, items: &[Item], docker: bool, out: &mut dyn Write) -
     for item in items {
         let images = writer.document(&item.document)?;
         let mut entry = item.document.descriptor();
+        let mut written = item.written.clone();
         for name in item.names.iter().map(Some).chain(item.names.is_empty().then_some(None)) {
             entry.annotations.clear();
             if let Some(name) = name {
                 entry.annotations.insert(CONTAINERD_NAME.into(), name.to_string());
-                entry.annotations.insert(REF_NAME.into(), name.to_string());
+                let shown = written.take().unwrap_or_else(|| name.to_string());
+                entry.annotations.insert(REF_NAME.into(), shown);
             }
             index.manifests.push(entry.clone());
         }

@@ -22,6 +22,7 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Agent, Body, SendBody};
 
+use crate::registry::http::explain;
 use crate::registry::tls::{certificates, client_pair};
 
 const USUAL: &str = "unix:///var/run/docker.sock";
@@ -132,8 +133,7 @@ impl Engine {
         }
         let answer = match answer {
             Ok(answer) => answer,
-            Err(ureq::Error::Io(err)) => fault!(Remote, "engine at {}: {err}", self.host),
-            Err(err) => fault!(Remote, "engine at {}: {err}", self.host),
+            Err(err) => fault!(Remote, "engine at {}: {}", self.host, explain(&err)),
         };
         if answer.status().is_success() {
             return Ok(answer);

@@ -33,6 +33,8 @@ pub struct Found {
     pub document: Document,
     /// The names that the archive gives it.
     pub names: Vec<Reference>,
+    /// What `index.json` calls it, word for word: any text, by which it can be picked.
+    pub marks: Vec<String>,
 }
 
 /// More files than any image archive has.
@@ -175,9 +177,16 @@ impl<'s> Contents<'s> {
                 .filter(|text| text.contains([':', '/']) || entry.annotations.contains_key(CONTAINERD_NAME));
             let name = name.and_then(|text| text.parse::<Reference>().ok()).map(Reference::or_latest);
             let Some(document) = self.complete(entry, 0)? else { continue };
+            let mark = entry.annotations.get(REF_NAME).cloned();
             match found.iter_mut().find(|known| known.document.digest == document.digest) {
-                Some(known) => known.names.extend(name),
-                None => found.push(Found { document, names: name.into_iter().collect() }),
+                Some(known) => {
+                    known.names.extend(name);
+                    known.marks.extend(mark);
+                }
+                None => {
+                    let (names, marks) = (name.into_iter().collect(), mark.into_iter().collect());
+                    found.push(Found { document, names, marks });
+                }
             }
         }
         Ok(found)
@@ -246,7 +255,7 @@ impl<'s> Contents<'s> {
                 continue;
             }
             let document = self.manifest(lease, config, &item.layers.unwrap_or_default())?;
-            found.push(Found { document, names });
+            found.push(Found { document, names, marks: Vec::new() });
         }
         Ok(())
     }

@@ -148,9 +148,10 @@ impl<'a> Opener<'a> {
         if to_stdout && io::stdout().is_terminal() {
             fault!(Usage, "refusing to write an archive to a terminal");
         }
+        let written = name.filter(|_| !docker).map(Into::into);
         let name = name.map(|text| text.parse::<Reference>().map(Reference::or_latest)).transpose()?;
         let names = name.into_iter().chain(self.names.iter().cloned()).collect();
-        let items = [self.pass(source, options, names)?];
+        let items = [Item { written, ..self.pass(source, options, names)? }];
         if to_stdout {
             let mut out = BufWriter::with_capacity(256 << 10, io::stdout().lock());
             write(self.store, &items, docker, &mut out)?;
@@ -165,15 +166,16 @@ impl<'a> Opener<'a> {
     /// Brings an image into the store, where no name holds it.
     fn pass(&self, source: &dyn Source, options: &Options, names: Vec<Reference>) -> Result<Item> {
         let sink = Passing(LocalSink::new(self.store, self.lease, Vec::new(), None));
-        Ok(Item { document: transfer(source, &sink, options)?.stored, names })
+        Ok(Item { document: transfer(source, &sink, options)?.stored, names, written: None })
     }
 }
 
 /// The image of an archive that `name` means, or the only one.
 fn pick(mut found: Vec<Found>, title: &str, name: Option<&str>) -> Result<Found> {
     if let Some(text) = name {
-        let wanted = text.parse::<Reference>()?.or_latest();
-        found.retain(|image| image.names.contains(&wanted));
+        let wanted = text.parse::<Reference>().map(Reference::or_latest);
+        let named = |image: &Found| wanted.as_ref().is_ok_and(|wanted| image.names.contains(wanted));
+        found.retain(|image| named(image) || image.marks.iter().any(|mark| mark == text));
     }
     if found.len() > 1 {
         fault!(Usage, "{title} holds {} images: name one after a colon", found.len());

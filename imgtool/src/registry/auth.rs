@@ -5,10 +5,11 @@ use contracts::fault;
 use serde::Deserialize;
 use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 
+use super::answer::{self, Response};
+use super::base64;
+use super::client::Client;
 use super::credentials::{self, Credentials};
 use super::hosts::Endpoint;
-use super::http::Response;
-use super::{Client, base64, http};
 
 /// What a request wants to do, `repository:library/web:pull`. Several are separated by spaces.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -152,7 +153,7 @@ impl Client {
             Ok(response) => response,
             Err(err) => fault!(Remote, "token server {realm}: {err}"),
         };
-        let response = http::expect(response, &[200], &format!("token server {realm}")).map_err(|err| {
+        let response = answer::expect(response, &[200], &format!("token server {realm}")).map_err(|err| {
             anyhow::Error::from(contracts::fault::Fault::new(
                 contracts::fault::Kind::Remote,
                 format!("{err:#}"),
@@ -165,7 +166,7 @@ impl Client {
             #[serde(default)]
             access_token: Option<String>,
         }
-        let answer: Answer = serde_json::from_slice(&http::read(response, 1 << 20)?)
+        let answer: Answer = serde_json::from_slice(&answer::read(response, 1 << 20)?)
             .with_context(|| format!("answer of {realm}"))?;
         match answer.token.or(answer.access_token).filter(|token| !token.is_empty()) {
             Some(token) => Ok(token),

@@ -9,10 +9,11 @@ use ureq::BodyReader;
 use ureq::http::header::CONTENT_RANGE;
 use ureq::http::{Method, StatusCode};
 
-use super::Client;
+use super::answer::expect;
 use super::auth::Scope;
+use super::client::Client;
 use super::hosts::Endpoint;
-use super::http::{Request, expect};
+use super::http::Request;
 use super::repository::Repository;
 use crate::store::document::Descriptor;
 

@@ -1,23 +1,20 @@
-//! One request to a registry: scheme, authentication, redirects, retries; and what to say when it fails.
+//! One request to a registry: scheme, authentication, redirects, retries.
 
 use std::io::Read;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use contracts::fault;
+use anyhow::Result;
 use contracts::fault::{Fault, Kind};
-use serde::Deserialize;
-use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, LOCATION, RETRY_AFTER};
+use ureq::SendBody;
+use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, RETRY_AFTER};
 use ureq::http::{self, Method, StatusCode};
-use ureq::{Agent, Body, SendBody};
 
+use super::answer::{Response, target};
 use super::auth::Scope;
+use super::client::Client;
 use super::hosts::Endpoint;
-use super::{Client, proxy, tls};
-
-/// An answer, whatever its status.
-pub type Response = http::Response<Body>;
+use super::url::{origin, without_secrets};
 
 /// What is sent.
 pub enum Payload<'a> {
@@ -189,23 +186,6 @@ impl Client {
         }
     }
 
-    /// The agent for the host of a URL; connections are kept and shared.
-    pub(super) fn agent(&self, url: &str, insecure: bool) -> Result<Agent> {
-        let mut agents = self.agents.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (scheme, host) = origin(url).split_once("://").unwrap_or(("https", url));
-        // A name and password in a URL are no part of the host.
-        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-        let key = (scheme.to_owned(), host.to_owned(), insecure);
-        if let Some(agent) = agents.get(&key) {
-            return Ok(agent.clone());
-        }
-        let proxy = proxy::of(scheme, host)?;
-        let dir = self.flags.cert_dir.as_deref();
-        let agent = tls::agent(host, dir, !insecure, self.flags.timeout, proxy)?;
-        agents.insert(key, agent.clone());
-        Ok(agent)
-    }
-
     /// `https`, unless the endpoint may be insecure and does not speak it.
     fn scheme(&self, endpoint: &Endpoint) -> Result<&'static str, Failure> {
         if !endpoint.insecure {
@@ -264,7 +244,7 @@ fn remote(endpoint: &Endpoint, why: &str) -> Failure {
 }
 
 /// The words of the peers where their users search for them.
-fn explain(err: &ureq::Error) -> String {
+pub fn explain(err: &ureq::Error) -> String {
     let text = err.to_string();
     if text.contains("InvalidContentType") || text.contains("corrupt message") {
         return "server gave HTTP response to HTTPS client".into();
@@ -290,120 +270,4 @@ fn transient(response: &Response) -> bool {
 fn retry_after(response: &Response) -> Option<Duration> {
     let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
     text.trim().parse().ok().map(Duration::from_secs)
-}
-
-/// An answer with one of the statuses `good`; everything else is an error with the registry's own words.
-///
-/// # Errors
-/// `NotFound` for 404, `Remote` else.
-pub fn expect(response: Response, good: &[u16], what: &str) -> Result<Response> {
-    let status = response.status();
-    if good.contains(&status.as_u16()) {
-        return Ok(response);
-    }
-    let words = words_of(response);
-    let words = if words.is_empty() { String::new() } else { format!(": {words}") };
-    if status == StatusCode::NOT_FOUND {
-        fault!(NotFound, "{what} not found{words}");
-    }
-    fault!(Remote, "{what}: {status}{words}");
-}
-
-/// What the body of an error says, on one line and of a bearable length.
-fn words_of(response: Response) -> String {
-    #[derive(Deserialize)]
-    struct Errors {
-        errors: Vec<Entry>,
-    }
-    #[derive(Deserialize)]
-    struct Entry {
-        #[serde(default)]
-        code: String,
-        #[serde(default)]
-        message: Option<String>,
-    }
-    let mut bytes = Vec::new();
-    if response.into_body().into_reader().take(16 << 10).read_to_end(&mut bytes).is_err() {
-        return String::new();
-    }
-    let words = match serde_json::from_slice::<Errors>(&bytes) {
-        Ok(parsed) => {
-            let text = |entry: Entry| entry.message.filter(|text| !text.is_empty()).unwrap_or(entry.code);
-            parsed.errors.into_iter().map(text).collect::<Vec<_>>().join("; ")
-        }
-        // An HTML page explains nothing.
-        Err(_) => String::from_utf8(bytes).ok().filter(|text| !text.contains('<')).unwrap_or_default(),
-    };
-    let plain: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
-    plain.trim().to_owned()
-}
-
-/// Reads an answer of at most `limit` bytes whole.
-///
-/// # Errors
-/// Longer, or the connection breaks.
-pub fn read(response: Response, limit: u64) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut reader = response.into_body().into_reader().take(limit + 1);
-    reader.read_to_end(&mut bytes).context("read the registry's answer")?;
-    if bytes.len() as u64 > limit {
-        fault!(Remote, "the registry's answer is longer than {limit} bytes");
-    }
-    Ok(bytes)
-}
-
-/// Where a redirect or an upload's `Location` goes, made absolute.
-///
-/// # Errors
-/// No usable `Location`.
-pub fn target(from: &str, response: &Response) -> Result<String> {
-    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-    let Some(location) = location else {
-        fault!(Remote, "{}: {} without a Location", without_secrets(from), response.status());
-    };
-    if location.starts_with("https://") || location.starts_with("http://") {
-        return Ok(location.to_owned());
-    }
-    let Some(path) = location.strip_prefix('/') else {
-        let base = from.split('?').next().unwrap_or_default();
-        let base = base.rsplit_once('/').map_or(base, |(dir, _)| dir);
-        return Ok(format!("{base}/{location}"));
-    };
-    Ok(format!("{}/{path}", origin(from)))
-}
-
-/// `scheme://host:port` of a URL.
-pub(super) fn origin(url: &str) -> &str {
-    let start = url.find("://").map_or(0, |at| at + 3);
-    let end = url[start..].find(['/', '?', '#']).map_or(url.len(), |at| start + at);
-    &url[..end]
-}
-
-/// A URL without its query, which may be signed.
-fn without_secrets(url: &str) -> &str {
-    url.split('?').next().unwrap_or(url)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn origins_tell_hosts_and_ports_apart() {
-        assert_eq!(origin("https://a.b:1/v2/x?y"), "https://a.b:1");
-        assert_eq!(origin("http://a?x"), "http://a");
-        assert_ne!(origin("https://a.b/"), origin("https://a.b.evil/"));
-    }
-
-    #[test]
-    fn locations_become_absolute() {
-        let at = |location: &str| {
-            let response =
-                http::Response::builder().header(LOCATION, location).body(Body::builder().data("")).unwrap();
-            target("http://r:5/v2/a/blobs/uploads/?mount=x", &response).unwrap()
-        };
-        assert_eq!(at("/v2/a/u1?s=1"), "http://r:5/v2/a/u1?s=1");
-        assert_eq!(at("https://cdn/x"), "https://cdn/x");
-        assert_eq!(at("u1"), "http://r:5/v2/a/blobs/uploads/u1");
-    }
 }

@@ -5,7 +5,8 @@ use contracts::fault;
 use contracts::fault::Kind as FaultKind;
 use ureq::http::Method;
 
-use super::http::{Request, read};
+use super::answer::read;
+use super::http::Request;
 use super::repository::Repository;
 use crate::store::digest::Digest;
 use crate::store::document::{Descriptor, Document, Index, Kind, MAX_DOCUMENT, OCI_INDEX};

@@ -4,14 +4,18 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 use contracts::fault;
+use contracts::fault::{Fault, Kind as FaultKind};
 use serde::Deserialize;
 use ureq::http::Method;
 use ureq::http::header::{ACCEPT, CONTENT_TYPE, LINK};
 
+use super::answer::{Response, expect, read};
 use super::auth::Scope;
+use super::client::Client;
+use super::credentials;
 use super::hosts::Endpoint;
-use super::http::{Payload, Request, Response, expect, read};
-use super::{Client, credentials};
+use super::http::{Payload, Request};
+use crate::reference::Reference;
 use crate::store::digest::Digest;
 use crate::store::document::{
     DOCKER_LIST, DOCKER_MANIFEST, Document, Kind, MAX_DOCUMENT, Manifest, OCI_INDEX, OCI_MANIFEST,
@@ -175,6 +179,28 @@ impl<'c> Repository<'c> {
 }
 
 impl Client {
+    /// The repositories where `name` may be found, mirrors first; only the registry itself where `to_write`.
+    ///
+    /// # Errors
+    /// The registry is blocked.
+    pub fn repositories(&self, name: &Reference, to_write: bool) -> Result<Vec<Repository<'_>>> {
+        let endpoints = self.hosts.endpoints(name, to_write)?;
+        Ok(endpoints
+            .into_iter()
+            .map(|endpoint| Repository::new(self, self.fit(endpoint), to_write))
+            .collect())
+    }
+
+    /// The repository `name` belongs to, without mirrors.
+    ///
+    /// # Errors
+    /// The registry is blocked.
+    pub fn repository(&self, name: &Reference, to_write: bool) -> Result<Repository<'_>> {
+        self.repositories(name, true)?.pop().map(|repository| repository.for_writing(to_write)).ok_or_else(
+            || Fault::new(FaultKind::NotFound, format!("no registry for {}", name.familiar())).into(),
+        )
+    }
+
     /// All repositories of a registry, where it tells.
     ///
     /// # Errors

@@ -11,7 +11,8 @@ use contracts::fault;
 use ureq::http::Method;
 use ureq::http::header::RANGE;
 
-use super::http::{Payload, Request, Response, expect, target};
+use super::answer::{Response, expect, target};
+use super::http::{Payload, Request};
 use super::repository::Repository;
 use super::unfinished::Unfinished;
 use crate::store::digest::Digest;

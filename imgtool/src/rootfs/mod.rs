@@ -1,5 +1,6 @@
 //! Root file systems: overlays of layers.
 
+pub mod shift;
 pub mod view;
 
 use std::fs;
@@ -13,7 +14,9 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 use sys::overlay::{Overlay, mount};
 
+use self::shift::Shifted;
 use crate::layer::extracted::Layers;
+use crate::layer::owner::Maps;
 
 /// The parts of an overlay in one directory.
 #[derive(Debug, Clone)]
@@ -34,11 +37,11 @@ impl RootFs {
     }
 
     /// Makes the directories. The upper one takes the looks of the topmost layer's root: overlayfs shows those of the
-    /// upper directory.
+    /// upper directory. (With `maps`, for their owners.)
     ///
     /// # Errors
     /// No space, no permission.
-    pub fn create(&self, lowers: &[PathBuf]) -> Result<()> {
+    pub fn create(&self, lowers: &[PathBuf], maps: Option<&Maps>) -> Result<()> {
         for path in [&self.target, &self.upper, &self.work] {
             fs::create_dir_all(path).with_context(|| format!("make {}", path.display()))?;
         }
@@ -49,6 +52,7 @@ impl RootFs {
             }
             None => (0, 0, 0o755),
         };
+        let (uid, gid) = maps.map_or((uid, gid), |maps| maps.outside(uid, gid));
         if crate::rootless::gives_away() {
             chown(&self.upper, Some(uid), Some(gid)).context("chown the upper directory")?;
         }
@@ -79,6 +83,23 @@ impl RootFs {
             }
             other => other.with_context(|| format!("mount overlay on {}", self.target.display())),
         }
+    }
+
+    /// [`RootFs::mount`] with the owners of all files shifted by `maps`.
+    ///
+    /// # Errors
+    /// As [`RootFs::mount`]; a file system that cannot be shifted.
+    pub fn mount_shifted(&self, layers: &Layers, lowers: &[PathBuf], maps: &Maps) -> Result<()> {
+        if is_mount(&self.target)? {
+            return Ok(());
+        }
+        let bundle = self.target.parent().context("a rootfs without a bundle")?;
+        let mut shifted = Shifted::begin(bundle, maps)?;
+        let empty = [layers.empty()?];
+        let all = if lowers.is_empty() { &empty } else { lowers };
+        let lowers = all.iter().map(|lower| shifted.add(lower)).collect::<Result<Vec<PathBuf>>>()?;
+        // Not the upper directory: overlayfs makes files of root's in it, for whom the maps have no id.
+        self.mount(layers, &lowers, false)
     }
 
     /// Unmounts it; not mounted is fine.

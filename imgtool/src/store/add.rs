@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 
 use super::Store;
 use super::config::ImageConfig;
-use super::document::{Descriptor, Document, Manifest, OCI_CONFIG, OCI_MANIFEST};
+use super::document::{Descriptor, Document, Manifest, OCI_CONFIG, OCI_MANIFEST, in_oci};
 use super::image::Image;
 use super::lease::Lease;
 use crate::reference::Reference;
@@ -34,8 +34,11 @@ impl Store {
         &self,
         lease: &Lease,
         config: &[u8],
-        layers: Vec<Descriptor>,
+        mut layers: Vec<Descriptor>,
     ) -> Result<(Document, ImageConfig)> {
+        for layer in &mut layers {
+            layer.media_type = in_oci(&layer.media_type).to_owned();
+        }
         let parsed = ImageConfig::parse(config)?;
         anyhow::ensure!(
             parsed.rootfs.diff_ids.len() == layers.len(),

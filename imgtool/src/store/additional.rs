@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use contracts::paths::Paths;
-use contracts::{atomic, fault};
+use contracts::{atomic, fault, report};
 
 use super::Store;
 use super::digest::Digest;
@@ -15,10 +15,11 @@ use super::document::{Descriptor, Index};
 use super::index::{REF_NAME, name_of};
 use crate::reference::Reference;
 
-/// The image layouts of the additional stores.
+/// The image layouts of the additional stores. One that is away, as a share that is not mounted, is told of and left out:
+/// what is here works without it.
 ///
 /// # Errors
-/// One is not there, or of another version.
+/// One is of another version, or cannot be read.
 pub fn layouts(paths: &Paths) -> Result<Vec<PathBuf>> {
     let stores = paths.additional_stores().context("find the additional stores")?;
     let layout = |store: PathBuf| {
@@ -26,15 +27,19 @@ pub fn layouts(paths: &Paths) -> Result<Vec<PathBuf>> {
         match fs::read(root.join("oci-layout")) {
             Ok(bytes) => super::check_layout(&root, &bytes)?,
             Err(err) if err.kind() == ErrorKind::NotFound => {
-                fault!(NotFound, "additional store {}: no images there", store.display())
+                let shown = store.display();
+                report::say(format_args!(
+                    "WARNING: additional store {shown}: no images there; going on without it"
+                ));
+                return Ok(None);
             }
             Err(err) => {
                 return Err(err).with_context(|| format!("open additional store {}", store.display()));
             }
         }
-        Ok(root)
+        Ok(Some(root))
     };
-    stores.into_iter().map(layout).collect()
+    stores.into_iter().filter_map(|store| layout(store).transpose()).collect()
 }
 
 impl Store {

@@ -267,6 +267,17 @@ pub fn packing(media_type: &str) -> Option<Packing> {
     }
 }
 
+/// A layer's media type in a manifest of OCI's: its own for docker's, which some tools (umoci) refuse there.
+#[must_use]
+pub fn in_oci(media_type: &str) -> &str {
+    match media_type {
+        "application/vnd.docker.image.rootfs.diff.tar" => OCI_LAYER,
+        "application/vnd.docker.image.rootfs.diff.tar.gzip" => OCI_LAYER_GZIP,
+        "application/vnd.docker.image.rootfs.diff.tar.zstd" => OCI_LAYER_ZSTD,
+        other => other,
+    }
+}
+
 /// Go writes empty lists and maps as `null`.
 pub(super) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where

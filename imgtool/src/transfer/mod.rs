@@ -1,19 +1,18 @@
 //! Moving images between places: which manifests, then their blobs in parallel, then the manifests.
 
 pub mod compress;
+mod parallel;
 pub mod progress;
 pub mod pull;
 pub mod repack;
 
 use std::collections::HashSet;
 use std::io::Read as _;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
 
 use anyhow::{Context as _, Result};
 use contracts::fault;
 
+use self::parallel::each;
 use self::progress::Progress;
 use self::repack::Repack;
 use crate::place::{Sink, Source};
@@ -239,30 +238,4 @@ fn blobs_of(manifests: &[Document]) -> Result<(Vec<Descriptor>, usize)> {
 
 fn move_blobs(source: &dyn Source, sink: &dyn Sink, blobs: &[Descriptor], options: &Options) -> Result<()> {
     each(blobs, options.jobs, |blob| sink.put(blob, source, &options.progress.bar(blob)))
-}
-
-/// Does `work` for each blob, `jobs` at a time, up to the first failure.
-fn each(blobs: &[Descriptor], jobs: usize, work: impl Fn(&Descriptor) -> Result<()> + Sync) -> Result<()> {
-    let next = AtomicUsize::new(0);
-    let failed = AtomicBool::new(false);
-    let first: Mutex<Option<anyhow::Error>> = Mutex::new(None);
-    let one = || {
-        while !failed.load(Ordering::Relaxed) {
-            let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) else { return };
-            if let Err(err) = work(blob) {
-                failed.store(true, Ordering::Relaxed);
-                let mut first = first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                first.get_or_insert(err);
-            }
-        }
-    };
-    let threads = jobs.clamp(1, 16).min(blobs.len());
-    thread::scope(|scope| {
-        // This thread works too, so one blob needs no other.
-        for _ in 1..threads {
-            scope.spawn(one);
-        }
-        one();
-    });
-    first.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).map_or(Ok(()), Err)
 }

@@ -3,15 +3,12 @@
 use anyhow::Result;
 use contracts::fault::{Fault, Kind};
 
-use super::progress::Progress;
-use super::{Moved, Options, Platforms};
-use crate::obtain::Wish;
+use super::{Moved, Options};
 use crate::place::local::LocalSink;
 use crate::place::remote::RemoteSource;
 use crate::reference::Reference;
 use crate::registry::Client;
 use crate::store::Store;
-use crate::store::document::Platform;
 
 /// Blobs at a time, where the user does not say: as docker.
 pub const JOBS: usize = 3;
@@ -61,24 +58,4 @@ fn told(err: anyhow::Error, name: &Reference) -> anyhow::Error {
         return Fault::new(Kind::NotFound, format!("manifest for {} not found{why}", name.familiar())).into();
     }
     err
-}
-
-/// [`pull`] for a command that needs an image it does not have; the name that it has now.
-///
-/// # Errors
-/// As [`pull`].
-pub fn fetch(store: &Store, wish: &Wish<'_>) -> Result<Reference> {
-    let client = Client::new(store.paths(), wish.flags)?;
-    let listed: Vec<Platform> = wish.platform.cloned().into_iter().collect();
-    let options = Options {
-        platforms: Platforms::from_flags(&listed, false),
-        jobs: JOBS,
-        progress: Progress::new(false),
-        repack: None,
-    };
-    client.in_order(wish.name, |name| {
-        let name = name.clone().or_latest();
-        pull(store, &client, &name, &options, wish.unpack)?;
-        Ok(name)
-    })
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use contracts::fault;
 
 use super::compress::{Format, Wish, pack, with_layers};
-use super::each;
+use super::parallel::each;
 use crate::layer::stream::unpack;
 use crate::place::Source;
 use crate::store::Store;

@@ -4,7 +4,7 @@ use std::fs;
 
 use crate::rig::{Rig, image};
 
-fn show(rig: &Rig, image: &str, template: &str) -> String {
+pub fn show(rig: &Rig, image: &str, template: &str) -> String {
     let output = rig.command(&format!("inspect {image} -f")).arg(template).output().unwrap();
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }

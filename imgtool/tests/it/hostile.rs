@@ -195,3 +195,19 @@ fn documents_that_are_no_images_are_refused() {
         nothing_kept(&rig);
     }
 }
+
+#[test]
+fn a_layout_with_another_config_than_it_says_is_refused() {
+    let rig = Rig::new();
+    let id = rig.load("web", "x");
+    let layout = rig.path("layout");
+    rig.ok(&format!("copy -q store:web oci:{}:web", layout.display()));
+    rig.ok("rmi web");
+    let config = layout.join("blobs/sha256").join(&id[7..]);
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("linux", "linus")).unwrap();
+    // The code of wrong content, wherever it comes from.
+    let told = rig.fails(&format!("copy -q oci:{}:web store:web", layout.display()), 6);
+    assert!(told.contains("wrong content") && told.contains(&id), "{told}");
+    nothing_kept(&rig);
+}

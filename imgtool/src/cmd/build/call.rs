@@ -8,7 +8,6 @@ use contracts::exit::Exit;
 use contracts::fault;
 use serde_json::{Value, json};
 
-use super::Read;
 use crate::build::Options;
 use crate::build::context::Context;
 use crate::build::dockerfile::instruction::Dockerfile;
@@ -67,7 +66,7 @@ impl FromStr for Call {
 pub fn answer(
     call: &Call,
     store: &Store,
-    (source, file): Read<'_>,
+    (source, file): (&Source, &Dockerfile),
     context: &Context,
     options: &Options,
 ) -> Result<Option<Exit>> {

@@ -16,7 +16,6 @@ pub use self::args::Args;
 use self::call::Call;
 use crate::build::context::{self, Context};
 use crate::build::dockerfile::Source;
-use crate::build::dockerfile::instruction::Dockerfile;
 use crate::build::exchange::{self, Imported, Place, Target};
 use crate::build::export::{self, Told};
 use crate::build::fetch;
@@ -239,6 +238,3 @@ fn open_context(args: &Args, store: &Store) -> Result<(Context, Source)> {
     let context = Context::directory(path, Some(&file))?;
     Ok((context, context::dockerfile(&file)?))
 }
-
-/// A Dockerfile that was read.
-type Read<'a> = (&'a Source, &'a Dockerfile);

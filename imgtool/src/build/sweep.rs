@@ -1,0 +1,48 @@
+//! What killed builds left: work directories whose lock is free, the container that ran in one, its network.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+use contracts::paths::Paths;
+use contracts::tool;
+
+use super::network;
+use super::work::{clear, root};
+
+/// Removes what killed builds left.
+///
+/// # Errors
+/// The work directory cannot be read.
+pub fn sweep(paths: &Paths) -> Result<()> {
+    let entries = match fs::read_dir(root(paths)) {
+        Ok(entries) => entries,
+        Err(err) if err.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(err) => return Err(err).context("read the work directories of builds"),
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let Ok(dir) = File::open(&path) else { continue };
+        if dir.try_lock().is_err() {
+            continue;
+        }
+        if let Some(id) = path.file_name().filter(|_| path.join("config.json").exists()) {
+            // The container of a killed RUN; mostly there is none.
+            let _ = Command::new(tool::find("runtime"))
+                .args(["delete", "--force"])
+                .arg(id)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
+        }
+        if let Some(id) =
+            path.file_name().and_then(|name| name.to_str()).filter(|_| path.join(network::MARK).exists())
+        {
+            network::down(id);
+        }
+        clear(&path);
+    }
+    Ok(())
+}
