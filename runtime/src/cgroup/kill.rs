@@ -96,9 +96,14 @@ impl Location {
     /// `cgroup.kill` (Linux 5.14), also in a hybrid.
     fn kill_by_kernel(&self) -> Result<bool> {
         let Some(member) = self.unified() else { return Ok(false) };
-        let dir = Dir::open(&member.controllers, &member.path)?;
+        // systemd removes a scope's cgroup when its last process ends, which can be now.
+        let dir = match Dir::open(&member.controllers, &member.path) {
+            Err(_) if !member.path.exists() => return Ok(false),
+            opened => opened?,
+        };
         match dir.write("cgroup.kill", "1") {
             Ok(()) => {}
+            Err(err) if err.raw_os_error() == Some(libc::ENODEV) => return Ok(false),
             Err(err) if err.kind() == ErrorKind::NotFound => return Ok(false),
             Err(err) => return Err(err).with_context(|| format!("write {}", dir.name_of("cgroup.kill"))),
         }

@@ -275,10 +275,10 @@ fn may_be_none(rootless: bool) -> bool {
     rootless || sys::namespace::in_user_namespace()
 }
 
-/// Where [`Cgroup::create`] is going to make directories. Those of systemd are its own to clean up.
+/// Where [`Cgroup::create`] is going to make directories, or the unit that it is going to start.
 fn planned(layout: &layout::Layout, request: &Request<'_>) -> Result<Location> {
     if request.systemd {
-        return Ok(Location::default());
+        return Ok(Location { unit: Some(systemd::name(request)?), ..Location::default() });
     }
     let place = layout.relative_path(request.path, request.id)?;
     let member = |found: &layout::Found| Member {

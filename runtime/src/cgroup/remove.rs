@@ -71,4 +71,14 @@ impl Location {
         let stopped = self.unit.as_deref().map_or(Ok(()), super::systemd::stop);
         remove(self).and(stopped)
     }
+
+    /// Removes what a creation left that was killed. A unit may be another container's, which the creation was about
+    /// to be refused: it is stopped only where nothing runs in it. (systemd misses an end that comes just when the
+    /// process is moved into its scope.)
+    ///
+    /// # Errors
+    /// As [`Self::remove`].
+    pub fn remove_unfinished(&self) -> Result<()> {
+        remove(self).and(self.unit.as_deref().map_or(Ok(()), super::systemd::stop_where_empty))
+    }
 }

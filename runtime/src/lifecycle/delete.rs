@@ -52,7 +52,7 @@ pub fn destroy(directory: &Directory, state: &State) -> Result<()> {
         // A creation that was killed: its process, if it got as far, ends by itself as soon as it notices. The cgroup
         // may be another container's, which the creation was about to be refused; so nothing in it is killed.
         if let Some(cgroup) = &state.cgroup {
-            cgroup.remove()?;
+            cgroup.remove_unfinished()?;
         }
         if let Some(group) = &state.intel_rdt {
             group.remove()?;

@@ -15,6 +15,7 @@ mod events;
 mod exec;
 mod faults;
 mod features;
+mod flags;
 mod kill;
 mod labels;
 mod list;

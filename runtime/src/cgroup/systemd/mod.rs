@@ -8,6 +8,7 @@ mod property;
 mod wire;
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use contracts::fault;
@@ -16,10 +17,13 @@ use oci_spec::runtime::LinuxResources;
 use sys::clone::{CloneOptions, Cloned};
 
 use super::file::Dir;
-use super::layout::Found;
+use super::layout::{Found, Layout};
 use super::{Location, Member, Request, device_rules};
 use bus::{Bus, Refusal};
 use wire::Value;
+
+/// How often a look is taken at the last processes of an unfinished container, 20 ms apart.
+const ENDING: u32 = 100;
 
 /// A process that keeps a scope alive. Dropped, it ends; it ends with us, too.
 #[derive(Debug)]
@@ -30,11 +34,13 @@ pub struct Placeholder {
 impl Placeholder {
     #[allow(clippy::exit)]
     fn start() -> Result<Self> {
+        let us = nix::unistd::getpid();
         match sys::clone::clone(CloneOptions::default()).context("start a placeholder for the scope")? {
             Cloned::Parent { pid, .. } => Ok(Self { pid }),
             Cloned::Child => {
-                let parent_ends = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
-                while parent_ends.is_ok() {
+                let told = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).is_ok();
+                // Who had ended before that is told of no more.
+                while told && nix::unistd::getppid() == us {
                     nix::unistd::pause();
                 }
                 std::process::exit(1)
@@ -84,6 +90,14 @@ impl Unit {
         };
         Ok(Self { slice, name })
     }
+}
+
+/// The name of the unit that [`create`] starts.
+///
+/// # Errors
+/// A usage fault for a `cgroupsPath` that names none.
+pub fn name(request: &Request<'_>) -> Result<String> {
+    Ok(Unit::read(request.path, request.id, request.rootless)?.name)
 }
 
 /// Starts the unit.
@@ -158,6 +172,30 @@ pub fn stop(unit: &str) -> Result<()> {
     };
     let _ = bus.reset_failed(unit);
     stopped
+}
+
+/// Stops the unit once no process is left in it; one that keeps some is left alone.
+///
+/// # Errors
+/// It does not stop.
+pub fn stop_where_empty(unit: &str) -> Result<()> {
+    let Layout::V2(root) = Layout::find()? else { return Ok(()) };
+    // A systemd that cannot be reached has started nothing.
+    let Ok(mut bus) = Bus::connect() else { return Ok(()) };
+    let Ok(path) = bus.control_group(unit) else {
+        // It never began, or has gone.
+        let _ = bus.reset_failed(unit);
+        return Ok(());
+    };
+    let events = root.mount.join(path.trim_start_matches('/')).join("cgroup.events");
+    for _ in 0..ENDING {
+        if !std::fs::read_to_string(&events).is_ok_and(|text| text.contains("populated 1")) {
+            return stop(unit);
+        }
+        // A creation's processes end when they notice that nobody listens.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

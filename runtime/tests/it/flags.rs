@@ -1,0 +1,111 @@
+//! Flags that few use, each with what it changes.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::rig::{Rig, can_run, wait_until};
+
+#[test]
+fn the_log_is_as_talkative_as_it_is_told_to_be() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/true"])
+        .with(|config| config["process"]["capabilities"]["bounding"] = serde_json::json!(["CAP_NOSUCH"]));
+    let log = rig.path().join("log");
+    let said = |level: &str| {
+        let _ = fs::remove_file(&log);
+        rig.runtime(&["--log", log.to_str().unwrap(), "--log-level", level, "run", "@c"]).ok();
+        fs::read_to_string(&log).unwrap_or_default()
+    };
+    assert!(said("warning").contains("CAP_NOSUCH"));
+    assert_eq!(said("error"), "");
+    assert!(said("debug").contains("CAP_NOSUCH"));
+}
+
+#[test]
+fn groups_are_added_for_exec() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/sleep", "1000"]);
+    rig.runtime(&["run", "-d", "@c"]).ok();
+    let groups = rig.runtime(&["exec", "-g", "33", "--additional-gids", "44", "@c", "/bin/id", "-G"]).ok();
+    assert_eq!(groups.trim(), "0 33 44");
+}
+
+#[test]
+fn exec_can_wait_for_a_paused_container() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/sleep", "1000"]);
+    rig.runtime(&["run", "-d", "@c"]).ok();
+    rig.runtime(&["pause", "@c"]).ok();
+    assert!(rig.runtime(&["exec", "@c", "/bin/true"]).fails(125).contains("paused"));
+    let mut child = rig.command(&["exec", "--ignore-paused", "@c", "/bin/true"]).spawn().unwrap();
+    let processes = || rig.runtime(&["ps", "--format", "json", "@c"]).ok().matches(',').count() + 1;
+    wait_until("the second process", || processes() == 2 || child.try_wait().unwrap().is_some());
+    rig.runtime(&["resume", "@c"]).ok();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn the_session_keyring_is_new_or_the_callers() {
+    if !can_run() || !std::path::Path::new("/proc/keys").exists() {
+        eprintln!("SKIPPED: this kernel does not list keys");
+        return;
+    }
+    let rig = Rig::new(&["/bin/cat", "/proc/keys"]).with(|config| {
+        config["linux"]["maskedPaths"] = serde_json::json!([]);
+    });
+    let own = |name: &str| format!("_ses.{}:", rig.id(name));
+    assert!(rig.runtime(&["run", "@c"]).ok().contains(&own("c")));
+    assert!(!rig.runtime(&["run", "--no-new-keyring", "@d"]).ok().contains(&own("d")));
+}
+
+#[test]
+fn without_being_the_reaper_of_orphans() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script("exit 3");
+    assert_eq!(rig.command(&["run", "--no-subreaper", "@c"]).status().unwrap().code(), Some(3));
+    rig.is_clean();
+}
+
+/// A file of the container's cgroup of version 1, if there is such a controller with such a file.
+fn cgroup_file(rig: &Rig, name: &str) -> Option<PathBuf> {
+    rig.cgroups().into_iter().map(|dir| dir.join(name)).find(|file| file.exists())
+}
+
+#[test]
+fn rare_limits_change() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/sleep", "1000"])
+        .with(|config| config["linux"]["resources"]["cpu"] = serde_json::json!({"quota": 20000}));
+    rig.runtime(&["run", "-d", "@c"]).ok();
+    for (flag, value, files) in [
+        ("--cpu-burst", "10000", ["cpu.cfs_burst_us", "cpu.max.burst"]),
+        ("--cpu-idle", "1", ["cpu.idle", "cpu.idle"]),
+        ("--cpu-rt-period", "900000", ["cpu.rt_period_us", ""]),
+        ("--cpu-rt-runtime", "0", ["cpu.rt_runtime_us", ""]),
+    ] {
+        let found = files.iter().filter(|file| !file.is_empty()).find_map(|file| cgroup_file(&rig, file));
+        let Some(file) = found else {
+            eprintln!("SKIPPED: this kernel has no file for {flag}");
+            continue;
+        };
+        rig.runtime(&["update", flag, value, "@c"]).ok();
+        assert_eq!(fs::read_to_string(file).unwrap().trim(), value, "{flag}");
+    }
+    // Kernels have no such limits any more; podman and Docker still ask for them.
+    rig.runtime(&["update", "--kernel-memory", "1g", "--kernel-memory-tcp", "1g", "--memory", "64m", "@c"])
+        .ok();
+    let rdt = rig.runtime(&["update", "--mem-bw-schema", "MB:0=20", "@c"]);
+    if !std::path::Path::new("/sys/fs/resctrl/schemata").exists() {
+        assert!(rdt.fails(7).contains("resctrl"));
+    }
+}
