@@ -77,6 +77,11 @@ impl Cidr {
         1u128.checked_shl(u32::from(host)).map_or(u128::MAX, |size| size - 1)
     }
 
+    /// All addresses of the family of `like`: where default routes lead.
+    pub fn any(like: IpAddr) -> Self {
+        Self { address: address(like, 0), prefix: 0 }
+    }
+
     /// The first address of the subnet.
     pub fn first(self) -> IpAddr {
         address(self.address, value(self.address) & !self.host_mask())

@@ -233,7 +233,7 @@ pub struct Down {
 pub struct Connect {
     /// The network
     pub network: String,
-    /// The container's id
+    /// The container: its id, the beginning of that, or its name
     pub id: String,
     /// A further name there
     #[arg(long)]
@@ -250,6 +250,9 @@ pub struct Connect {
     /// The interface's name inside
     #[arg(long)]
     pub interface: Option<String>,
+    /// The network with the highest gives the default route and takes published ports in; the first of equals
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    pub gw_priority: i64,
 }
 
 /// `netctl disconnect`.
@@ -257,6 +260,6 @@ pub struct Connect {
 pub struct Disconnect {
     /// The network
     pub network: String,
-    /// The container's id
+    /// The container: its id, the beginning of that, or its name
     pub id: String,
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::attach::record::Record;
-use crate::firewall::{Filter, Zone, choice};
+use crate::firewall::{Filter, Zone, choice, stations};
 use crate::guest::record as guest;
 use crate::netlink::socket::Socket;
 use crate::network;
@@ -50,7 +50,12 @@ pub fn reload(state: &State, filter: &Filter, extra: Option<&Record>) -> Result<
         }
     }
     ports.extend(extra.iter().flat_map(|record| record.published()));
-    ports.extend(guest::ports(state)?);
+    let guests = guest::all(state)?;
+    ports.extend(guest::ports(&guests));
+    let held: Vec<_> = guests.into_iter().filter_map(|guest| guest.station).collect();
+    if !held.is_empty() {
+        stations::hold(state.table, &held)?;
+    }
     filter.rebuild(&zones(state)?, &ports)
 }
 

@@ -30,7 +30,7 @@ pub struct State {
     pub networks: PathBuf,
     /// The name of its nftables tables.
     pub table: &'static str,
-    _lock: Lock,
+    pub(crate) held: Lock,
 }
 
 impl State {
@@ -40,7 +40,7 @@ impl State {
     /// The directories cannot be made.
     pub fn lock(dir: PathBuf, networks: PathBuf, table: &'static str) -> Result<Self> {
         make_dir(&dir)?;
-        Ok(Self { networks, table, _lock: Lock::exclusive(&dir.join("lock"))?, dir })
+        Ok(Self { networks, table, held: Lock::exclusive(&dir.join("lock"))?, dir })
     }
 
     /// A path below `STATE/net`.

@@ -196,7 +196,7 @@ fn endpoint(record: &Container, end: &Endpoint, asked: &network::Attachment) -> 
         "Aliases": if asked.aliases.is_empty() { Value::Null } else { json!(asked.aliases) },
         "MacAddress": end.mac,
         "DriverOpts": null,
-        "GwPriority": 0,
+        "GwPriority": end.gw_priority,
         "NetworkID": end.network_id,
         "EndpointID": endpoint_id(&record.id, &end.network_id),
         "Gateway": text(end.gateway),

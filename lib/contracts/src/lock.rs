@@ -48,6 +48,17 @@ impl Lock {
             Err(TryLockError::Error(err)) => Err(err).with_context(|| format!("lock {}", path.display())),
         }
     }
+
+    /// Frees a lock that is held alone, does `work`, and waits for the lock again: for what waits for others.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn without<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+        self.file.unlock().context("free a lock")?;
+        let done = work();
+        self.file.lock().context("take a lock again")?;
+        Ok(done)
+    }
 }
 
 /// For a process to which the lock is handed on: it is free once the last descriptor of it is closed.

@@ -18,7 +18,8 @@ pub struct Request {
     pub hostname: String,
     /// The domain that belongs to it in the hosts file; empty for none.
     pub domainname: String,
-    /// The networks to join, in order; the first gives the default route. Empty means `bridge`.
+    /// The networks to join, in order; the first of those with the highest [`Attachment::gw_priority`] gives the default
+    /// route. Empty means `bridge`.
     pub networks: Vec<Attachment>,
     /// Published ports.
     pub ports: Vec<Port>,
@@ -44,6 +45,8 @@ pub struct Attachment {
     pub mac: Option<String>,
     /// The interface's name inside; else eth0, eth1, ….
     pub interface: Option<String>,
+    /// Which network gives the default route and takes published ports in: the highest (docker's `gw-priority`).
+    pub gw_priority: i64,
 }
 
 /// One published port; ranges are expanded by whoever asks.
@@ -127,4 +130,6 @@ pub struct Endpoint {
     pub mac: String,
     /// Names it answers to, beside the container's.
     pub aliases: Vec<String>,
+    /// See [`Attachment::gw_priority`].
+    pub gw_priority: i64,
 }

@@ -91,6 +91,20 @@ pub fn give_back(state: &State, network: &str, id: &str, address: IpAddr) -> Res
     state::release(&file(state, network, address), id)
 }
 
+/// Gives all addresses of `id` on a network back, known or not.
+///
+/// # Errors
+/// The file system's.
+pub fn give_back_all(state: &State, network: &str, id: &str) -> Result<()> {
+    let dir = state.path(&["leases", network]);
+    for address in state::list(&dir)? {
+        if state::read(&dir.join(&address))?.as_deref() == Some(id) {
+            state::release(&dir.join(&address), id)?;
+        }
+    }
+    Ok(())
+}
+
 /// Forgets the networks that have no members: their rotation starts anew.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use contracts::fault;
 
 use super::record::Record;
-use super::{claim, endpoint, files, member, namespace, port};
+use super::{claim, endpoint, files, member, namespace, port, way_out};
 use crate::behind;
 use crate::dhcp;
 use crate::dns;
@@ -165,13 +165,44 @@ fn shares_parent(state: &State, network: &Network) -> Result<bool> {
 /// # Errors
 /// `NotFound` where the container is not on it.
 pub fn disconnect(state: &State, id: &str, wanted: &str) -> Result<()> {
-    let mut record = Record::expect(state, id)?;
+    let mut record = settle(state, id)?;
     let network = network::find(state, wanted)?;
     if record.shares.is_some() || !record.status.networks.contains_key(&network.name) {
         fault!(NotFound, "{id} is not connected to network {}", network.name);
     }
     leave(state, &mut record, &network.name)?;
     record.write(state)
+}
+
+/// The record of an id that nobody else is at work on; what a killed `connect` left of one network is undone first.
+///
+/// # Errors
+/// `NotFound`, `Busy`.
+pub fn settle(state: &State, id: &str) -> Result<Record> {
+    let mut record = Record::expect(state, id)?;
+    let Some(joining) = record.joining.clone() else { return Ok(record) };
+    if joining.process.is_running() {
+        fault!(Busy, "{id} is being attached by process {}", joining.process.pid);
+    }
+    let Some(network) = joining.network else {
+        undo(state, id)?;
+        fault!(NotFound, "{id} is not attached to any network");
+    };
+    state.sweep_temporary()?;
+    withdraw_from(state, &mut record, &network)?;
+    record.joining = None;
+    record.write(state)?;
+    Ok(record)
+}
+
+/// Undoes a connection from any point.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn withdraw_from(state: &State, record: &mut Record, network: &str) -> Result<()> {
+    leave(state, record, network)?;
+    // Leased, but not in the record yet.
+    claim::give_back_all(state, network, &record.id)
 }
 
 /// Takes one endpoint out of the kernel, the files and the record (which the caller writes).
@@ -191,7 +222,7 @@ pub fn leave(state: &State, record: &mut Record, network: &str) -> Result<()> {
     member::leave(state, &record.id, network)?;
     endpoint::give_back(state, &record.id, network, &endpoint)?;
     // The default route went with the link: the next network in order takes over.
-    endpoint::reroute(state, &namespace, record)?;
+    way_out::restore(state, &namespace, record)?;
     if record.published() != published {
         rules::reload(state, &Filter::open(state)?, Some(record))?;
     }
@@ -226,12 +257,16 @@ fn sweep(state: &State, id: &str) -> Result<()> {
 /// # Errors
 /// As [`down`].
 pub fn collect(state: &State) -> Result<Vec<String>> {
+    state.sweep_temporary()?;
     let mut found = Vec::new();
     for id in state.attached()? {
         let record = Record::read(state, &id)?.unwrap_or_default();
         let own = record.status.netns.is_some() && record.shares.is_none();
-        if own && !namespace::is_mounted(state, &id) {
+        if own && !namespace::is_mounted(state, &id) || record.is_abandoned() {
             undo(state, &id)?;
+            found.push(id);
+        } else if record.joining.is_some_and(|at| !at.process.is_running()) {
+            settle(state, &id)?;
             found.push(id);
         }
     }

@@ -8,11 +8,10 @@ use contracts::network::{Attachment, Endpoint};
 use nix::errno::Errno;
 
 use super::claim;
-use super::namespace::{self, Namespace};
+use super::namespace::Namespace;
 use super::record::Record;
 use super::request::mac_address;
 use crate::cidr::Cidr;
-use crate::dhcp;
 use crate::netlink::link::{self, Mode, PortMode, Slice, Veth};
 use crate::netlink::message::Batch;
 use crate::netlink::socket::{Socket, errno};
@@ -30,8 +29,12 @@ pub fn plan(state: &State, record: &mut Record, network: &Network, wanted: &Atta
         fault!(Exists, "{} is already on network {}", record.id, network.name);
     }
     let has_default_route = network.has_default_route()?;
-    let mut endpoint =
-        Endpoint { network_id: network.id.clone(), aliases: wanted.aliases.clone(), ..Endpoint::default() };
+    let mut endpoint = Endpoint {
+        network_id: network.id.clone(),
+        aliases: wanted.aliases.clone(),
+        gw_priority: wanted.gw_priority,
+        ..Endpoint::default()
+    };
     for (v4, asked) in [(true, wanted.ip), (false, wanted.ip6)] {
         // `--ip` may hold either family.
         let asked = [asked, wanted.ip, wanted.ip6].into_iter().flatten().find(|ip| ip.is_ipv4() == v4);
@@ -67,8 +70,7 @@ pub fn plan(state: &State, record: &mut Record, network: &Network, wanted: &Atta
         let suffix: String = random::<5>()?.iter().map(|byte| format!("{byte:02x}")).collect();
         record.host_ends.insert(network.name.clone(), format!("veth{suffix}"));
     }
-    record.order.push(network.name.clone());
-    record.status.networks.insert(network.name.clone(), endpoint);
+    record.enter(&network.name, endpoint);
     Ok(())
 }
 
@@ -166,34 +168,6 @@ fn configure(namespace: &Namespace, record: &Record, network: &Network, endpoint
     namespace.inside.run(&batch).with_context(|| format!("configure {} of {}", endpoint.interface, record.id))
 }
 
-/// Asks the network's own server for the address of a plugged endpoint, where it is that server's to give.
-///
-/// # Errors
-/// Nobody gives one.
-pub fn ask(state: &State, namespace: &Namespace, record: &mut Record, network: &Network) -> Result<()> {
-    if !network.dhcp {
-        return Ok(());
-    }
-    let endpoint = record.status.networks.get(&network.name).context("endpoint was not planned")?;
-    let earlier = record.endpoints().take_while(|(name, _)| *name != network.name);
-    let is_way_out = !network.internal && network.has_default_route()?;
-    let is_first = earlier.filter(|(_, other)| other.gateway.is_some()).count() == 0;
-    let wanted = dhcp::Wanted {
-        id: &record.id,
-        hostname: &record.status.hostname,
-        interface: &endpoint.interface,
-        netns: &namespace::path(state, &record.id),
-        metric: if is_way_out && is_first { Some(network.metric()?) } else { None },
-    };
-    let lease = dhcp::obtain(&state.path(&["dhcp"]), namespace, wanted)
-        .with_context(|| format!("network {}", network.name))?;
-    if let Some(endpoint) = record.status.networks.get_mut(&network.name) {
-        endpoint.address = lease.address.map(|address| address.to_string()).unwrap_or_default();
-        endpoint.gateway = lease.gateway();
-    }
-    Ok(())
-}
-
 /// Gives the addresses of an endpoint back.
 ///
 /// # Errors
@@ -202,28 +176,6 @@ pub fn give_back(state: &State, id: &str, network: &str, endpoint: &Endpoint) ->
     for address in [Some(&endpoint.address), endpoint.address6.as_ref()].into_iter().flatten() {
         if let Ok(cidr) = address.parse::<Cidr>() {
             claim::give_back(state, network, id, cidr.address)?;
-        }
-    }
-    Ok(())
-}
-
-/// Gives the default route to the first endpoint in order that has a gateway, if there is none.
-///
-/// # Errors
-/// The kernel's refusal.
-pub fn reroute(state: &State, namespace: &Namespace, record: &Record) -> Result<()> {
-    for v4 in [true, false] {
-        let gateway = |endpoint: &Endpoint| if v4 { endpoint.gateway } else { endpoint.gateway6 };
-        let first = record.endpoints().find_map(|(name, end)| Some((name, end, gateway(end)?)));
-        let Some((name, endpoint, gateway)) = first else { continue };
-        let metric = crate::network::find(state, name)?.metric()?;
-        let Some(inside) = link::find(&namespace.inside, &endpoint.interface)? else { continue };
-        let mut batch = Batch::new();
-        link::add_default_route(&mut batch, inside.index, gateway, metric);
-        match namespace.inside.run(&batch) {
-            // The one that went was not the first: its default route still stands.
-            Err(err) if crate::netlink::socket::errno(&err) == Some(nix::errno::Errno::EEXIST) => {}
-            other => other?,
         }
     }
     Ok(())

@@ -27,17 +27,29 @@ impl State {
     pub fn open_at(dir: PathBuf, networks: PathBuf, table: &'static str) -> Result<Self> {
         let state = Self::lock(dir, networks, table)?;
         rootless::enter(&state)?;
-        if let Some(id) = state::read(&state.dir.join("pending"))? {
-            state.sweep_temporary()?;
-            // Killed before it wrote the id: nothing was begun.
-            if contracts::name::check("id", id.trim()).is_err() {
-                state.settled()?;
-                return Ok(state);
-            }
-            down::undo(&state, id.trim())
-                .with_context(|| format!("undo what a killed command left of {id}"))?;
-            state.settled()?;
-        }
+        state.recover()?;
         Ok(state)
+    }
+
+    /// Frees the lock, does what only waits, and waits for the lock again. Whatever was read before is old then, and
+    /// nothing may be pending.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn meanwhile<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+        let done = self.held.without(work)?;
+        self.recover()?;
+        Ok(done)
+    }
+
+    fn recover(&self) -> Result<()> {
+        let Some(id) = state::read(&self.dir.join("pending"))? else { return Ok(()) };
+        self.sweep_temporary()?;
+        // Where it was killed before it wrote the id, nothing was begun.
+        if contracts::name::check("id", id.trim()).is_ok() {
+            down::undo(self, id.trim())
+                .with_context(|| format!("undo what a killed command left of {id}"))?;
+        }
+        self.settled()
     }
 }

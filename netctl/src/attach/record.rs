@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use contracts::network::{Endpoint, Request, Status};
+use contracts::process::Process;
 use contracts::{atomic, fault};
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +28,8 @@ pub struct Record {
     pub status: Status,
     /// Whose namespace and files it uses (`container:ID`).
     pub shares: Option<String>,
-    /// The networks in the order they were joined; the first that has a way out gives the default route.
+    /// The networks, those of the same priority in the order they were joined; the first that has a way out gives the
+    /// default route.
     pub order: Vec<String>,
     /// Whether the host's side of its ports is another program's ([`crate::rootless`]), which hands all of them to us on
     /// one address.
@@ -35,6 +37,18 @@ pub struct Record {
     pub rootless: bool,
     /// Network → name of the host's end of the veth pair.
     pub host_ends: BTreeMap<String, String>,
+    /// Who is not done with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joining: Option<Joining>,
+}
+
+/// Who is at work on an attachment, perhaps without the lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joining {
+    /// The process; what one that has gone left is undone.
+    pub process: Process,
+    /// The network that it adds to others; `None` where nothing was before.
+    pub network: Option<String>,
 }
 
 impl Record {
@@ -55,6 +69,30 @@ impl Record {
             Some(record) => Ok(record),
             None => fault!(NotFound, "{id} is not attached to any network"),
         }
+    }
+
+    /// Notes that this process is at work on it.
+    ///
+    /// # Errors
+    /// There is no /proc.
+    pub fn begin(&mut self, network: Option<&str>) -> Result<()> {
+        let process = Process::current().context("look at the own process")?;
+        self.joining = Some(Joining { process, network: network.map(String::from) });
+        Ok(())
+    }
+
+    /// Whether its process was killed before it was done with the first networks.
+    pub fn is_abandoned(&self) -> bool {
+        self.joining.as_ref().is_some_and(|at| at.network.is_none() && !at.process.is_running())
+    }
+
+    /// Whether nobody has taken it away from this process while it did not hold the lock.
+    ///
+    /// # Errors
+    /// An unreadable file.
+    pub fn is_ours(&self, state: &State) -> Result<bool> {
+        Ok(self.joining.is_none()
+            || Self::read(state, &self.id)?.is_some_and(|now| now.joining == self.joining))
     }
 
     /// The id of the container that `text` names: by its id, its name, or how its id alone begins.
@@ -95,7 +133,15 @@ impl Record {
         atomic::write_json_volatile(&state.path(&["attachments", &format!("{}.json", self.id)]), self, 0o600)
     }
 
-    /// The endpoints in the order they were joined.
+    /// Enters an endpoint behind those that go before it on the way out.
+    pub fn enter(&mut self, network: &str, endpoint: Endpoint) {
+        let goes_before = |(_, other): &(&str, &Endpoint)| other.gw_priority >= endpoint.gw_priority;
+        let place = self.endpoints().take_while(goes_before).count();
+        self.order.insert(place, network.into());
+        self.status.networks.insert(network.into(), endpoint);
+    }
+
+    /// The endpoints in their order.
     pub fn endpoints(&self) -> impl Iterator<Item = (&str, &Endpoint)> {
         self.order.iter().filter_map(|name| Some((name.as_str(), self.status.networks.get(name)?)))
     }

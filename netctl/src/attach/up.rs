@@ -8,9 +8,8 @@ use contracts::{fault, name};
 
 use super::record::Record;
 use super::request::{self, Mode};
-use super::{down, endpoint, files, member, namespace, port};
-use crate::firewall::{Filter, choice};
-
+use super::{down, endpoint, files, leased, member, namespace, port, way_out};
+use crate::firewall::{Filter, Publish, choice};
 use crate::netlink::socket::Socket;
 use crate::network::{self, Network};
 use crate::rootless;
@@ -26,7 +25,8 @@ pub fn up(state: &State, id: &str, request: Request) -> Result<Status> {
     let mode = request::mode(&request)?;
     if let Some(old) = Record::read(state, id)? {
         // After a reboot that kept the state directory the namespace is gone and the record means nothing.
-        if old.status.netns.is_none() || old.shares.is_some() || namespace::is_mounted(state, id) {
+        let is_up = old.status.netns.is_none() || old.shares.is_some() || namespace::is_mounted(state, id);
+        if is_up && !old.is_abandoned() {
             fault!(Exists, "{id} is already attached: netctl down {id} first");
         }
         down::undo(state, id)?;
@@ -46,9 +46,13 @@ pub fn up(state: &State, id: &str, request: Request) -> Result<Status> {
         Mode::Container(other) => share(state, &mut record, &other),
         Mode::Networks(wanted) => join(state, &mut record, &wanted),
     };
-    if let Err(err) = done.and_then(|()| record.write(state)) {
+    let done = done.and_then(|()| {
+        record.joining = None;
+        record.write(state)
+    });
+    if let Err(err) = done {
         // The first error is the one to tell; what cannot be undone now stays pending for the next command.
-        if down::undo_record(state, &record).is_ok() {
+        if record.is_ours(state)? && down::undo_record(state, &record).is_ok() {
             state.settled()?;
         }
         return Err(err).with_context(|| format!("attach {id}"));
@@ -94,6 +98,8 @@ fn join(state: &State, record: &mut Record, wanted: &[Attachment]) -> Result<()>
         endpoint::plan(state, record, &network, attachment)?;
         networks.push(network);
     }
+    // The way out first: who comes later leaves its routes alone.
+    networks.sort_by_key(|network| record.order.iter().position(|name| *name == network.name));
     let wanted = bound(record, &networks)?;
     record.status.ports = port::choose(state, &wanted)?;
     port::claim(state, &record.status.ports, &record.id)?;
@@ -107,12 +113,21 @@ fn join(state: &State, record: &mut Record, wanted: &[Attachment]) -> Result<()>
     for network in &networks {
         fresh |= member::enter(state, record, network)?;
         endpoint::plug(&host, &namespace, record, network)?;
-        endpoint::ask(state, &namespace, record, network)?;
+        if network.dhcp && fresh {
+            // Others may join the networks so far while a server is asked, and rely on their rules.
+            rules::refresh(state, &Filter::open(state)?)?;
+            fresh = false;
+        }
+        leased::ask(state, &namespace, record, network)?;
         member::announce(state, record, network)?;
     }
     publish(state, record, fresh)?;
     rootless::publish(state, record)?;
-    files::write(state, record, &networks, true)
+    files::write(state, record, &networks, true)?;
+    if !namespace::is_mounted(state, &record.id) {
+        fault!(WrongState, "the network namespace of {} has gone", record.id);
+    }
+    Ok(())
 }
 
 /// The ports asked for; those without an address of the host get the one that the network to which they go says.
@@ -185,23 +200,39 @@ pub fn publish(state: &State, record: &Record, fresh: bool) -> Result<()> {
 /// As [`up`]; the other networks stay as they are.
 pub fn connect(state: &State, id: &str, wanted: &Attachment) -> Result<Status> {
     request::check_attachment(wanted)?;
-    let before = Record::expect(state, id)?;
+    let before = down::settle(state, id)?;
     if before.shares.is_some() || before.status.netns.is_none() {
         fault!(WrongState, "{id} has no network namespace of its own to connect");
     }
     choice::check(state)?;
     rootless::expect()?;
     let network = network::find(state, &wanted.network)?;
+    if network::PREDEFINED.contains(&network.name.as_str()) {
+        fault!(
+            WrongState,
+            "cannot connect {id} to {}: that is chosen when a container is made",
+            network.name
+        );
+    }
     // Before anything is leased: without it, what was leased could not be undone here.
     namespace::open(state, id)?;
+    if before.status.networks.contains_key(&network.name) {
+        fault!(Exists, "connect {id} to network {0}: {id} is already on network {0}", network.name);
+    }
     let mut record = before.clone();
-    let done = endpoint::plan(state, &mut record, &network, wanted)
+    record.begin(Some(&network.name))?;
+    let done = record
+        .write(state)
+        .and_then(|()| endpoint::plan(state, &mut record, &network, wanted))
         .and_then(|()| record.write(state))
-        .and_then(|()| plug_more(state, &mut record, &network))
-        .and_then(|()| record.write(state));
+        .and_then(|()| plug_more(state, &mut record, &network, &before.published()))
+        .and_then(|()| {
+            record.joining = None;
+            record.write(state)
+        });
     if let Err(err) = done {
-        if !before.status.networks.contains_key(&network.name) {
-            down::leave(state, &mut record, &network.name)?;
+        // The first error is the one to tell; what cannot be undone now is when the process is known to have ended.
+        if record.is_ours(state)? && down::withdraw_from(state, &mut record, &network.name).is_ok() {
             before.write(state)?;
         }
         return Err(err).with_context(|| format!("connect {id} to network {}", network.name));
@@ -209,17 +240,24 @@ pub fn connect(state: &State, id: &str, wanted: &Attachment) -> Result<Status> {
     Ok(record.status)
 }
 
-fn plug_more(state: &State, record: &mut Record, network: &Network) -> Result<()> {
+fn plug_more(state: &State, record: &mut Record, network: &Network, published: &[Publish]) -> Result<()> {
     let namespace = namespace::open(state, &record.id)?;
     if record.status.networks.values().any(|endpoint| endpoint.address6.is_some()) {
         // Made without, perhaps; the order of connections is the user's.
         namespace::allow_ipv6(&namespace)?;
     }
     let fresh = member::enter(state, record, network)?;
+    way_out::make_way(state, &namespace, record, network)?;
     endpoint::plug(&Socket::route()?, &namespace, record, network)?;
-    endpoint::ask(state, &namespace, record, network)?;
+    leased::ask(state, &namespace, record, network)?;
+    // Of a DHCP server's network is known only now whether it leads anywhere.
+    way_out::restore(state, &namespace, record)?;
     member::announce(state, record, network)?;
-    publish(state, record, fresh)?;
+    if record.published() == published {
+        publish(state, record, fresh)?;
+    } else {
+        rules::reload(state, &Filter::open(state)?, Some(record))?;
+    }
     let networks = record.networks(state)?;
     files::write(state, record, &networks, true)
 }

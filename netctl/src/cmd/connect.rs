@@ -21,6 +21,7 @@ pub fn run(args: Connect) -> Result<Exit> {
         ip6: args.ip6,
         mac: args.mac_address,
         interface: args.interface,
+        gw_priority: args.gw_priority,
     };
     let state = State::open()?;
     let id = Record::resolve(&state, &args.id)?;

@@ -1,6 +1,6 @@
 //! `netctl ls`.
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use contracts::exit::Exit;
 use contracts::fault;
 use contracts::output::template::Format;
@@ -49,6 +49,8 @@ fn row(network: &Network, whole: bool) -> Value {
 }
 
 fn matches(state: &State, network: &Network, filters: &[String]) -> Result<bool> {
+    let is_dangling =
+        || Ok::<_, Error>(state.members(&network.name)?.is_empty() && !network::is_predefined(&network.name));
     for filter in filters {
         let Some((key, value)) = filter.split_once('=') else {
             fault!(Usage, "filter {filter:?}: not KEY=VALUE");
@@ -62,8 +64,8 @@ fn matches(state: &State, network: &Network, filters: &[String]) -> Result<bool>
                 None => network.labels.contains_key(value),
             },
             "dangling" => match value {
-                "true" | "1" => state.members(&network.name)?.is_empty() && network.name != DEFAULT,
-                "false" | "0" => !state.members(&network.name)?.is_empty() || network.name == DEFAULT,
+                "true" | "1" => is_dangling()?,
+                "false" | "0" => !is_dangling()?,
                 _ => fault!(Usage, "filter dangling={value}: not true or false"),
             },
             _ => fault!(Usage, "unknown filter {key:?}: name, id, driver, label, dangling"),

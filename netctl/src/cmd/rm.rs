@@ -6,7 +6,7 @@ use contracts::fault::Kind;
 
 use super::print;
 use crate::cli::Rm;
-use crate::network::{self, DEFAULT};
+use crate::network;
 use crate::state::State;
 
 /// Removes networks; prints each name.
@@ -34,7 +34,7 @@ pub fn run(args: &Rm) -> Result<Exit> {
 pub fn prune() -> Result<Exit> {
     let state = State::open()?;
     for network in network::all(&state)? {
-        if network.name != DEFAULT && state.members(&network.name)?.is_empty() {
+        if !network::is_predefined(&network.name) && state.members(&network.name)?.is_empty() {
             network::remove(&state, &network)?;
             print(&format!("{}\n", network.name))?;
         }

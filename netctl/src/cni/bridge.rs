@@ -1,6 +1,5 @@
 //! The bridge plugin: ADD, DEL, CHECK.
 
-use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
@@ -9,13 +8,13 @@ use anyhow::{Context as _, Result};
 use super::answer::{Answer, Interface, Ip};
 use super::config::{Config, Environment, RouteSpec};
 use super::delegate::Input;
-use super::failure::{CHECK_FAILED, INVALID_CONFIG, UNKNOWN_CONTAINER, UNSUPPORTED_FIELD, fail};
-use super::portmap;
+use super::failure::{CHECK_FAILED, INVALID_CONFIG, UNKNOWN_CONTAINER, fail};
+use super::{portmap, vlan};
 use crate::attach::namespace::{self, Namespace};
 use crate::attach::request::mac_address;
 use crate::behind;
 use crate::cidr::Cidr;
-use crate::firewall::Zone;
+use crate::firewall::{Zone, stations::Station};
 use crate::guest::{self, Guest, Key};
 use crate::netlink::link::{self, Link, PortMode, Veth};
 use crate::netlink::message::Batch;
@@ -39,15 +38,7 @@ fn key(config: &Config, environment: &Environment) -> Key {
 /// # Errors
 /// Numbers 2 and 7.
 pub fn check_config(config: &Config) -> Result<()> {
-    if !(0..=4094).contains(&config.vlan) {
-        fail!(INVALID_CONFIG, "invalid VLAN ID {} (must be between 0 and 4094)", config.vlan);
-    }
-    if config.vlan != 0 || !config.vlan_trunk.is_empty() {
-        fail!(UNSUPPORTED_FIELD, "vlan and vlanTrunk are not supported");
-    }
-    if config.macspoofchk {
-        fail!(UNSUPPORTED_FIELD, "macspoofchk is not supported");
-    }
+    vlan::check(config)?;
     if config.hairpin_mode && config.promisc_mode {
         fail!(INVALID_CONFIG, "cannot set hairpin mode and promiscuous mode at the same time");
     }
@@ -95,13 +86,16 @@ fn attach(
 ) -> Result<()> {
     complete(config, answer)?;
     let host = Socket::route()?;
-    let bridge = make_bridge(&host, config, answer)?;
+    let (bridge, gateway) = make_bridge(&host, config, answer)?;
     let host_end = plug(&host, namespace, config, (environment, bridge.index))?;
     let inside = link::find(&namespace.inside, &environment.interface)?.context("the interface is gone")?;
     if !config.disable_container_interface {
         configure(namespace, &environment.interface, inside.index, answer)?;
     }
     let outside = link::find(&host, &host_end)?.unwrap_or_default();
+    if vlan::is_wanted(config) {
+        vlan::enter(&host, config, outside.index, false)?;
+    }
     let shown = |name: &str, link: &Link, sandbox: &str| Interface {
         name: name.into(),
         mac: shown_mac(&link.mac),
@@ -113,17 +107,27 @@ fn attach(
         shown(&host_end, &outside, ""),
         shown(&environment.interface, &inside, &environment.netns),
     ];
+    if let Some(gateway) = gateway {
+        answer.interfaces.push(shown(&vlan::gateway_name(config), &gateway, ""));
+    }
     let ports = portmap::wanted(config, answer)?;
-    if config.ip_masq || !ports.is_empty() {
-        let subnets = answer.ips.iter().map(|ip| ip.address.subnet()).collect();
-        let (masquerade, bridge) = (config.ip_masq, bridge_name(config).into());
-        let zone = Some(Zone { bridge, subnets, masquerade, routed: true, ..Zone::default() });
-        guest::enter(state, &Guest { version: 1, key: key(config, environment), zone, ports })?;
+    let zone = (config.ip_masq || !ports.is_empty()).then(|| Zone {
+        bridge: vlan::gateway_name(config),
+        subnets: answer.ips.iter().map(|ip| ip.address.subnet()).collect(),
+        masquerade: config.ip_masq,
+        routed: true,
+        ..Zone::default()
+    });
+    let mac = inside.mac.as_slice().try_into().ok();
+    let station = mac.filter(|_| config.macspoofchk).map(|mac| Station { port: host_end, mac });
+    if zone.is_some() || station.is_some() {
+        guest::enter(state, &Guest { version: 1, key: key(config, environment), zone, ports, station })?;
     }
     Ok(())
 }
 
-fn bridge_name(config: &Config) -> &str {
+/// The bridge's name.
+pub fn bridge_name(config: &Config) -> &str {
     if config.bridge.is_empty() { DEFAULT_BRIDGE } else { &config.bridge }
 }
 
@@ -138,8 +142,7 @@ fn complete(config: &Config, answer: &mut Answer) -> Result<()> {
     }
     if config.is_default_gateway {
         for ip in &answer.ips {
-            let any: IpAddr = if ip.address.address.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
-            let dst = Cidr { address: any, prefix: 0 };
+            let dst = Cidr::any(ip.address.address);
             if !answer.routes.iter().any(|route| route.dst == dst) {
                 let gw = ip.gateway;
                 let (mtu, advmss, priority, table, scope) = (None, None, None, None, None);
@@ -158,7 +161,8 @@ fn complete(config: &Config, answer: &mut Answer) -> Result<()> {
     Ok(())
 }
 
-fn make_bridge(host: &Socket, config: &Config, answer: &Answer) -> Result<Link> {
+/// The bridge, and the link that has the gateway's addresses where that is another one.
+fn make_bridge(host: &Socket, config: &Config, answer: &Answer) -> Result<(Link, Option<Link>)> {
     let name = bridge_name(config);
     let is_gateway = config.is_gateway || config.is_default_gateway;
     let subnets = answer
@@ -171,7 +175,7 @@ fn make_bridge(host: &Socket, config: &Config, answer: &Answer) -> Result<Link> 
     if config.mtu > 0 {
         network.options.insert("mtu".into(), config.mtu.to_string());
     }
-    if let Some(link) = link::find(host, name)? {
+    if let Some(link) = link::find(host, &vlan::gateway_name(config))? {
         for address in route::addresses(host, link.index)? {
             let other = |ip: &Ip| ip.gateway.is_some_and(|gateway| gateway != address.address);
             let clash =
@@ -179,7 +183,8 @@ fn make_bridge(host: &Socket, config: &Config, answer: &Answer) -> Result<Link> 
             if clash && !config.force_address {
                 fail!(
                     INVALID_CONFIG,
-                    "{name} already has an IP address different from the gateway: {address}"
+                    "{} already has an IP address different from the gateway: {address}",
+                    vlan::gateway_name(config)
                 );
             }
             if clash {
@@ -189,13 +194,31 @@ fn make_bridge(host: &Socket, config: &Config, answer: &Answer) -> Result<Link> 
             }
         }
     }
+    let subnets = match config.vlan {
+        0 => Vec::new(),
+        _ => std::mem::take(&mut network.subnets),
+    };
+    let is_new = link::find(host, name)?.is_none();
     let link = bridge::ensure_addressed(host, &network)?;
+    if vlan::is_wanted(config)
+        && let Err(err) = vlan::tell_apart(host, link.index)
+    {
+        if is_new {
+            link::remove(host, name)?;
+        }
+        return Err(err);
+    }
     if config.promisc_mode {
         let mut batch = Batch::new();
         link::set_promiscuous(&mut batch, link.index);
         host.run(&batch)?;
     }
-    Ok(link)
+    if subnets.is_empty() {
+        return Ok((link, None));
+    }
+    let gateway = vlan::gateway(host, config, &link)?;
+    bridge::address(host, &Network { interface: vlan::gateway_name(config), subnets, ..network }, &gateway)?;
+    Ok((link, Some(gateway)))
 }
 
 /// Makes the veth pair; the name of the host's end.
@@ -294,7 +317,12 @@ pub fn check(state: &State, input: &Input, environment: &Environment) -> Result<
     let Some(bridge) = link::find(&host, name)?.filter(|link| link.kind == "bridge") else {
         fail!(CHECK_FAILED, "bridge {name} is missing");
     };
-    for end in answer.interfaces.iter().filter(|end| end.sandbox.is_empty() && end.name != name) {
+    let gateway = vlan::gateway_name(config);
+    if answer.interfaces.iter().any(|end| end.name == gateway) && link::find(&host, &gateway)?.is_none() {
+        fail!(CHECK_FAILED, "interface {gateway} is missing");
+    }
+    let is_port = |end: &&Interface| end.sandbox.is_empty() && end.name != name && end.name != gateway;
+    for end in answer.interfaces.iter().filter(is_port) {
         if link::find(&host, &end.name)?.is_none_or(|link| link.master != bridge.index) {
             fail!(CHECK_FAILED, "interface {} is not on bridge {name}", end.name);
         }
@@ -302,7 +330,10 @@ pub fn check(state: &State, input: &Input, environment: &Environment) -> Result<
     check_inside(environment, &answer)?;
     let ports = portmap::wanted(config, &answer)?;
     let guest = guest::read(state, &key(config, environment))?;
-    if (config.ip_masq || !ports.is_empty()) && guest.is_none_or(|guest| guest.ports != ports) {
+    let has_rules = guest
+        .as_ref()
+        .is_some_and(|guest| guest.ports == ports && (guest.station.is_some() || !config.macspoofchk));
+    if (config.ip_masq || !ports.is_empty() || config.macspoofchk) && !has_rules {
         fail!(CHECK_FAILED, "the rules of {} are missing", environment.container);
     }
     Ok(())

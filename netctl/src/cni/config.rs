@@ -41,11 +41,13 @@ pub struct Config {
     pub hairpin_mode: bool,
     /// The bridge takes every frame.
     pub promisc_mode: bool,
-    /// Not supported unless 0.
+    /// The VLAN that the container is in; 0 for none.
     pub vlan: i64,
-    /// Not supported unless empty.
-    pub vlan_trunk: Vec<Value>,
-    /// Not supported.
+    /// VLANs that it gets with tags.
+    pub vlan_trunk: Vec<Trunk>,
+    /// Whether it stays in the bridge's default VLAN as well, beside `vlan`; it does unless said otherwise.
+    pub preserve_default_vlan: Option<bool>,
+    /// Only frames from its own MAC address leave the container.
     pub macspoofchk: bool,
     /// Leave the interface down and without address.
     pub disable_container_interface: bool,
@@ -78,6 +80,20 @@ pub struct Config {
     /// GC: who is still there.
     #[serde(rename = "cni.dev/valid-attachments")]
     pub valid_attachments: Option<Vec<ValidAttachment>>,
+}
+
+/// One VLAN, or all from `min_id` to `max_id`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Trunk {
+    /// The first.
+    #[serde(rename = "minID")]
+    pub min_id: Option<i64>,
+    /// The last.
+    #[serde(rename = "maxID")]
+    pub max_id: Option<i64>,
+    /// A single one.
+    pub id: Option<i64>,
 }
 
 /// `ipam`: which plugin, and host-local's own keys.

@@ -12,6 +12,7 @@ pub mod failure;
 mod host_local;
 mod owners;
 mod portmap;
+mod vlan;
 
 use std::env;
 use std::io::{Read as _, Write as _};

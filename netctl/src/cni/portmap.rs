@@ -93,7 +93,7 @@ pub fn add(state: &State, config: &Config, environment: &Environment) -> Result<
     let subnets = answer.ips.iter().map(|ip| ip.address.subnet()).collect();
     let zone = Zone { bridge: host.name.clone(), subnets, routed: true, ..Zone::default() };
     crate::network::bridge::route_loopback(&host.name)?;
-    let guest = Guest { version: 1, key: key(config, environment), zone: Some(zone), ports };
+    let guest = Guest { version: 1, key: key(config, environment), zone: Some(zone), ports, station: None };
     if let Err(err) = guest::enter(state, &guest) {
         guest::leave(state, &guest.key)?;
         return Err(err);

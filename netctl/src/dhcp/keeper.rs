@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use contracts::atomic;
 use contracts::lock::Lock;
+use contracts::paths::Paths;
 use contracts::process::Process;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -19,7 +20,8 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use super::exchange::Exchange;
 use super::lease::{self, Lease};
 use super::with_ending;
-use crate::state;
+use crate::attach::leased;
+use crate::state::{self, State};
 
 /// A server that does not answer is asked again in half the time that is left, but no sooner than this.
 const SOONEST: Duration = Duration::from_secs(5);
@@ -308,12 +310,23 @@ impl Held {
         if !lease::rewrite(dir, &self.lease)? {
             return Ok(());
         }
-        if (before.address, &before.routes) == (self.lease.address, &self.lease.routes) {
+        let links = |lease: &Lease| (lease.address, lease.routes.clone());
+        if links(&before) != links(&self.lease)
+            && let Some((namespace, index)) = self.lease.open()?
+        {
+            self.lease.apply((&namespace, index), Some(&before))?;
+        }
+        let told = |lease: &Lease| (lease.address, lease.router, lease.names.clone(), lease.domain.clone());
+        if told(&before) == told(&self.lease) { Ok(()) } else { self.tell(dir) }
+    }
+
+    /// Has the container's files, and the record, say what the lease says. Podman keeps its containers' files itself.
+    fn tell(&self, dir: &Path) -> Result<()> {
+        let paths = Paths::from_env();
+        if dir.parent() != Some(&paths.net()) {
             return Ok(());
         }
-        match self.lease.open()? {
-            Some((namespace, index)) => self.lease.apply((&namespace, index), Some(&before)),
-            None => Ok(()),
-        }
+        let state = State::lock(paths.net(), paths.networks(), "bulkhead")?;
+        leased::follow(&state, &self.lease)
     }
 }

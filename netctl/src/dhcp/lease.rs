@@ -45,6 +45,8 @@ pub struct Lease {
     pub address: Option<Cidr>,
     /// Routes: where to, by whom.
     pub routes: Vec<(Cidr, IpAddr)>,
+    /// The router of the default route, whoever gives that.
+    pub router: Option<IpAddr>,
     /// Name servers.
     pub names: Vec<IpAddr>,
     /// The domain; empty for none.
@@ -94,6 +96,7 @@ impl Lease {
             [] => answer.routers.iter().take(1).map(|router| (any, (*router).into())).collect(),
             routes => routes.iter().map(|(to, by)| (*to, (*by).into())).collect(),
         };
+        self.router = self.gateway().filter(|by| !by.is_unspecified());
         self.routes.retain(|(to, by)| !by.is_unspecified() && (to.prefix > 0 || self.metric.is_some()));
         self.names = answer.names.iter().copied().map(IpAddr::from).collect();
         self.domain.clone_from(&answer.domain);

@@ -9,12 +9,14 @@ mod keeper;
 pub mod lease;
 mod message;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use crate::attach::namespace::Namespace;
+use crate::cidr::Cidr;
 use crate::netlink::link;
 pub use keeper::{run, start};
 use lease::Lease;
@@ -87,6 +89,21 @@ pub fn release(dir: &Path, id: &str, interface: Option<&str>) -> Result<()> {
         }
     }
     forget(dir);
+    Ok(())
+}
+
+/// Notes whether the default route is by an interface with a lease (its metric and router) or by another one, so that
+/// the keeper makes it so when the lease changes.
+///
+/// # Errors
+/// The file system's.
+pub fn set_way_out(dir: &Path, id: &str, interface: &str, way: Option<(u32, IpAddr)>) -> Result<()> {
+    for mut lease in of(dir, id)?.into_iter().filter(|lease| lease.interface == interface) {
+        lease.metric = way.map(|(metric, _)| metric);
+        lease.routes.retain(|(to, _)| to.prefix > 0);
+        lease.routes.extend(way.map(|(_, by)| (Cidr::any(by), by)));
+        lease::rewrite(dir, &lease)?;
+    }
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::Zone;
 use super::expression::Rule;
-use crate::netlink::message::{APPEND, Batch, CREATE, REQUEST};
+use crate::netlink::message::{APPEND, Batch, CREATE, DUMP, REQUEST};
 
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
@@ -25,10 +25,12 @@ pub enum Family {
     V4,
     /// `table ip6 bulkhead`.
     V6,
+    /// `table bridge bulkhead`.
+    Bridge,
 }
 
 impl Family {
-    /// Both.
+    /// Both that have addresses.
     pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
     /// The `NFPROTO_…` number.
@@ -36,6 +38,7 @@ impl Family {
         match self {
             Self::V4 => 2,
             Self::V6 => 10,
+            Self::Bridge => 7,
         }
     }
 
@@ -110,6 +113,19 @@ pub fn look_for_table(family: Family, name: &str) -> Batch {
     batch
 }
 
+/// The request for a set's elements; no part of a transaction.
+pub fn list_elements(family: Family, table: &str, set: &str) -> Batch {
+    const GETSETELEM: u16 = 13;
+    let mut batch = Batch::new();
+    let label = format!("list the elements of {set}");
+    batch.message(SUBSYSTEM << 8 | GETSETELEM, REQUEST | DUMP, &header(family.number(), 0), label);
+    batch.text(1, table).text(2, set);
+    batch
+}
+
+/// For `nft list`: keys are in the host's order of bytes, not in the network's.
+const NAMES_AS_THEY_ARE: &[u8] = &[0, 4, 1, 0, 0, 0];
+
 impl Transaction {
     /// Begins one about the tables of that name.
     pub fn new(table: &'static str) -> Self {
@@ -170,7 +186,14 @@ impl Transaction {
         message.number_be(6, map.value_type).number_be(7, map.value).number_be(10, map.id);
     }
 
-    /// Adds elements, given as key and value.
+    /// Adds a set of keys of that type and length if it is missing.
+    pub fn add_set(&mut self, family: Family, (name, id): (&str, u32), (key_type, key): (u32, u32)) {
+        let message = self.object(NEWSET, CREATE, family, format!("add set {name}"));
+        message.text(2, name).number_be(3, 0).number_be(4, key_type).number_be(5, key).number_be(10, id);
+        message.attribute(13, NAMES_AS_THEY_ARE);
+    }
+
+    /// Adds elements, given as key and value (empty in a set).
     pub fn add_elements(&mut self, family: Family, map: &str, elements: &[(Vec<u8>, Vec<u8>)]) {
         self.elements(NEWSETELEM, family, map, elements);
     }
@@ -191,7 +214,7 @@ impl Transaction {
                         element.nest(1, |data| {
                             data.attribute(1, key);
                         });
-                        if kind == NEWSETELEM {
+                        if kind == NEWSETELEM && !value.is_empty() {
                             element.nest(2, |data| {
                                 data.attribute(1, value);
                             });

@@ -63,7 +63,7 @@ impl Rule {
         })
     }
 
-    /// Loads bytes of the network (1) or transport (2) header.
+    /// Loads bytes of the link's (0), the network's (1) or the transport's (2) header.
     pub fn payload(self, base: u32, offset: u32, length: u32, register: u32) -> Self {
         self.expression("payload", |data| {
             data.number_be(1, register).number_be(2, base).number_be(3, offset).number_be(4, length);
@@ -152,6 +152,13 @@ impl Rule {
     pub fn look_up(self, map: &'static str, id: u32) -> Self {
         self.expression("lookup", |data| {
             data.text(1, map).number_be(2, REGISTER).number_be(3, REGISTER).number_be(4, id);
+        })
+    }
+
+    /// Goes on where the set has (or has not) the key in the first registers.
+    pub fn look_for(self, set: &'static str, id: u32, inside: bool) -> Self {
+        self.expression("lookup", |data| {
+            data.text(1, set).number_be(2, REGISTER).number_be(4, id).number_be(5, u32::from(!inside));
         })
     }
 

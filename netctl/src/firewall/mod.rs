@@ -10,6 +10,7 @@ pub mod choice;
 mod expression;
 mod iptables;
 mod programs;
+pub mod stations;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -93,6 +94,7 @@ impl Zone {
         match family {
             Family::V4 => self.source.map(IpAddr::from),
             Family::V6 => self.source6.map(IpAddr::from),
+            Family::Bridge => None,
         }
     }
 

@@ -62,7 +62,7 @@ impl Programs {
 
     fn of(&self, family: Family) -> Result<&Pair> {
         match (family, &self.v6) {
-            (Family::V4, _) => Ok(&self.v4),
+            (Family::V4 | Family::Bridge, _) => Ok(&self.v4),
             (Family::V6, Some(pair)) => Ok(pair),
             (Family::V6, None) => pair("ip6tables", "").map(|_| &self.v4),
         }

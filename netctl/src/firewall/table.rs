@@ -23,7 +23,7 @@ const PROTOCOL_AND_PORT: u32 = 12 << 6 | 13;
 const fn address_type(family: Family) -> (u32, u32) {
     match family {
         Family::V4 => (7, 4),
-        Family::V6 => (8, 16),
+        Family::V6 | Family::Bridge => (8, 16),
     }
 }
 

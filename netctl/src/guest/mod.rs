@@ -7,7 +7,7 @@ use contracts::atomic;
 
 pub use self::record::{Guest, Key, all, read};
 use self::record::{NEW, file_name, find, has_others, sweep, zone_name, zone_names};
-use crate::firewall::{Filter, choice};
+use crate::firewall::{Filter, choice, stations};
 use crate::rules;
 use crate::state::{self, State};
 
@@ -27,6 +27,9 @@ pub fn enter(state: &State, guest: &Guest) -> Result<()> {
         std::fs::write(&marker, "").with_context(|| format!("write {}", marker.display()))?;
     }
     atomic::write_json_volatile(&dir.join(&guest.key.container).join(file_name(&guest.key)), guest, 0o600)?;
+    if let Some(station) = &guest.station {
+        stations::hold(state.table, std::slice::from_ref(station))?;
+    }
     if !is_new && guest.ports.is_empty() {
         return Ok(());
     }
@@ -49,6 +52,9 @@ pub fn leave(state: &State, key: &Key) -> Result<()> {
     let Some((zone, guest)) = find(state, key)? else {
         return zone_names(state)?.iter().try_for_each(|zone| sweep(state, zone, &key.container).map(|_| ()));
     };
+    if let Some(station) = &guest.station {
+        stations::release(state.table, station)?;
+    }
     let filter = Filter::open(state)?;
     let has_others = has_others(state, key)?;
     state::remove(&state.path(&["guests", &zone, &key.container, &file_name(key)]))?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use contracts::atomic;
 use serde::{Deserialize, Serialize};
 
-use crate::firewall::{Publish, Zone};
+use crate::firewall::{Publish, Zone, stations::Station};
 use crate::state::{self, State};
 
 /// In a zone's directory while its rules are not written yet.
@@ -35,6 +35,9 @@ pub struct Guest {
     pub zone: Option<Zone>,
     /// Its published ports.
     pub ports: Vec<Publish>,
+    /// The one MAC address that it may send from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub station: Option<Station>,
 }
 
 /// Which directory: guests with the same zone share one, so that the zones are known without reading every guest.
@@ -124,19 +127,16 @@ pub fn zones(state: &State) -> Result<Vec<Zone>> {
 }
 
 /// What they publish. Of a container on several networks, each of which would have the port, the first one has it.
-///
-/// # Errors
-/// An unreadable file.
-pub fn ports(state: &State) -> Result<Vec<Publish>> {
+pub fn ports(guests: &[Guest]) -> Vec<Publish> {
     let mut found: Vec<Publish> = Vec::new();
     // Those of one container stand together.
     let (mut container, mut start) = (String::new(), 0);
-    for guest in all(state)? {
+    for guest in guests {
         if guest.key.container != container {
             container.clone_from(&guest.key.container);
             start = found.len();
         }
-        for port in guest.ports {
+        for port in guest.ports.iter().copied() {
             let same = |other: &Publish| {
                 (other.host, other.protocol, other.host_port) == (port.host, port.protocol, port.host_port)
                     && other.to.is_ipv4() == port.to.is_ipv4()
@@ -146,7 +146,7 @@ pub fn ports(state: &State) -> Result<Vec<Publish>> {
             }
         }
     }
-    Ok(found)
+    found
 }
 
 /// Whether the same container publishes ports on another network, too.

@@ -85,7 +85,8 @@ fn is_managed(task: &Task<'_>) -> bool {
 pub fn add(state: &State, host: &Socket, task: &Task<'_>, ports: Vec<Publish>) -> Result<serde_json::Value> {
     let link = make_bridge(host, task)?;
     // Entered first: a crash from here on is cleaned by teardown.
-    guest::enter(state, &Guest { version: 1, key: task.key(), zone: zone(task)?, ports })?;
+    let guest = Guest { version: 1, key: task.key(), zone: zone(task)?, ports, station: None };
+    guest::enter(state, &guest)?;
     plug(host, task, &link)?;
     inside::configure(task)?;
     let lease = inside::ask(state, task)?;
@@ -132,7 +133,7 @@ fn keep_in(host: &Socket, network: &str, (bridge, port): (u32, u32), vlan: u32) 
     link::set_vlan(&mut batch, port, vlan, false);
     match host.run(&batch) {
         Err(err) if errno(&err) == Some(Errno::EOPNOTSUPP) => {
-            fault!(Unsupported, "network {network}: this kernel's bridges have no VLAN filtering")
+            fault!(Unsupported, "network {network}: {}", bridge::NO_VLANS)
         }
         other => other.with_context(|| format!("network {network}")),
     }

@@ -53,8 +53,7 @@ pub fn configure(task: &Task<'_>) -> Result<()> {
         gateways.sort();
         gateways.dedup();
         for gateway in gateways {
-            let any: IpAddr = if gateway.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
-            let route = Route::new(Cidr { address: any, prefix: 0 }, Some(gateway), inside.index);
+            let route = Route::new(Cidr::any(gateway), Some(gateway), inside.index);
             // Each network brings one; the first goes before the others.
             route::append(&mut batch, &Route { metric, ..route });
         }
@@ -84,7 +83,9 @@ pub fn ask(state: &State, task: &Task<'_>) -> Result<Option<Lease>> {
         netns: task.netns,
         metric: if has_way_out { Some(metric(info)?) } else { None },
     };
-    dhcp::obtain(&state.path(&["dhcp"]), task.inside()?, wanted)
+    let namespace = task.inside()?;
+    state
+        .meanwhile(|| dhcp::obtain(&state.path(&["dhcp"]), namespace, wanted))?
         .map(Some)
         // The peer's own words: podman's users search for them.
         .context("unable to obtain lease")

@@ -142,24 +142,58 @@ pub fn filter_vlans(batch: &mut Batch, index: u32) {
     });
 }
 
+const SETLINK: u16 = 19;
+
 /// Puts a bridge port (or the bridge's own side) into a VLAN, without tags on its side.
 pub fn set_vlan(batch: &mut Batch, index: u32, vlan: u32, own_side: bool) {
-    const SETLINK: u16 = 19;
-    const AF_BRIDGE: u8 = 7;
-    const IFLA_AF_SPEC: u16 = 26;
-    const FLAGS: u16 = 0;
-    const VLAN_INFO: u16 = 2;
     const PVID_UNTAGGED: u16 = 2 | 4;
-    let mut header = ifinfo(index, false);
-    header[0] = AF_BRIDGE;
-    batch.message(SETLINK, REQUEST, &header, format!("put a port into VLAN {vlan}"));
+    bridge_port(batch, SETLINK, index, format!("put a port into VLAN {vlan}"));
     batch.nest(IFLA_AF_SPEC, |spec| {
         if own_side {
-            spec.attribute(FLAGS, &2u16.to_ne_bytes());
+            spec.attribute(BRIDGE_FLAGS, &2u16.to_ne_bytes());
         }
-        let vlan = u16::try_from(vlan).unwrap_or(0);
-        spec.attribute(VLAN_INFO, &[PVID_UNTAGGED.to_ne_bytes(), vlan.to_ne_bytes()].concat());
+        vlan_info(spec, PVID_UNTAGGED, u16::try_from(vlan).unwrap_or(0));
     });
+}
+
+/// Lets a bridge port carry VLANs, from the first to the last, with tags on its side.
+pub fn carry_vlans(batch: &mut Batch, index: u32, vlans: (u16, u16)) {
+    vlan_range(batch, SETLINK, index, vlans);
+}
+
+/// Takes a bridge port out of all VLANs.
+pub fn leave_vlans(batch: &mut Batch, index: u32) {
+    vlan_range(batch, DELLINK, index, (1, 4094));
+}
+
+const IFLA_AF_SPEC: u16 = 26;
+/// Within `IFLA_AF_SPEC`.
+const BRIDGE_FLAGS: u16 = 0;
+
+fn vlan_range(batch: &mut Batch, kind: u16, index: u32, (first, last): (u16, u16)) {
+    const RANGE_BEGIN: u16 = 8;
+    const RANGE_END: u16 = 16;
+    bridge_port(batch, kind, index, format!("change the VLANs {first} to {last} of a port"));
+    batch.nest(IFLA_AF_SPEC, |spec| {
+        if first == last {
+            vlan_info(spec, 0, first);
+        } else {
+            vlan_info(spec, RANGE_BEGIN, first);
+            vlan_info(spec, RANGE_END, last);
+        }
+    });
+}
+
+fn vlan_info(spec: &mut Batch, flags: u16, vlan: u16) {
+    const VLAN_INFO: u16 = 2;
+    spec.attribute(VLAN_INFO, &[flags.to_ne_bytes(), vlan.to_ne_bytes()].concat());
+}
+
+fn bridge_port(batch: &mut Batch, kind: u16, index: u32, label: String) {
+    const AF_BRIDGE: u8 = 7;
+    let mut header = ifinfo(index, false);
+    header[0] = AF_BRIDGE;
+    batch.message(kind, REQUEST, &header, label);
 }
 
 /// Adds a veth pair: the host's end on the bridge and up, the other directly inside `netns`, still down (the

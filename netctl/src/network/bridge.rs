@@ -66,7 +66,7 @@ fn make(host: &Socket, network: &Network) -> Result<Link> {
     link::add_bridge(&mut batch, &network.interface, new);
     if let Err(err) = host.run(&batch) {
         if network.vlan()?.is_some() && errno(&err) == Some(Errno::EOPNOTSUPP) {
-            fault!(Unsupported, "network {}: this kernel's bridges have no VLAN filtering", network.name);
+            fault!(Unsupported, "network {}: {NO_VLANS}", network.name);
         }
         return Err(err).with_context(|| format!("network {}", network.name));
     }
@@ -122,6 +122,15 @@ pub fn ensure_addressed(host: &Socket, network: &Network) -> Result<Link> {
     if link.kind != "bridge" {
         fault!(WrongState, "{} already exists but is not a bridge", network.interface);
     }
+    address(host, network, &link)?;
+    Ok(link)
+}
+
+/// Brings a link up with those of the network's gateway addresses that it does not have yet.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn address(host: &Socket, network: &Network, link: &Link) -> Result<()> {
     let mut batch = Batch::new();
     link::set_up(&mut batch, link.index, &network.interface);
     host.run(&batch)?;
@@ -139,8 +148,11 @@ pub fn ensure_addressed(host: &Socket, network: &Network) -> Result<Link> {
     if network.subnets.iter().any(|subnet| subnet.gateway.is_some()) {
         forward(network)?;
     }
-    Ok(link)
+    Ok(())
 }
+
+/// Why a bridge does not tell VLANs apart.
+pub const NO_VLANS: &str = "this kernel's bridges have no VLAN filtering (CONFIG_BRIDGE_VLAN_FILTERING)";
 
 /// What must be switched on in this namespace for packets to pass from and to the bridge.
 fn forward(network: &Network) -> Result<()> {

@@ -93,6 +93,19 @@ impl Network {
         Ok(Self { interface, subnets: vec![Subnet::plain(subnet)], ..Self::new(super::DEFAULT)? })
     }
 
+    /// `host` or `none` as lists show them.
+    pub fn mode(name: &str) -> Self {
+        let driver = if name == "none" { "null" } else { name };
+        let id: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+        Self {
+            version: 1,
+            name: name.into(),
+            id: format!("{id:0<64}"),
+            driver: driver.into(),
+            ..Self::default()
+        }
+    }
+
     /// What the firewall needs to know.
     ///
     /// # Errors

@@ -22,6 +22,11 @@ pub const DEFAULT: &str = "bridge";
 /// Not networks but modes; nobody can make or remove them.
 pub const PREDEFINED: [&str; 2] = ["host", "none"];
 
+/// Whether nobody made it and nobody can remove it.
+pub fn is_predefined(name: &str) -> bool {
+    name == DEFAULT || PREDEFINED.contains(&name)
+}
+
 fn file(state: &State, network: &str) -> PathBuf {
     state.networks.join(format!("{network}.json"))
 }
@@ -40,6 +45,9 @@ pub fn find(state: &State, wanted: &str) -> Result<Network> {
             save(state, &network)?;
             return Ok(network);
         }
+        if PREDEFINED.contains(&wanted) {
+            return Ok(Network::mode(wanted));
+        }
         let mut by_id = all(state)?.into_iter().filter(|network| network.id.starts_with(wanted));
         if let (Some(network), None) = (by_id.next(), by_id.next()) {
             return Ok(network);
@@ -48,7 +56,7 @@ pub fn find(state: &State, wanted: &str) -> Result<Network> {
     fault!(NotFound, "network {} not found", wanted.escape_default())
 }
 
-/// All networks that were made (the default one once it was used), in order of name.
+/// All networks, in order of name: those that were made (the default one once it was used) and the modes.
 ///
 /// # Errors
 /// An unreadable definition.
@@ -57,8 +65,12 @@ pub fn all(state: &State) -> Result<Vec<Network>> {
         .into_iter()
         .filter_map(|name| Some(name.strip_suffix(".json")?.to_owned()))
         .collect();
+    names.extend(PREDEFINED.map(String::from));
     names.sort();
-    let read = |name: String| atomic::read_json(&file(state, &name)).transpose();
+    let read = |name: String| match PREDEFINED.contains(&name.as_str()) {
+        true => Some(Ok(Network::mode(&name))),
+        false => atomic::read_json(&file(state, &name)).transpose(),
+    };
     names.into_iter().filter_map(read).collect()
 }
 
@@ -76,7 +88,7 @@ pub fn save(state: &State, network: &Network) -> Result<()> {
 /// # Errors
 /// `Busy` with the names of those on it, `Denied` for the default one.
 pub fn remove(state: &State, network: &Network) -> Result<()> {
-    if network.name == DEFAULT {
+    if is_predefined(&network.name) {
         fault!(Denied, "{} is a pre-defined network and cannot be removed", network.name);
     }
     let members = state.members(&network.name)?;

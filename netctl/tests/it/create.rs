@@ -7,7 +7,10 @@ fn a_network_is_listed_shown_and_removed() {
     let rig = Rig::new();
     let id = rig.ok(&["create", "--subnet", "172.22.16.0/24", "--label", "a=b", "n1"]);
     assert_eq!(id.trim().len(), 64);
-    assert_eq!(rig.ok(&["ls", "--format", "{{.Name}} {{.Driver}}"]), "bridge bridge\nn1 bridge\n");
+    assert_eq!(
+        rig.ok(&["ls", "--format", "{{.Name}} {{.Driver}}"]),
+        "bridge bridge\nhost host\nn1 bridge\nnone null\n"
+    );
     assert_eq!(rig.ok(&["ls", "-q", "--filter", "label=a=b"]), format!("{}\n", &id[..12]));
     let shown = rig.ok(&["inspect", &id[..12], "-f", "{{.Name}} {{(index .IPAM.Config 0).Gateway}}"]);
     assert_eq!(shown, "n1 172.22.16.1\n");
@@ -32,7 +35,30 @@ fn what_cannot_be_a_network_is_refused() {
     rig.fails(2, &["create", &"a".repeat(200)]);
     rig.fails(1, &["create", "host"]);
     rig.fails(1, &["rm", "bridge"]);
-    assert_eq!(rig.ok(&["ls", "--format", "{{.Name}}"]), "bridge\nn1\n");
+    assert_eq!(rig.ok(&["ls", "--format", "{{.Name}}"]), "bridge\nhost\nn1\nnone\n");
+}
+
+#[test]
+fn modes_are_listed_but_nobodys_to_change() {
+    let rig = Rig::new();
+    assert_eq!(rig.ok(&["ls", "--format", "{{.Name}} {{.Driver}}", "-f", "driver=null"]), "none null\n");
+    assert!(rig.ok(&["inspect", "host"]).contains("\"Driver\": \"host\""));
+    assert_eq!(rig.ok(&["prune"]), "");
+    rig.up(&["c1", "--network", "bridge", "--name", "web"]);
+    for name in ["host", "none", "bridge"] {
+        assert!(
+            rig.fails(1, &["rm", name])
+                .contains(&format!("{name} is a pre-defined network and cannot be removed"))
+        );
+    }
+    assert!(rig.fails(4, &["connect", "host", "web"]).contains("cannot connect c1 to host"));
+    // Containers are found by their name and by the beginning of their id, too.
+    rig.ok(&["create", "n1"]);
+    rig.ok(&["connect", "n1", "web"]);
+    rig.ok(&["disconnect", "n1", "c"]);
+    rig.up(&["c2"]);
+    assert!(rig.fails(2, &["connect", "n1", "c"]).contains("several containers' ids begin with c"));
+    assert!(rig.fails(3, &["connect", "n1", "x"]).contains("x is not attached to any network"));
 }
 
 #[test]

@@ -14,6 +14,8 @@ struct Site {
     name: String,
     dir: PathBuf,
     server: Option<Child>,
+    /// The name server that it tells.
+    dns: &'static str,
 }
 
 impl Site {
@@ -27,7 +29,7 @@ impl Site {
         }
         let dir = rig.net("").join("site");
         std::fs::create_dir_all(&dir).unwrap();
-        Self { name, dir, server: None }
+        Self { name, dir, server: None, dns: "10.55.0.7" }
     }
 
     /// Gives addresses from `first` to `last` for so many seconds.
@@ -36,10 +38,11 @@ impl Site {
         let (config, leases) = (self.dir.join("udhcpd.conf"), self.dir.join("leases"));
         let text = format!(
             "start {first}\nend {last}\ninterface up0\nmin_lease 1\nlease_file {}\npidfile {}\n\
-             option subnet 255.255.255.0\noption router 10.55.0.1\noption dns 10.55.0.7\noption domain site.example\n\
+             option subnet 255.255.255.0\noption router 10.55.0.1\noption dns {}\noption domain site.example\n\
              option lease {seconds}\n",
             leases.display(),
             self.dir.join("pid").display(),
+            self.dns,
         );
         std::fs::write(&config, text).unwrap();
         std::fs::write(leases, "").unwrap();
@@ -141,6 +144,7 @@ fn a_lease_is_prolonged_and_a_changed_address_taken_over() {
     let keeper =
         || -> Value { serde_json::from_str(&std::fs::read_to_string(rig.net("dhcp.pid")).unwrap()).unwrap() };
     let killed = keeper();
+    site.dns = "10.55.0.8";
     rig.run("kill", &["-9", &killed["pid"].to_string()]);
     site.serve("10.55.0.70", "10.55.0.79", 10);
     eventually("another keeper", || {
@@ -149,11 +153,97 @@ fn a_lease_is_prolonged_and_a_changed_address_taken_over() {
     });
     let shown = || rig.inside("a", &["ip", "-br", "addr"]);
     eventually("another address", || shown().contains("10.55.0.7") && !shown().contains("10.55.0.60"));
+    // The container's files and the record follow, in place.
+    let file = |name: &str| std::fs::read_to_string(rig.net("files/a").join(name)).unwrap();
+    eventually("another name server", || file("resolv.conf").starts_with("nameserver 10.55.0.8\n"));
+    eventually("the hosts file", || {
+        file("hosts").contains("10.55.0.7") && !file("hosts").contains("10.55.0.60")
+    });
+    let record = std::fs::read_to_string(rig.net("attachments/a.json")).unwrap();
+    assert!(record.contains("10.55.0.7") && !record.contains("10.55.0.60"), "{record}");
     assert!(rig.inside("a", &["ip", "route"]).contains("default via 10.55.0.1 dev eth0"));
     // Its namespace goes without a word: the keeper notices at the latest when it would prolong the lease.
     rig.run("umount", &[rig.net("ns/a").to_str().unwrap()]);
     eventually("the keeper leaves", || !rig.net("dhcp.pid").exists());
     assert_eq!(rig.ok(&["gc"]), "a\n");
+}
+
+/// Starts an `up` that nobody answers, and returns when it asks.
+fn asking(rig: &Rig, id: &str) -> Child {
+    let child = rig.command(&["up", id, "--network", "site"]).stderr(Stdio::piped()).spawn().unwrap();
+    let record = rig.net("attachments").join(format!("{id}.json"));
+    eventually("it asks", || std::fs::read_to_string(&record).unwrap_or_default().contains("\"joining\""));
+    child
+}
+
+#[test]
+fn nobody_waits_for_a_server_that_another_container_asks() {
+    let rig = Rig::new();
+    let site = Site::new(&rig, "wait");
+    if !is_possible(&rig) {
+        return;
+    }
+    rig.ok(&["create", "-d", "macvlan", "--opt", "parent=lan0", "--ipam-driver", "dhcp", "site"]);
+    let mut slow = asking(&rig, "a");
+    // Others come and go meanwhile, and see what is.
+    rig.up(&["b", "-p", "8080:80"]);
+    rig.ok(&["down", "--wait", "b"]);
+    assert_eq!(rig.ok(&["gc"]), "", "it is at work");
+    for args in [["connect", "bridge", "a"], ["disconnect", "site", "a"]] {
+        let why = rig.fails(5, &args);
+        assert!(why.contains("a is being attached by process"), "{why}");
+    }
+    assert!(rig.fails(4, &["up", "a"]).contains("a is already attached"));
+    assert!(slow.try_wait().unwrap().is_none(), "all of that in less than the ten seconds that it asks");
+    // Taken away meanwhile: it says so, and leaves the next one of that name alone.
+    rig.ok(&["down", "--wait", "a"]);
+    rig.up(&["a"]);
+    let output = slow.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("network site: a was detached meanwhile") && said.lines().count() == 1, "{said}");
+    assert!(rig.inside("a", &["ip", "-br", "addr"]).contains("eth0"));
+    rig.ok(&["down", "--wait", "a"]);
+    // Killed while it asks: the next gc, down or up of that name undoes it.
+    for next in [&["gc"][..], &["down", "--wait", "a"], &["up", "a"]] {
+        let mut child = asking(&rig, "a");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        rig.ok(next);
+        rig.ok(&["down", "--wait", "a"]);
+        assert_eq!(rig.left().lines().filter(|line| !line.contains("lan0")).count(), 0, "{}", rig.left());
+    }
+    drop(site);
+}
+
+#[test]
+fn a_site_that_goes_before_the_others_takes_the_default_route() {
+    let rig = Rig::new();
+    let mut site = Site::new(&rig, "lead");
+    if !is_possible(&rig) {
+        return;
+    }
+    site.serve("10.55.0.90", "10.55.0.99", 7200);
+    rig.ok(&["create", "-d", "macvlan", "--opt", "parent=lan0", "--ipam-driver", "dhcp", "site"]);
+    rig.ok(&["create", "--subnet", "10.7.1.0/24", "n1"]);
+    rig.up(&["a", "--network", "n1"]);
+    let ways = || rig.inside("a", &["ip", "route", "show", "default"]);
+    rig.ok(&["connect", "--gw-priority", "1", "site", "a"]);
+    assert!(
+        ways().starts_with("default via 10.55.0.1 dev eth1") && ways().lines().count() == 1,
+        "{}",
+        ways()
+    );
+    rig.ok(&["disconnect", "site", "a"]);
+    assert!(ways().starts_with("default via 10.7.1.1 dev eth0") && ways().lines().count() == 1, "{}", ways());
+    rig.ok(&["connect", "site", "a"]);
+    assert!(ways().starts_with("default via 10.7.1.1 dev eth0") && ways().lines().count() == 1, "{}", ways());
+    rig.ok(&["disconnect", "n1", "a"]);
+    assert!(
+        ways().starts_with("default via 10.55.0.1 dev eth1") && ways().lines().count() == 1,
+        "{}",
+        ways()
+    );
+    rig.ok(&["down", "--wait", "a"]);
 }
 
 #[test]

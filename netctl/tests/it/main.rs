@@ -15,3 +15,5 @@ mod rig;
 mod rootless;
 mod traffic;
 mod up;
+mod vanish;
+mod way_out;

@@ -170,5 +170,5 @@ fn what_cannot_be_an_overlay_is_refused() {
     assert!(fails(7, &["peers=127.0.0.1", "encrypted"]).contains("not encrypted"));
     assert!(fails(2, &["peers=127.0.0.1", "vxlan-id=16777216"]).contains("vxlan-id"));
     assert!(fails(1, &["peers=/nonexistent/list"]).contains("/nonexistent/list"));
-    assert_eq!(rig.ok(&["ls", "--format", "{{.Name}}"]), "bridge\n");
+    assert_eq!(rig.ok(&["ls", "--format", "{{.Name}}"]), "bridge\nhost\nnone\n");
 }

@@ -127,12 +127,13 @@ fn attachment(text: &str) -> Result<Attachment> {
             ("ip6", Ok(ip)) => at.ip6 = Some(ip),
             ("mac-address" | "mac", _) => at.mac = Some(value.into()),
             ("interface-name" | "interface_name", _) => at.interface = Some(value.into()),
-            ("gw-priority", _) => {
-                fault!(
-                    Unsupported,
-                    "--network gw-priority is not supported: the first network gives the default route"
-                )
-            }
+            ("gw-priority", _) => match value.parse() {
+                Ok(priority) => at.gw_priority = priority,
+                Err(_) => fault!(
+                    Usage,
+                    "invalid argument \"{text}\" for \"--network\" flag: invalid gw-priority ({value}): not a number"
+                ),
+            },
             _ => fault!(Usage, "{}", wrong()),
         }
     }
@@ -157,7 +158,8 @@ mod tests {
         assert_eq!((at.network.as_str(), at.aliases.len(), at.ip.is_some()), ("n1", 2, true));
         assert_eq!(attachment("default").unwrap().network, "bridge");
         assert_eq!(attachment("n1,ip=10.1.2.3").unwrap().network, "n1");
-        for wrong in ["alias=x", "name=n,ip=x", "name=n,bogus=1"] {
+        assert_eq!(attachment("name=n1,gw-priority=-3").unwrap().gw_priority, -3);
+        for wrong in ["alias=x", "name=n,ip=x", "name=n,bogus=1", "name=n,gw-priority=high"] {
             assert!(attachment(wrong).is_err(), "{wrong}");
         }
     }
