@@ -53,7 +53,11 @@ pub enum Command {
     #[command(visible_alias = "remove")]
     Rm(Rm),
     /// Remove all networks that nobody uses
-    Prune,
+    Prune {
+        /// Nothing is asked, with or without it
+        #[arg(short, long)]
+        force: bool,
+    },
     /// Attach a container: make its namespace, addresses, names and published ports; print a status as JSON
     #[command(after_help = "Without flags, the request is read as JSON from stdin. Examples:\n  \
         netctl up web1 --name web -p 8080:80 </dev/null\n  \

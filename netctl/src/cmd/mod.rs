@@ -29,7 +29,7 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Ls(args) => ls::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Rm(args) => rm::run(&args),
-        Command::Prune => rm::prune(),
+        Command::Prune { force: _ } => rm::prune(),
         Command::Up(args) => up::run(*args),
         Command::Down(args) => down::run(&args),
         Command::Connect(args) => connect::run(args),

@@ -94,7 +94,7 @@ fn attach(
     }
     let outside = link::find(&host, &host_end)?.unwrap_or_default();
     if vlan::is_wanted(config) {
-        vlan::enter(&host, config, outside.index, false)?;
+        vlan::enter(&host, config, outside.index)?;
     }
     let shown = |name: &str, link: &Link, sandbox: &str| Interface {
         name: name.into(),

@@ -78,18 +78,24 @@ pub fn tell_apart(host: &Socket, bridge: u32) -> Result<()> {
 ///
 /// # Errors
 /// The kernel's refusal.
-pub fn enter(host: &Socket, config: &Config, port: u32, is_gateway: bool) -> Result<()> {
+pub fn enter(host: &Socket, config: &Config, port: u32) -> Result<()> {
     let mut batch = Batch::new();
     if config.vlan != 0 {
-        if config.preserve_default_vlan == Some(false) {
-            link::leave_vlans(&mut batch, port);
-        }
-        link::set_vlan(&mut batch, port, u32::try_from(config.vlan)?, false);
+        own(&mut batch, config, port)?;
     }
-    for trunk in config.vlan_trunk.iter().filter(|_| !is_gateway) {
+    for trunk in &config.vlan_trunk {
         link::carry_vlans(&mut batch, port, range(trunk)?);
     }
     host.run(&batch).with_context(|| format!("network {}", config.name))
+}
+
+/// Puts a port into its own VLAN, and out of the default one where that is wanted.
+fn own(batch: &mut Batch, config: &Config, port: u32) -> Result<()> {
+    if config.preserve_default_vlan == Some(false) {
+        link::leave_vlans(batch, port);
+    }
+    link::set_vlan(batch, port, u32::try_from(config.vlan)?, false);
+    Ok(())
 }
 
 /// The link for the gateway's addresses, made if it is missing. Like the bridge it stays when the last container leaves.
@@ -98,7 +104,8 @@ pub fn enter(host: &Socket, config: &Config, port: u32, is_gateway: bool) -> Res
 /// As [`enter`].
 pub fn gateway(host: &Socket, config: &Config, bridge: &Link) -> Result<Link> {
     let name = gateway_name(config);
-    if link::find(host, &name)?.is_none() {
+    let found = link::find(host, &name)?;
+    if found.is_none() {
         let own = File::open("/proc/self/ns/net").context("open the own network namespace")?;
         let suffix: String = random::<4>()?.iter().map(|byte| format!("{byte:02x}")).collect();
         let port = format!("veth{suffix}");
@@ -109,12 +116,19 @@ pub fn gateway(host: &Socket, config: &Config, bridge: &Link) -> Result<Link> {
         host.run(&batch).with_context(|| format!("network {}", config.name))?;
     }
     let link = link::find(host, &name)?.with_context(|| format!("{name} is gone"))?;
-    // Each time: whoever made it may have been killed before this.
-    if link.kind == "veth"
-        && let Err(err) = enter(host, config, link.peer, true)
-    {
+    let mut batch = Batch::new();
+    match found {
+        // Again: whoever made it may have been killed before this. Whether it left the default VLAN was theirs to say.
+        Some(_) if link.kind == "veth" => {
+            link::set_vlan(&mut batch, link.peer, u32::try_from(config.vlan)?, false);
+        }
+        // Somebody else's.
+        Some(_) => return Ok(link),
+        None => own(&mut batch, config, link.peer)?,
+    }
+    if let Err(err) = host.run(&batch) {
         let _ = link::remove(host, &name);
-        return Err(err);
+        return Err(err).with_context(|| format!("network {}", config.name));
     }
     Ok(link)
 }

@@ -16,9 +16,11 @@ mod table;
 mod tests;
 mod tracking;
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result};
+use contracts::fault;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -139,6 +141,22 @@ pub struct Publish {
     pub to: IpAddr,
     /// The container's port.
     pub to_port: u16,
+}
+
+/// As users write it: `10.0.0.1:8080/tcp`.
+impl fmt::Display for Publish {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.protocol {
+            6 => "tcp",
+            17 => "udp",
+            _ => "sctp",
+        };
+        match self.host {
+            Some(IpAddr::V6(host)) => write!(out, "[{host}]:{}/{protocol}", self.host_port),
+            Some(IpAddr::V4(host)) => write!(out, "{host}:{}/{protocol}", self.host_port),
+            None => write!(out, "{}/{protocol}", self.host_port),
+        }
+    }
 }
 
 /// The IP protocol number of `tcp`, `udp`, `sctp`.
@@ -274,7 +292,13 @@ impl Filter {
                 for family in Family::BOTH {
                     table::publish(&mut transaction, family, ports);
                 }
-                present(self.socket.run(&transaction.finish())).context("publish ports in nftables")?
+                match self.socket.run(&transaction.finish()) {
+                    Err(err) if errno(&err) == Some(Errno::EEXIST) => {
+                        let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+                        fault!(Busy, "cannot publish {}: another container has it", ports.join(", "))
+                    }
+                    done => present(done).context("publish ports in nftables")?,
+                }
             }
         };
         tracking::forget_earlier(&self.socket, ports)?;

@@ -140,6 +140,37 @@ fn errors_have_the_numbers_of_the_specification() {
         assert_eq!(code(&rig, "ADD", "a", &with(odd.clone())), 7, "{odd}");
     }
     assert_eq!(code(&rig, "ADD", "a", &with(json!({"ipam": {"type": "nosuch"}}))), 7);
+    // No room: one container has the only address that there is.
+    let narrow = |more: Value| {
+        let mut config = with(json!({"name": "narrow", "bridge": "cnit1"}));
+        config["ipam"]["ranges"] = json!([[{"subnet": "10.73.0.0/30"}]]);
+        config["runtimeConfig"] = more;
+        config
+    };
+    pod(&rig, "b");
+    ok(&rig, "ADD", "b", &narrow(json!({})));
+    assert_eq!(code(&rig, "ADD", "a", &narrow(json!({}))), 102);
+    ok(&rig, "DEL", "b", &narrow(json!({})));
+    // A port that another one has: named, and nothing is left of the second.
+    let port = || {
+        let ports = json!([{"hostPort": 8098, "containerPort": 80, "protocol": "tcp"}]);
+        with(json!({"bridge": "cnit1", "runtimeConfig": {"portMappings": ports}}))
+    };
+    ok(&rig, "ADD", "b", &port());
+    let (succeeded, said) = call(&rig, "ADD", "a", &port());
+    assert!(!succeeded && said["code"] == 11, "{said}");
+    assert_eq!(said["msg"], "cannot publish 8098/tcp: another container has it");
+    ok(&rig, "DEL", "b", &port());
+    let mut child = rig
+        .command(&[])
+        .env("CNI_COMMAND", "STATUS")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&[0xff, 0xfe]).unwrap();
+    let said: Value = serde_json::from_slice(&child.wait_with_output().unwrap().stdout).unwrap();
+    assert_eq!(said["code"], 5, "{said}");
     ok(&rig, "DEL", "nosuch", &with(json!({})));
     assert_eq!(rig.inside("a", &["ip", "-br", "link"]).lines().count(), 1, "nothing was made");
     let versions = ok(&rig, "VERSION", "", &json!({"cniVersion": "1.0.0"}));
