@@ -16,6 +16,7 @@ mod table;
 mod tests;
 mod tracking;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -294,7 +295,9 @@ impl Filter {
                 }
                 match self.socket.run(&transaction.finish()) {
                     Err(err) if errno(&err) == Some(Errno::EEXIST) => {
-                        let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+                        // One of both families is told once.
+                        let ports: BTreeSet<String> = ports.iter().map(ToString::to_string).collect();
+                        let ports = Vec::from_iter(ports);
                         fault!(Busy, "cannot publish {}: another container has it", ports.join(", "))
                     }
                     done => present(done).context("publish ports in nftables")?,
