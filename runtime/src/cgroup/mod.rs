@@ -1,4 +1,4 @@
-//! Control groups: made with their limits before the container's process exists, on v1 (also hybrid) and v2.
+//! Control groups: made with their limits before anything of the container runs, on v1 (also hybrid) and v2.
 //!
 //! `layout` finds the hierarchies, `v1` and `v2` make a container's directories, `resources` turns the
 //! configuration into files and values, `devices` its device rules into lists or a program. What happens to a
@@ -175,7 +175,7 @@ impl Location {
     /// # Errors
     /// One is missing.
     pub fn cgroup(&self) -> Result<Cgroup> {
-        Ok(Cgroup { dirs: self.open()?, location: self.clone(), _placeholder: None })
+        Ok(Cgroup::of(self.open()?, self.clone()))
     }
 
     fn open(&self) -> Result<Vec<Dir>> {
@@ -188,6 +188,10 @@ impl Location {
 pub struct Cgroup {
     dirs: Vec<Dir>,
     location: Location,
+    /// What [`Cgroup::complete`] makes.
+    later: Vec<layout::Found>,
+    /// Where in each hierarchy that is.
+    place: Option<layout::Place>,
     /// Keeps a systemd scope alive until the container's process is in.
     _placeholder: Option<systemd::Placeholder>,
 }
@@ -196,11 +200,25 @@ impl Cgroup {
     /// Makes a container's cgroup in every hierarchy, with all its limits.
     ///
     /// # Errors
-    /// It exists and has processes, it may not be made, or a limit cannot be set. Nothing new is left then.
-    ///
-    /// `record` is told where it is going to be before anything is made, so that a caller who is killed meanwhile
-    /// leaves a trail.
+    /// As [`Cgroup::prepare`] and [`Cgroup::complete`]. Nothing new is left then.
     pub fn create(request: &Request<'_>, record: impl FnOnce(&Location) -> Result<()>) -> Result<Self> {
+        let mut cgroup = Self::prepare(request, record)?;
+        if let Err(err) = cgroup.complete(request) {
+            let _ = cgroup.made().remove();
+            return Err(err);
+        }
+        Ok(cgroup)
+    }
+
+    /// Makes what a process can be born in: the directory in the unified hierarchy, without limits. The rest is for
+    /// [`Cgroup::complete`], which can work while the process sets itself up.
+    ///
+    /// `record` is told where all of it is going to be before anything is made, so that a caller who is killed
+    /// meanwhile leaves a trail.
+    ///
+    /// # Errors
+    /// It exists and has processes, or may not be made. Nothing new is left then.
+    pub fn prepare(request: &Request<'_>, record: impl FnOnce(&Location) -> Result<()>) -> Result<Self> {
         if request.disabled {
             return Self::none(request, record);
         }
@@ -210,35 +228,64 @@ impl Cgroup {
             }
             other => other?,
         };
-        record(&planned(&layout, request)?)?;
-        let ((dirs, location), placeholder) = match &layout {
-            layout::Layout::V2(root) if request.systemd => {
-                let (dirs, location, placeholder) = systemd::create(root, request)?;
-                ((dirs, location), placeholder)
-            }
-            layout::Layout::V1(_) if request.systemd => {
+        let planned = planned(&layout, request)?;
+        record(&planned)?;
+        if request.systemd {
+            let layout::Layout::V2(root) = &layout else {
                 fault!(Unsupported, "--systemd-cgroup: needs cgroup v2, this machine has v1");
-            }
-            layout::Layout::V1(hierarchies) => {
-                (v1::create(hierarchies, &layout.relative_path(request.path, request.id)?, request)?, None)
-            }
+            };
+            let (dirs, location, placeholder) = systemd::create(root, request)?;
+            return Ok(Self { dirs, location, later: Vec::new(), place: None, _placeholder: placeholder });
+        }
+        let place = layout.relative_path(request.path, request.id)?;
+        let (dirs, location, later) = match layout {
             layout::Layout::V2(root) => {
-                (v2::create(root, &layout.relative_path(request.path, request.id)?, request)?, None)
+                let (dirs, location) = v2::create(&root, &place, request)?;
+                (dirs, location, Vec::new())
+            }
+            // Which ones it gets is known only when all have been tried.
+            layout::Layout::V1(hierarchies) if may_be_none(request.rootless) => {
+                let (dirs, location) = v1::create(&hierarchies, &place, request)?;
+                (dirs, location, Vec::new())
+            }
+            layout::Layout::V1(mut later) => {
+                let unified: Vec<_> = later.extract_if(.., |found| found.controllers.is_empty()).collect();
+                (v1::create(&unified, &place, request)?.0, planned, later)
             }
         };
-        let cgroup = Self { dirs, location, _placeholder: placeholder };
-        if let Err(err) = cgroup.limit(request) {
-            let _ = cgroup.location.remove();
-            return Err(err);
+        Ok(Self { dirs, location, later, place: Some(place), _placeholder: None })
+    }
+
+    /// Makes the directories that are still missing, and sets the limits.
+    ///
+    /// # Errors
+    /// A directory has processes or may not be made, or a limit cannot be set. What is there then is
+    /// [`Cgroup::made`].
+    pub fn complete(&mut self, request: &Request<'_>) -> Result<()> {
+        let later = std::mem::take(&mut self.later);
+        if let Some(place) = &self.place {
+            self.dirs.splice(..0, v1::create(&later, place, request)?.0);
         }
-        Ok(cgroup)
+        self.limit(request)
+    }
+
+    /// What has been made of it so far.
+    #[must_use]
+    pub fn made(&self) -> Location {
+        let member = |dir: &Dir| Member { controllers: dir.controllers.clone(), path: dir.path.clone() };
+        Location { dirs: self.dirs.iter().map(member).collect(), unit: self.location.unit.clone() }
     }
 
     /// No cgroup at all; a limit that was asked for is missed then.
     fn none(request: &Request<'_>, record: impl FnOnce(&Location) -> Result<()>) -> Result<Self> {
         request.resources.map_or(Ok(()), |resources| resources::apply(&[], resources))?;
         record(&Location::default())?;
-        Ok(Self { dirs: Vec::new(), location: Location::default(), _placeholder: None })
+        Ok(Self::of(Vec::new(), Location::default()))
+    }
+
+    /// One that is there already.
+    const fn of(dirs: Vec<Dir>, location: Location) -> Self {
+        Self { dirs, location, later: Vec::new(), place: None, _placeholder: None }
     }
 
     fn limit(&self, request: &Request<'_>) -> Result<()> {

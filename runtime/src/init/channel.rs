@@ -1,13 +1,17 @@
 //! What the runtime and the container's new process say to each other, one message per packet.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, Result, bail};
 use contracts::fault::{Fault, Kind};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 
-/// The longest packet, tag included.
+use crate::seccomp;
+
+const GONE: &str = "the runtime is gone";
+
+/// The longest report, tag included.
 const LONGEST: usize = 4 << 10;
 
 /// From the new process to the runtime.
@@ -54,9 +58,12 @@ impl RuntimeEnd {
     /// A packet that makes no sense.
     pub fn receive(&self) -> Result<Report> {
         let mut buffer = [0; LONGEST];
-        let (length, fd) = match sys::pass_fd::receive(&self.0, &mut buffer) {
-            Err(err) if err.kind() == io::ErrorKind::ConnectionReset => return Ok(Report::Closed),
-            other => other.context("read from the container's process")?,
+        let (length, fd) = loop {
+            match sys::pass_fd::receive(&self.0, &mut buffer) {
+                // It ended without reading all that we sent. Told once; what it said before is still to be read.
+                Err(err) if err.kind() == io::ErrorKind::ConnectionReset => {}
+                other => break other.context("read from the container's process")?,
+            }
         };
         let Some((&tag, body)) = buffer[..length].split_first() else { return Ok(Report::Closed) };
         Ok(match (tag, fd) {
@@ -76,6 +83,24 @@ impl RuntimeEnd {
     /// It is gone.
     pub fn proceed(&self) -> Result<()> {
         transmit(&self.0, b"G").context("the container's process has ended early")
+    }
+
+    /// Gives the process its cgroup, which is ready: the `tasks` files of version 1 to join by. A process that is
+    /// gone has said why, which is for [`Self::receive`].
+    ///
+    /// # Errors
+    /// Too many of them.
+    pub fn hand_cgroup(&self, tasks: &[OwnedFd]) -> Result<()> {
+        let tasks: Vec<BorrowedFd<'_>> = tasks.iter().map(AsFd::as_fd).collect();
+        unless_gone(sys::pass_fd::send_all(&self.0, b"C", &tasks)).context("hand over the cgroup")
+    }
+
+    /// Gives the process its system call filter, as [`Self::hand_cgroup`] does the cgroup.
+    ///
+    /// # Errors
+    /// It is too long, as only a listener's metadata can make it.
+    pub fn hand_filter(&self, filter: &[u8]) -> Result<()> {
+        unless_gone(transmit(&self.0, filter)).context("hand over the system call filter")
     }
 }
 
@@ -105,9 +130,39 @@ impl ProcessEnd {
         let mut answer = [0; 1];
         let (length, _) = sys::pass_fd::receive(&self.0, &mut answer).context("wait for the runtime")?;
         if length == 0 {
-            bail!("the runtime is gone");
+            bail!(GONE);
         }
         Ok(())
+    }
+
+    /// Waits for what [`RuntimeEnd::hand_cgroup`] sends.
+    ///
+    /// # Errors
+    /// The runtime is gone, or could not make the cgroup.
+    pub fn cgroup(&self) -> Result<Vec<OwnedFd>> {
+        let mut tag = [0; 1];
+        let (length, tasks) =
+            sys::pass_fd::receive_all(&self.0, &mut tag).context("wait for the container's cgroup")?;
+        if length == 0 {
+            bail!(GONE);
+        }
+        Ok(tasks)
+    }
+
+    /// Waits for what [`RuntimeEnd::hand_filter`] sends.
+    ///
+    /// # Errors
+    /// The runtime is gone, or could not make the filter.
+    pub fn filter(&self) -> Result<seccomp::Program> {
+        let socket = self.0.as_raw_fd();
+        let context = "wait for the system call filter";
+        let length = recv(socket, &mut [], MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC).context(context)?;
+        let mut bytes = vec![0; length];
+        let length = recv(socket, &mut bytes, MsgFlags::empty()).context(context)?;
+        if length == 0 {
+            bail!(GONE);
+        }
+        seccomp::Program::decode(&bytes[..length])
     }
 
     /// Reports.
@@ -137,8 +192,17 @@ impl ProcessEnd {
     }
 }
 
+fn unless_gone(sent: io::Result<()>) -> io::Result<()> {
+    match sent {
+        Err(err) if matches!(err.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
 fn transmit(socket: impl AsFd, packet: &[u8]) -> io::Result<()> {
-    let socket = std::os::fd::AsRawFd::as_raw_fd(&socket.as_fd());
+    let socket = socket.as_fd().as_raw_fd();
     send(socket, packet, MsgFlags::MSG_NOSIGNAL)?;
     Ok(())
 }
@@ -192,6 +256,19 @@ mod tests {
         );
         assert_eq!(decode(&encode(&anyhow::anyhow!("plain"))).to_string(), "plain");
         assert_eq!(Kind::of(&decode(&[])), None);
+    }
+
+    #[test]
+    fn what_it_said_is_heard_after_its_death() {
+        let (runtime, process) = pair().unwrap();
+        runtime.hand_cgroup(&[]).unwrap();
+        process.tell(&Report::Failed(anyhow::anyhow!("no such limit"))).unwrap();
+        drop(process);
+        runtime.hand_filter(b"filter").unwrap();
+        assert!(
+            matches!(runtime.receive().unwrap(), Report::Failed(err) if err.to_string() == "no such limit")
+        );
+        assert!(matches!(runtime.receive().unwrap(), Report::Closed));
     }
 
     #[test]

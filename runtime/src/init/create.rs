@@ -17,6 +17,7 @@ use crate::cgroup::{self, Location};
 use crate::container::state::State;
 use crate::container::status::Status;
 use crate::container::view;
+use crate::hooks;
 use crate::lifecycle::descriptors::Descriptors;
 use crate::namespace::{Namespaces, time};
 use crate::rootfs::devices::Source;
@@ -29,7 +30,6 @@ use crate::security::procfs::Procfs;
 use crate::security::{identity, labels, limits, scheduling};
 use crate::spec::check::sysctl_path;
 use crate::spec::document::Document;
-use crate::{hooks, seccomp};
 
 /// All that the runtime prepared for the new process.
 #[derive(Debug)]
@@ -46,10 +46,10 @@ pub struct Plan<'a> {
     pub rootfs: (&'a Path, Option<OwnedFd>),
     /// `linux.rootfsPropagation`.
     pub propagation: Propagation,
-    /// System call filter.
-    pub filter: Option<&'a seccomp::Program>,
-    /// The cgroup, and the `tasks` files of version 1 to join by.
-    pub cgroup: (&'a Location, &'a [OwnedFd]),
+    /// The cgroup.
+    pub cgroup: &'a Location,
+    /// Whether the network namespace is still to be made.
+    pub makes_network: bool,
     /// The trusted procfs.
     pub proc: &'a Procfs,
     /// Wait for `runtime start`.
@@ -96,7 +96,7 @@ fn become_container(
     // (CVE-2016-9962).
     nix::sys::prctl::set_dumpable(false).context("become undumpable")?;
     steps::new_session();
-    enter_namespaces(&plan)?;
+    enter_namespaces(&plan, channel)?;
     if plan.new_keyring {
         let label = plan.document.process.as_ref().map_or("", |process| process.selinux_label.as_str());
         labels::join_new_keyring(plan.proc, &format!("_ses.{}", plan.state.id), label)?;
@@ -104,6 +104,7 @@ fn become_container(
     set_names(plan.document)?;
     let mut null = Cover::null()?;
     let (old_root, unsealed) = build_root(&plan)?;
+    let filter = plan.document.linux.seccomp.is_some().then(|| channel.filter()).transpose()?;
     let hooks = &plan.document.hooks;
     if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
         channel.ask(&Report::Hooks)?;
@@ -119,7 +120,8 @@ fn become_container(
     };
 
     let process = plan.document.process.as_ref().context("process is missing")?;
-    let last = Last { process, filter: plan.filter, proc: plan.proc, channel, descriptors: plan.descriptors };
+    let last =
+        Last { process, filter: filter.as_ref(), proc: plan.proc, channel, descriptors: plan.descriptors };
     steps::standard_streams(&last, &root, true)?;
     finish_root(&plan, &root, &unsealed, &mut null)?;
     drop(unsealed);
@@ -152,10 +154,13 @@ const fn is_joined_first(flag: i32) -> bool {
     flag == libc::CLONE_NEWUSER || flag == libc::CLONE_NEWPID
 }
 
-fn enter_namespaces(plan: &Plan<'_>) -> Result<()> {
+fn enter_namespaces(plan: &Plan<'_>, channel: &ProcessEnd) -> Result<()> {
     let namespaces = plan.namespaces;
+    if plan.makes_network {
+        sys::namespace::unshare(libc::CLONE_NEWNET).context("make a network namespace")?;
+    }
     // While still in the host's cgroup namespace and with the host's rights.
-    cgroup::join(plan.cgroup.1).context("join the container's cgroup")?;
+    cgroup::join(&channel.cgroup()?).context("join the container's cgroup")?;
     for joined in namespaces.joined.iter().filter(|joined| !is_joined_first(joined.flag)) {
         joined.enter()?;
     }
@@ -204,7 +209,7 @@ fn build_root(plan: &Plan<'_>) -> Result<(Root, Vec<OwnedFd>)> {
     let mut unsealed = Vec::new();
     for planned in plan.mounts {
         if planned.is_cgroup() {
-            cgroupfs::mount(&root, planned, (plan.cgroup.0, own_cgroups), label)?;
+            cgroupfs::mount(&root, planned, (plan.cgroup, own_cgroups), label)?;
         } else {
             unsealed.extend(planned.perform_unsealed(&root, label)?);
         }

@@ -4,29 +4,26 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use contracts::process::Process;
 use nix::libc;
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use sys::clone::{CloneOptions, Cloned};
 
+use super::beside::Beside;
 use super::descriptors::Descriptors;
+use super::made::Made;
 use super::pid_file;
 use crate::cgroup::{self, Cgroup};
 use crate::cli;
+use crate::console;
 use crate::container::directory::Directory;
 use crate::container::state::State;
-use crate::container::status::Status;
-use crate::container::view::{self, View};
 use crate::init::channel::{self, Report, RuntimeEnd};
 use crate::init::{self, wait};
 use crate::intel_rdt;
-use crate::namespace::{Namespaces, net_devices, user};
+use crate::namespace::Namespaces;
 use crate::rootfs::{mount, propagation, shared};
-use crate::security::limits;
 use crate::security::procfs::Procfs;
 use crate::spec::document::Document;
 use crate::spec::{annotations, check, load};
-use crate::{console, hooks, log, seccomp};
 
 /// What is asked for.
 #[derive(Debug)]
@@ -66,7 +63,6 @@ struct Input<'a> {
     bundle: PathBuf,
     rootfs: PathBuf,
     namespaces: Namespaces,
-    filter: Option<seccomp::Program>,
     descriptors: Descriptors,
     /// The trusted procfs.
     proc: Procfs,
@@ -86,9 +82,8 @@ pub fn create(request: &Request<'_>) -> Result<Created> {
     console::check(terminal, flags.console_socket.as_deref(), request.detached)?;
     let descriptors = Descriptors::read(flags.preserve_fds, true)?;
     let rootfs = load::rootfs_path(&document, &bundle)?;
-    let filter = document.linux.seccomp.as_ref().map(seccomp::compile).transpose()?;
     let proc = Procfs::open()?;
-    let input = Input { request, document, bundle, rootfs, namespaces, filter, descriptors, proc };
+    let input = Input { request, document, bundle, rootfs, namespaces, descriptors, proc };
 
     let directory = Directory::reserve(request.root, &flags.id)?;
     let mut made = Made::default();
@@ -106,39 +101,6 @@ pub fn create(request: &Request<'_>) -> Result<Created> {
             Err(err)
         }
     }
-}
-
-/// What exists so far.
-#[derive(Default)]
-struct Made {
-    cgroup: Option<cgroup::Location>,
-    pidfd: Option<OwnedFd>,
-    terminal: Option<OwnedFd>,
-    /// The root that lies in the runtime's mount namespace: its tree until it is used, its path, its id.
-    shared_root: Option<(Option<OwnedFd>, PathBuf, u64)>,
-    intel_rdt: Option<intel_rdt::Group>,
-}
-
-impl Made {
-    fn undo(self, directory: &Directory) {
-        if let Some(pidfd) = &self.pidfd {
-            kill_and_reap(pidfd);
-        }
-        let removed = self.cgroup.map_or(Ok(()), |location| {
-            location.kill_all()?;
-            location.remove()
-        });
-        let removed = removed.and(self.intel_rdt.map_or(Ok(()), |group| group.remove()));
-        let unmounted = self.shared_root.map_or(Ok(()), |(_, rootfs, id)| shared::undo(&rootfs, id));
-        if let Err(err) = removed.and(unmounted).and_then(|()| directory.remove()) {
-            log::warn(&format!("clean up after a failed create: {err:#}"));
-        }
-    }
-}
-
-fn kill_and_reap(pidfd: &OwnedFd) {
-    let _ = sys::pidfd::send_signal(pidfd, libc::SIGKILL);
-    let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
 }
 
 fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(State, RuntimeEnd)> {
@@ -161,38 +123,38 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(St
     };
     // Recorded before it is made, so that a kill of this program at any later point leaves something that `delete`
     // knows how to remove.
-    let cgroup = Cgroup::create(&request, |location| {
+    let cgroup = Cgroup::prepare(&request, |location| {
         state.cgroup = Some(location.clone());
         directory.save(&state)
     })?;
     state.cgroup = Some(cgroup.location().clone());
+    made.cgroup = Some(cgroup.made());
     if let (Some(root), Some(group), Some(wanted)) = (resctrl, &state.intel_rdt, &document.linux.intel_rdt) {
         made.intel_rdt = Some(group.clone());
         group.make(&root, wanted).context("linux.intelRdt")?;
     }
-    made.cgroup.clone_from(&state.cgroup);
-    if let Some(filter) = &input.filter {
-        directory.write_bytes("seccomp.bpf", &filter.encode())?;
-    }
     let (channel, pid) = spawn(input, directory, &state, &cgroup, made)?;
-    let pid = converse(input, &state, &channel, pid, made)?;
+    let (namespaces, proc) = (&input.namespaces, &input.proc);
+    let beside = Beside { document, namespaces, proc, directory, cgroup, request, channel: &channel };
+    beside.work(pid, &mut state, made)?;
+    hand_over(input, &state, made)?;
+    Ok((state, channel))
+}
 
-    let Some(pidfd) = &made.pidfd else { bail!("no process was made") };
-    state.init = Some(Process::of(pid).context("look at the container's process")?);
-    directory.save(&state)?;
+/// Gives others what they asked to have of the container that is ready now.
+fn hand_over(input: &Input<'_>, state: &State, made: &mut Made) -> Result<()> {
+    let flags = input.request.flags;
     if let Some(socket) = &flags.console_socket
         && let Some(master) = made.terminal.take()
     {
         console::send(socket, master.as_fd())?;
     }
-    let receiver = annotations::pidfd_receiver(document);
+    let (Some(pidfd), Some(init)) = (&made.pidfd, state.init) else { bail!("no process was made") };
+    let receiver = annotations::pidfd_receiver(&input.document);
     for socket in flags.pidfd_socket.iter().chain(&receiver) {
         console::send(socket, pidfd.as_fd())?;
     }
-    if let Some(path) = &flags.pid_file {
-        pid_file::write(path, pid)?;
-    }
-    Ok((state, channel))
+    flags.pid_file.as_ref().map_or(Ok(()), |path| pid_file::write(path, init.pid))
 }
 
 /// Notes the groups of Intel RDT that the container is to have; returns where resctrl is mounted.
@@ -237,12 +199,14 @@ fn spawn(
         made.shared_root.as_mut().and_then(|(tree, ..)| tree.take())
     };
     let propagation = propagation::read(&document.linux.rootfs_propagation)?;
-    let tasks = cgroup.tasks()?;
     let waiting = if input.request.waits { Some(wait::prepare(directory)?) } else { None };
     let (ours, theirs) = channel::pair()?;
 
     let joins = input.namespaces.joins(libc::CLONE_NEWUSER) || input.namespaces.joins(libc::CLONE_NEWPID);
-    let namespaces = if joins { 0 } else { input.namespaces.at_clone() };
+    // Devices are moved into a network namespace that is there.
+    let makes_network = input.namespaces.can_make_network_late() && document.linux.net_devices.is_empty();
+    let later = if makes_network { libc::CLONE_NEWNET } else { 0 };
+    let namespaces = if joins { 0 } else { input.namespaces.at_clone() & !later };
     let options = CloneOptions { namespaces, cgroup: cgroup.clone_target(), sibling: false };
     match sys::clone::clone(options).context("make the container's process")? {
         Cloned::Parent { pid, pidfd } => {
@@ -261,8 +225,8 @@ fn spawn(
                 mounts: &mounts,
                 rootfs: (&input.rootfs, tree),
                 propagation,
-                filter: input.filter.as_ref(),
-                cgroup: (cgroup.location(), &tasks),
+                cgroup: cgroup.location(),
+                makes_network,
                 proc: &input.proc,
                 waiting,
                 no_pivot: flags.no_pivot,
@@ -290,86 +254,6 @@ fn give_cgroup(input: &Input<'_>, cgroup: &Cgroup, mounts: &[mount::Planned<'_>]
         Some(uid)
     };
     owner.map_or(Ok(()), |owner| cgroup.give_to(owner, input.request.rootless))
-}
-
-/// Does our share for the new process until it is ready; returns its final pid.
-fn converse(
-    input: &Input<'_>,
-    state: &State,
-    channel: &RuntimeEnd,
-    mut pid: i32,
-    made: &mut Made,
-) -> Result<i32> {
-    let (document, namespaces) = (&input.document, &input.namespaces);
-    let joins = namespaces.joins(libc::CLONE_NEWUSER) || namespaces.joins(libc::CLONE_NEWPID);
-    let waits = joins || namespaces.has(libc::CLONE_NEWUSER) || !nix::unistd::geteuid().is_root();
-    let begin = |pid: i32| {
-        if namespaces.new & libc::CLONE_NEWUSER != 0 {
-            user::write_maps(pid, &document.linux.uid_mappings, &document.linux.gid_mappings)?;
-        }
-        if !document.linux.net_devices.is_empty() {
-            let target = namespaces.network(pid)?;
-            net_devices::move_all(&document.linux.net_devices, target.as_fd())?;
-        }
-        if let Some(group) = &state.intel_rdt {
-            group.join(pid).context("linux.intelRdt")?;
-        }
-        if !waits {
-            return Ok(());
-        }
-        limits::apply(&input.proc, pid, document.process.as_ref().context("process is missing")?)?;
-        channel.proceed()
-    };
-    if !joins {
-        begin(pid)?;
-    }
-    loop {
-        match channel.receive()? {
-            Report::Cloned(sibling) => {
-                if let Some(pidfd) = &mut made.pidfd {
-                    adopt(pidfd, sibling)?;
-                }
-                pid = sibling;
-                begin(pid)?;
-            }
-            Report::Hooks => {
-                let stdin = view::for_hook(state, Status::Creating, pid);
-                hooks::run("prestart", &document.hooks.prestart, &stdin)?;
-                hooks::run("createRuntime", &document.hooks.create_runtime, &stdin)?;
-                channel.proceed()?;
-            }
-            Report::Terminal(master) => made.terminal = Some(master),
-            Report::Listener(fd) => {
-                introduce(input.filter.as_ref(), state, pid, &fd)?;
-                channel.proceed()?;
-            }
-            Report::Ready => return Ok(pid),
-            Report::Failed(err) => return Err(err),
-            Report::Closed => bail!("the container's process was killed while it was set up"),
-        }
-    }
-}
-
-/// Takes a process that the one behind `pidfd` made as its sibling in its place.
-pub fn adopt(pidfd: &mut OwnedFd, sibling: i32) -> Result<()> {
-    // Ours to reap, like the one that made it, so its pid cannot have been reused.
-    let new = sys::pidfd::open(sibling).context("open the container's process")?;
-    let first = std::mem::replace(pidfd, new);
-    let _ = waitid(Id::PIDFd(first.as_fd()), WaitPidFlag::WEXITED);
-    Ok(())
-}
-
-/// Hands the seccomp listener to the agent of the profile.
-pub fn introduce(
-    filter: Option<&seccomp::Program>,
-    state: &State,
-    pid: i32,
-    listener: &OwnedFd,
-) -> Result<()> {
-    let agent =
-        filter.and_then(|filter| filter.listener.as_ref()).context("a listener that nobody asked for")?;
-    let status = if state.init.is_some() { Status::Running } else { Status::Creating };
-    agent.send(&serde_json::to_value(View::new(state, status))?, pid, listener.as_fd())
 }
 
 impl Created {

@@ -9,13 +9,15 @@ use contracts::fault;
 use nix::libc;
 use sys::clone::{CloneOptions, Cloned};
 
+use super::beside::{adopt, introduce};
 use super::descriptors::Descriptors;
-use super::{create, pid_file};
+use super::pid_file;
 use crate::cgroup::{Cgroup, Location};
 use crate::cli;
 use crate::container::directory::Directory;
 use crate::container::state::State;
 use crate::container::status::Status;
+use crate::container::view::View;
 use crate::init::channel::{self, Report, RuntimeEnd};
 use crate::init::steps::Last;
 use crate::security::procfs::Procfs;
@@ -198,7 +200,8 @@ fn converse(input: &Input<'_>, channel: &RuntimeEnd, mut pid: i32, running: &mut
                 None => running.terminal = Some(master),
             },
             Report::Listener(fd) => {
-                create::introduce(input.filter.as_ref(), input.state, pid, &fd)?;
+                let view = View::new(input.state, Status::Running);
+                introduce(input.filter.as_ref(), &view, pid, &fd)?;
                 channel.proceed()?;
             }
             Report::Ready => {
@@ -213,7 +216,7 @@ fn converse(input: &Input<'_>, channel: &RuntimeEnd, mut pid: i32, running: &mut
             Report::Closed => return Ok(()),
             Report::Failed(err) => return Err(err),
             Report::Cloned(sibling) => {
-                create::adopt(&mut running.pidfd, sibling)?;
+                adopt(&mut running.pidfd, sibling)?;
                 pid = sibling;
                 channel.proceed()?;
             }

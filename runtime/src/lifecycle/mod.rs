@@ -1,5 +1,6 @@
 //! What the verbs do, from the runtime's side.
 
+pub mod beside;
 pub mod checkpoint;
 pub mod create;
 pub mod delete;
@@ -7,6 +8,7 @@ pub mod descriptors;
 pub mod exec;
 pub mod foreground;
 pub mod kill;
+pub mod made;
 pub mod mounts;
 pub mod pid_file;
 pub mod restore;

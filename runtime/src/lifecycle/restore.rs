@@ -11,6 +11,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use sys::clone::{CloneOptions, Cloned};
 use sys::path::Root;
 
+use super::made::Made;
 use super::pid_file;
 use crate::cgroup::{self, Cgroup};
 use crate::cli::{self, checkpoint::Restore};
@@ -28,7 +29,7 @@ use crate::rootfs::options::Propagation;
 use crate::rootfs::propagation;
 use crate::spec::document::Document;
 use crate::spec::{check, load};
-use crate::{console, hooks, log, seccomp};
+use crate::{console, hooks, seccomp};
 
 /// What is asked for.
 #[derive(Debug)]
@@ -54,30 +55,6 @@ pub struct Restored {
     pub pidfd: OwnedFd,
     /// The terminal's master end, where nobody else has got it.
     pub terminal: Option<OwnedFd>,
-}
-
-/// What exists so far.
-#[derive(Debug, Default)]
-struct Made {
-    cgroup: Option<cgroup::Location>,
-    pidfd: Option<OwnedFd>,
-    terminal: Option<OwnedFd>,
-}
-
-impl Made {
-    fn undo(self, directory: &Directory) {
-        if let Some(pidfd) = &self.pidfd {
-            let _ = sys::pidfd::send_signal(pidfd, libc::SIGKILL);
-            let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
-        }
-        let removed = self.cgroup.map_or(Ok(()), |location| {
-            location.kill_all()?;
-            location.remove()
-        });
-        if let Err(err) = removed.and_then(|()| directory.remove()) {
-            log::warn(&format!("clean up after a failed restore: {err:#}"));
-        }
-    }
 }
 
 /// Restores a container.

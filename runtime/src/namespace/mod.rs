@@ -112,6 +112,16 @@ impl Namespaces {
     pub fn at_clone(&self) -> i32 {
         self.new & !(libc::CLONE_NEWCGROUP | sys::clone::CLONE_NEWTIME)
     }
+
+    /// Whether the process can make its network namespace by itself after `clone3(2)`. Nothing else takes the kernel
+    /// as long, and the runtime has other things to do meanwhile. A new user namespace has to be its owner from
+    /// birth, and a process that joins others is not the one that is cloned first.
+    #[must_use]
+    pub fn can_make_network_late(&self) -> bool {
+        let early = libc::CLONE_NEWUSER | libc::CLONE_NEWPID;
+        let joins_early = self.joined.iter().any(|joined| joined.flag & early != 0);
+        self.new & libc::CLONE_NEWNET != 0 && self.new & libc::CLONE_NEWUSER == 0 && !joins_early
+    }
 }
 
 impl Joined {

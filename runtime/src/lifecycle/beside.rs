@@ -1,0 +1,150 @@
+//! What the runtime does for a new container while the container's process sets itself up: the two work side by side,
+//! on two processors where there are two, and the process waits only for what it needs next.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use anyhow::{Context as _, Result, bail};
+use contracts::process::Process;
+use nix::libc;
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+
+use super::made::Made;
+use crate::cgroup::{self, Cgroup};
+use crate::container::directory::Directory;
+use crate::container::state::State;
+use crate::container::status::Status;
+use crate::container::view::{self, View};
+use crate::init::channel::{Report, RuntimeEnd};
+use crate::namespace::{Namespaces, net_devices, user};
+use crate::security::limits;
+use crate::security::procfs::Procfs;
+use crate::spec::document::Document;
+use crate::{hooks, seccomp};
+
+/// A creation whose process has been cloned.
+#[derive(Debug)]
+pub struct Beside<'a> {
+    /// config.json.
+    pub document: &'a Document,
+    /// Namespaces to make and join.
+    pub namespaces: &'a Namespaces,
+    /// The trusted procfs.
+    pub proc: &'a Procfs,
+    /// The container's directory.
+    pub directory: &'a Directory,
+    /// The cgroup, as far as the clone needed it.
+    pub cgroup: Cgroup,
+    /// What the rest of the cgroup is to be.
+    pub request: cgroup::Request<'a>,
+    /// The way to the process.
+    pub channel: &'a RuntimeEnd,
+}
+
+impl Beside<'_> {
+    /// Does the runtime's share, from the clone of the process `pid` until it is ready.
+    ///
+    /// # Errors
+    /// Any, also those of the process itself.
+    pub fn work(mut self, pid: i32, state: &mut State, made: &mut Made) -> Result<()> {
+        let joins = self.namespaces.joins(libc::CLONE_NEWUSER) || self.namespaces.joins(libc::CLONE_NEWPID);
+        let mut filter = None;
+        if !joins {
+            filter = self.furnish(pid, state, made)?;
+        }
+        loop {
+            match self.channel.receive()? {
+                Report::Cloned(sibling) => {
+                    if let Some(pidfd) = &mut made.pidfd {
+                        adopt(pidfd, sibling)?;
+                    }
+                    filter = self.furnish(sibling, state, made)?;
+                }
+                Report::Hooks => {
+                    let pid = state.init.map_or(0, |init| init.pid);
+                    let stdin = view::for_hook(state, Status::Creating, pid);
+                    let hooks = &self.document.hooks;
+                    hooks::run("prestart", &hooks.prestart, &stdin)?;
+                    hooks::run("createRuntime", &hooks.create_runtime, &stdin)?;
+                    self.channel.proceed()?;
+                }
+                Report::Terminal(master) => made.terminal = Some(master),
+                Report::Listener(fd) => {
+                    let view = View::new(state, Status::Creating);
+                    introduce(filter.as_ref(), &view, view.pid, &fd)?;
+                    self.channel.proceed()?;
+                }
+                Report::Ready => return Ok(()),
+                Report::Failed(err) => return Err(err),
+                Report::Closed => bail!("the container's process was killed while it was set up"),
+            }
+        }
+    }
+
+    /// Gives the process all that it waits for, in the order in which it does; returns its system call filter.
+    fn furnish(&mut self, pid: i32, state: &mut State, made: &mut Made) -> Result<Option<seccomp::Program>> {
+        self.admit(pid, state)?;
+        let completed = self.cgroup.complete(&self.request);
+        made.cgroup = Some(self.cgroup.made());
+        completed?;
+        self.channel.hand_cgroup(&self.cgroup.tasks()?)?;
+        let profile = self.document.linux.seccomp.as_ref();
+        let filter = profile.map(seccomp::compile).transpose()?;
+        if let Some(filter) = &filter {
+            let bytes = filter.encode();
+            self.channel.hand_filter(&bytes)?;
+            self.directory.write_bytes("seccomp.bpf", &bytes)?;
+        }
+        state.init = Some(Process::of(pid).context("look at the container's process")?);
+        self.directory.save(state)?;
+        Ok(filter)
+    }
+
+    /// What the process cannot do for itself before it is somebody in its namespaces.
+    fn admit(&self, pid: i32, state: &State) -> Result<()> {
+        let (document, namespaces) = (self.document, self.namespaces);
+        if namespaces.new & libc::CLONE_NEWUSER != 0 {
+            user::write_maps(pid, &document.linux.uid_mappings, &document.linux.gid_mappings)?;
+        }
+        if !document.linux.net_devices.is_empty() {
+            let target = namespaces.network(pid)?;
+            net_devices::move_all(&document.linux.net_devices, target.as_fd())?;
+        }
+        if let Some(group) = &state.intel_rdt {
+            group.join(pid).context("linux.intelRdt")?;
+        }
+        let joins = namespaces.joins(libc::CLONE_NEWUSER) || namespaces.joins(libc::CLONE_NEWPID);
+        if joins || namespaces.has(libc::CLONE_NEWUSER) || !nix::unistd::geteuid().is_root() {
+            let process = document.process.as_ref().context("process is missing")?;
+            limits::apply(self.proc, pid, process)?;
+            self.channel.proceed()?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes a process that the one behind `pidfd` made as its sibling in its place.
+///
+/// # Errors
+/// It is gone.
+pub fn adopt(pidfd: &mut OwnedFd, sibling: i32) -> Result<()> {
+    // Ours to reap, like the one that made it, so its pid cannot have been reused.
+    let new = sys::pidfd::open(sibling).context("open the container's process")?;
+    let first = std::mem::replace(pidfd, new);
+    let _ = waitid(Id::PIDFd(first.as_fd()), WaitPidFlag::WEXITED);
+    Ok(())
+}
+
+/// Hands the seccomp listener of the process `pid` to the agent of the profile, with the container's state.
+///
+/// # Errors
+/// The agent does not take it.
+pub fn introduce(
+    filter: Option<&seccomp::Program>,
+    view: &View<'_>,
+    pid: i32,
+    listener: &OwnedFd,
+) -> Result<()> {
+    let agent =
+        filter.and_then(|filter| filter.listener.as_ref()).context("a listener that nobody asked for")?;
+    agent.send(&serde_json::to_value(view)?, pid, listener.as_fd())
+}
