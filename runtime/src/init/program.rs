@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use contracts::fault;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::sys::stat::{SFlag, stat};
-use nix::unistd::{AccessFlags, execve, faccessat, getcwd};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::sys::stat::{Mode, SFlag, stat};
+use nix::unistd::{AccessFlags, execve, faccessat, fchdir, getcwd};
 use sys::path::{Root, file_type};
 
 use crate::spec::process::Process;
@@ -138,12 +138,15 @@ fn environment(env: &[String], uid: u32, root: &Root) -> Result<Vec<CString>> {
 }
 
 /// Enters the working directory, and makes sure that it is in the container: a `/proc/self/fd/N` of a descriptor that
-/// the runtime has open would be a way out (CVE-2024-21626).
+/// the runtime has open would be a way out (CVE-2024-21626), so no such link is followed.
 ///
 /// # Errors
 /// It does not exist, or is outside.
-pub fn enter_directory(cwd: &Path) -> Result<()> {
-    nix::unistd::chdir(cwd).with_context(|| format!("chdir to cwd ({cwd:?}) set in config.json"))?;
+pub fn enter_directory(root: &Root, cwd: &Path) -> Result<()> {
+    root.open_in(cwd, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())
+        .and_then(|directory| Ok(fchdir(directory)?))
+        .map_err(|err| Errno::from_raw(err.raw_os_error().unwrap_or_default()))
+        .with_context(|| format!("chdir to cwd ({cwd:?}) set in config.json"))?;
     // The kernel says ENOENT, or prefixes "(unreachable)", for what is not below the root.
     match getcwd() {
         Ok(path) if path.is_absolute() => Ok(()),

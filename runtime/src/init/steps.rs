@@ -101,7 +101,7 @@ pub fn become_program(
         nix::sys::prctl::set_no_new_privs().context("set no_new_privs")?;
     }
     // A directory that only root may enter, and one that only the user may enter, both work.
-    let entered = program::enter_directory(&process.cwd);
+    let entered = program::enter_directory(root, &process.cwd);
     let masks = match &process.capabilities {
         Some(wanted) => Masks::read(wanted),
         None => Masks::default(),
@@ -113,7 +113,7 @@ pub fn become_program(
     let own = sys::capability::get().context("read own capabilities")?.permitted;
     capabilities::finish(masks, extra & own)?;
     if entered.is_err() {
-        program::enter_directory(&process.cwd)?;
+        program::enter_directory(root, &process.cwd)?;
     }
     let program = Program::find(process, root, last.descriptors.sockets)?;
 

@@ -45,7 +45,7 @@ impl Beside<'_> {
     ///
     /// # Errors
     /// Any, also those of the process itself.
-    pub fn work(mut self, pid: i32, state: &mut State, made: &mut Made) -> Result<()> {
+    pub fn work(mut self, mut pid: i32, state: &mut State, made: &mut Made) -> Result<()> {
         let joins = self.namespaces.joins(libc::CLONE_NEWUSER) || self.namespaces.joins(libc::CLONE_NEWPID);
         let mut filter = None;
         if !joins {
@@ -57,10 +57,10 @@ impl Beside<'_> {
                     if let Some(pidfd) = &mut made.pidfd {
                         adopt(pidfd, sibling)?;
                     }
-                    filter = self.furnish(sibling, state, made)?;
+                    pid = sibling;
+                    filter = self.furnish(pid, state, made)?;
                 }
                 Report::Hooks => {
-                    let pid = state.init.map_or(0, |init| init.pid);
                     let stdin = view::for_hook(state, Status::Creating, pid);
                     let hooks = &self.document.hooks;
                     hooks::run("prestart", &hooks.prestart, &stdin)?;
@@ -70,18 +70,21 @@ impl Beside<'_> {
                 Report::Terminal(master) => made.terminal = Some(master),
                 Report::Listener(fd) => {
                     let view = View::new(state, Status::Creating);
-                    introduce(filter.as_ref(), &view, view.pid, &fd)?;
+                    introduce(filter.as_ref(), &view, pid, &fd)?;
                     self.channel.proceed()?;
                 }
-                Report::Ready => return Ok(()),
+                Report::Ready => break,
                 Report::Failed(err) => return Err(err),
                 Report::Closed => bail!("the container's process was killed while it was set up"),
             }
         }
+        // Only now: a container whose process is known is no longer "creating".
+        state.init = Some(Process::of(pid).context("look at the container's process")?);
+        self.directory.save(state)
     }
 
     /// Gives the process all that it waits for, in the order in which it does; returns its system call filter.
-    fn furnish(&mut self, pid: i32, state: &mut State, made: &mut Made) -> Result<Option<seccomp::Program>> {
+    fn furnish(&mut self, pid: i32, state: &State, made: &mut Made) -> Result<Option<seccomp::Program>> {
         self.admit(pid, state)?;
         let completed = self.cgroup.complete(&self.request);
         made.cgroup = Some(self.cgroup.made());
@@ -94,8 +97,6 @@ impl Beside<'_> {
             self.channel.hand_filter(&bytes)?;
             self.directory.write_bytes("seccomp.bpf", &bytes)?;
         }
-        state.init = Some(Process::of(pid).context("look at the container's process")?);
-        self.directory.save(state)?;
         Ok(filter)
     }
 
