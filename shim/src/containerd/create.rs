@@ -290,13 +290,13 @@ impl Server {
             if let Some(pump) = self.pumps.get_mut(&token) {
                 pump.let_go();
                 if !pump.go_on(&self.epoll) {
-                    self.pumps.remove(&token);
+                    self.end_pump(token);
                 }
             }
         }
         // Nobody reads its stdin any more.
         if let Some(token) = process.feed.take() {
-            self.pumps.remove(&token);
+            self.end_pump(token);
         }
         (process.stdin, process.console) = (None, None);
     }

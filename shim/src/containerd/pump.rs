@@ -51,7 +51,13 @@ impl Pump {
         self.reader = None;
     }
 
-    /// Moves what can be moved now; false at the end.
+    /// Ends it. What it watched may stay open elsewhere, as a terminal does until its process is deleted, and would
+    /// be reported as hung up for ever.
+    pub fn end(self, epoll: &Epoll) {
+        let _ = epoll.delete(if self.full { &self.to } else { &self.from });
+    }
+
+    /// Moves what can be moved now; false at the end, when it is to be ended.
     pub fn go_on(&mut self, epoll: &Epoll) -> bool {
         let mut moved = false;
         for _ in 0..TURNS {
@@ -154,6 +160,21 @@ mod tests {
         drop(pump);
         writer.join().unwrap();
         assert!(reader.join().unwrap() == bytes);
+    }
+
+    #[test]
+    fn an_end_that_others_hold_is_no_longer_watched() {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        let (from, source) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let (_sink, to) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let _elsewhere = from.try_clone().unwrap();
+        let mut pump = Pump::start(&epoll, 4, (from, to), true).unwrap();
+        drop(source);
+        let mut events = [EpollEvent::empty(); 4];
+        assert_eq!(epoll.wait(&mut events, 60_000_u16), Ok(1));
+        assert!(!pump.go_on(&epoll));
+        pump.end(&epoll);
+        assert_eq!(epoll.wait(&mut events, 0_u8), Ok(0));
     }
 
     #[test]

@@ -177,7 +177,13 @@ impl Server {
         if let Some(pump) = self.pumps.get_mut(&token)
             && !pump.go_on(&self.epoll)
         {
-            self.pumps.remove(&token);
+            self.end_pump(token);
+        }
+    }
+
+    pub fn end_pump(&mut self, token: u64) {
+        if let Some(pump) = self.pumps.remove(&token) {
+            pump.end(&self.epoll);
         }
     }
 
