@@ -9,7 +9,7 @@ use contracts::fault;
 
 use crate::cli::CpFlags;
 use crate::container::unmount::unmount;
-use crate::container::{Store, status};
+use crate::container::{Store, again};
 use crate::copy::archive::{self, Place};
 use crate::tools;
 
@@ -30,14 +30,14 @@ pub fn run(store: &Store, flags: &CpFlags) -> Result<Exit> {
     };
     // A stopped container's files are mounted for the copy, under its lock: nobody starts or removes it meanwhile.
     let bundle = store.bundle(&id);
-    let lock = store.lock(&id)?;
-    let live = status::read_locked(store, &id, &lock)?.state.is_live();
+    let (lock, status) = again::lock_settled(store, &id)?;
+    let live = status.state.is_live();
     let mounted_here = !tools::is_mounted(&bundle);
     if mounted_here {
         tools::mount(&bundle)?;
     }
     // A running container is seen as its processes see it, volumes included.
-    let root = match status::read_locked(store, &id, &lock)?.process {
+    let root = match status.process {
         Some(process) if live => PathBuf::from(format!("/proc/{}/root", process.pid)),
         _ => bundle.join("rootfs"),
     };

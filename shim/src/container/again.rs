@@ -5,6 +5,7 @@ use std::os::fd::AsFd as _;
 use anyhow::{Context as _, Result};
 use contracts::atomic;
 use contracts::container::Status;
+use contracts::lock::Lock;
 use contracts::process::Process;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -13,23 +14,28 @@ use super::{Store, status};
 
 /// Starts a stopped container: `start`, `restart`, `boot`.
 pub fn again(store: &Store, id: &str, how: Start<'_>) -> Result<bool> {
-    let mut lock = store.lock(id)?;
-    let record = loop {
-        let record = store.load(id)?;
+    let (lock, status) = lock_settled(store, id)?;
+    if status.owner.is_some() {
+        return Ok(false);
+    }
+    start(store, &store.load(id)?, &lock, how)?;
+    Ok(true)
+}
+
+/// The container's lock, taken when it either lives or is at rest: not while its last supervisor still clears away, which
+/// may need the lock for that.
+pub fn lock_settled(store: &Store, id: &str) -> Result<(Lock, Status)> {
+    loop {
+        let lock = store.lock(id)?;
         let status = status::read_locked(store, id, &lock)?;
         match status.owner {
-            Some(_) if status.state.is_live() => return Ok(false),
-            // Its last supervisor is still clearing away; it may need the lock for that.
-            Some(owner) => {
+            Some(owner) if !status.state.is_live() => {
                 drop(lock);
                 wait_for(store, id, owner)?;
-                lock = store.lock(id)?;
             }
-            None => break record,
+            _ => return Ok((lock, status)),
         }
-    };
-    start(store, &record, &lock, how)?;
-    Ok(true)
+    }
 }
 
 /// Waits until the container's owner is done with it: it has cleared away, has ended, or only still sends its last log
