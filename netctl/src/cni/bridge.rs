@@ -23,8 +23,6 @@ use crate::netlink::socket::Socket;
 use crate::network::{Network, Subnet, bridge, definition::random};
 use crate::state::State;
 
-const DEFAULT_BRIDGE: &str = "cni0";
-
 fn key(config: &Config, environment: &Environment) -> Key {
     Key {
         network: config.name.clone(),
@@ -103,7 +101,7 @@ fn attach(
         sandbox: sandbox.into(),
     };
     answer.interfaces = vec![
-        shown(bridge_name(config), &bridge, ""),
+        shown(config.bridge_name(), &bridge, ""),
         shown(&host_end, &outside, ""),
         shown(&environment.interface, &inside, &environment.netns),
     ];
@@ -124,11 +122,6 @@ fn attach(
         guest::enter(state, &Guest { version: 1, key: key(config, environment), zone, ports, station })?;
     }
     Ok(())
-}
-
-/// The bridge's name.
-pub fn bridge_name(config: &Config) -> &str {
-    if config.bridge.is_empty() { DEFAULT_BRIDGE } else { &config.bridge }
 }
 
 /// Gateways and routes that follow from the configuration.
@@ -163,7 +156,7 @@ fn complete(config: &Config, answer: &mut Answer) -> Result<()> {
 
 /// The bridge, and the link that has the gateway's addresses where that is another one.
 fn make_bridge(host: &Socket, config: &Config, answer: &Answer) -> Result<(Link, Option<Link>)> {
-    let name = bridge_name(config);
+    let name = config.bridge_name();
     let is_gateway = config.is_gateway || config.is_default_gateway;
     let subnets = answer
         .ips
@@ -239,7 +232,7 @@ fn plug(
         Some(text) => mac_address(text)?,
         None => bridge::local_mac(&random()?),
     };
-    let found = link::find(host, bridge_name(config))?.unwrap_or_default();
+    let found = link::find(host, config.bridge_name())?.unwrap_or_default();
     let mtu = if config.mtu > 0 { config.mtu } else { found.mtu };
     let mut batch = Batch::new();
     let veth = Veth { host: &host_end, inside: &environment.interface, mac, mtu, bridge };
@@ -313,7 +306,7 @@ pub fn check(state: &State, input: &Input, environment: &Environment) -> Result<
     let answer = Answer::parse(previous)?;
     input.ipam_check(environment)?;
     let host = Socket::route()?;
-    let name = bridge_name(config);
+    let name = config.bridge_name();
     let Some(bridge) = link::find(&host, name)?.filter(|link| link.kind == "bridge") else {
         fail!(CHECK_FAILED, "bridge {name} is missing");
     };

@@ -15,6 +15,8 @@ use crate::cidr::Cidr;
 /// What we speak, oldest first.
 pub const VERSIONS: [&str; 7] = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
+const DEFAULT_BRIDGE: &str = "cni0";
+
 /// A network configuration, the fields that a bridge, host-local or portmap plugin has.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -254,6 +256,11 @@ pub struct ValidAttachment {
 }
 
 impl Config {
+    /// The bridge's name.
+    pub fn bridge_name(&self) -> &str {
+        if self.bridge.is_empty() { DEFAULT_BRIDGE } else { &self.bridge }
+    }
+
     /// Reads and checks the document. Its raw form goes to delegated plugins.
     ///
     /// # Errors

@@ -55,7 +55,7 @@ fn range(trunk: &Trunk) -> Result<(u16, u16)> {
 
 /// The name of the link that has the gateway's addresses.
 pub fn gateway_name(config: &Config) -> String {
-    let bridge = super::bridge::bridge_name(config);
+    let bridge = config.bridge_name();
     if config.vlan == 0 { bridge.into() } else { format!("{bridge}.{}", config.vlan) }
 }
 
