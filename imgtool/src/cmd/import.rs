@@ -91,8 +91,12 @@ pub(super) fn source(store: &Store, text: &str) -> Result<Box<dyn Read + Send>> 
 
 /// Stores the archive as a plain layer (its digest is then its diff id) while checking that it is an archive to its end.
 pub(super) fn layer(store: &Store, lease: &Lease, source: &mut dyn Read) -> Result<Descriptor> {
-    let mut keeping =
-        Keeping { source: BufReader::with_capacity(256 << 10, source), writer: store.writer()?, error: None };
+    let mut keeping = Keeping {
+        source: BufReader::with_capacity(256 << 10, source),
+        writer: store.writer()?,
+        error: None,
+        bytes: 0,
+    };
     let mut reader = Reader::new(&mut keeping, Limits::default());
     let mut entries = 0u64;
     let mut damaged = None;
@@ -113,8 +117,9 @@ pub(super) fn layer(store: &Store, lease: &Lease, source: &mut dyn Read) -> Resu
     if let Some(err) = damaged {
         return Err(err);
     }
-    if entries == 0 {
-        fault!(Unsupported, "no tar archive, or an empty one");
+    // An archive of nothing but its end mark is an image without files.
+    if entries == 0 && keeping.bytes < END_MARK {
+        fault!(Unsupported, "no tar archive: it is empty");
     }
     // What follows the end mark belongs to the blob, whatever it is.
     io::copy(&mut keeping, &mut io::sink()).context("read")?;
@@ -129,7 +134,11 @@ struct Keeping<'a> {
     source: BufReader<&'a mut dyn Read>,
     writer: BlobWriter,
     error: Option<io::Error>,
+    bytes: usize,
 }
+
+/// Bytes of a block of zeros, which ends an archive.
+const END_MARK: usize = 512;
 
 impl BufRead for Keeping<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
@@ -143,6 +152,7 @@ impl BufRead for Keeping<'_> {
         if let Err(err) = self.writer.write_all(&self.source.buffer()[..count]) {
             self.error.get_or_insert(err);
         }
+        self.bytes += count;
         self.source.consume(count);
     }
 }

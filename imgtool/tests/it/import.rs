@@ -42,7 +42,7 @@ fn compressed_archives_and_urls_are_read() {
 fn what_is_no_archive_leaves_nothing() {
     let rig = Rig::new();
     let rootfs = archive(&["x:1"], &[("f", &[7; 5000])]);
-    for bad in [&b""[..], b"junk", &[0; 1024], &rootfs[..3000]] {
+    for bad in [&b""[..], b"junk", &[0; 400], &rootfs[..3000]] {
         let ended = rig.feed("import - bad:1", bad);
         let code = ended.output.status.code().unwrap();
         assert!([1, 7].contains(&code), "{code}");
@@ -52,4 +52,11 @@ fn what_is_no_archive_leaves_nothing() {
     rig.fails("import /nosuch", 1);
     rig.fails("import -c RUN /nosuch", 2);
     assert_eq!(rig.ok("images -q"), "");
+    // An archive of nothing is one.
+    rig.feed("import - empty", &[0; 10240]).ok();
+    assert_eq!(rig.ok("images --format {{.Repository}}={{.Size}}"), "empty=0B\n");
+    let dir = rig.path("b");
+    rig.ok(&format!("bundle empty {}", dir.display()));
+    assert!(crate::rig::names(&dir.join("rootfs")).is_empty());
+    rig.ok(&format!("unbundle {}", dir.display()));
 }
