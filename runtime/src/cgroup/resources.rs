@@ -1,5 +1,6 @@
 //! `linux.resources` (without devices) as files and values, and their writing.
 
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -141,7 +142,9 @@ fn pids(writes: &mut Writes, controller: &'static str, resources: &LinuxResource
 
 /// A limit that is not named stays as it is.
 fn rdma(writes: &mut Writes, controller: &'static str, resources: &LinuxResources) {
-    for (device, limit) in resources.rdma().iter().flatten() {
+    // In an order that is the same each time.
+    let devices: BTreeMap<_, _> = resources.rdma().iter().flatten().collect();
+    for (device, limit) in devices {
         let mut line = device.clone();
         for (name, value) in [("hca_handle", limit.hca_handles()), ("hca_object", limit.hca_objects())] {
             if let Some(value) = value {
