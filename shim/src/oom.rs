@@ -31,8 +31,8 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Watches a container's cgroup.
-    pub fn add(&mut self, epoll: &Epoll, token: u64, container: &str, cgroup: &Cgroup) -> Result<()> {
+    /// Watches a container's cgroup. Says whether it happened before, of which the kernel will not tell any more.
+    pub fn add(&mut self, epoll: &Epoll, token: u64, container: &str, cgroup: &Cgroup) -> Result<bool> {
         let watched = match cgroup {
             Cgroup::V2(dir) => {
                 let counter = dir.join("memory.events");
@@ -63,8 +63,9 @@ impl Watcher {
                 }
             }
         };
+        let before = kills(&watched.counter).unwrap_or(0) > 0;
         self.watched.insert(token, watched);
-        Ok(())
+        Ok(before)
     }
 
     /// Something happened under this token: the container that ran out of memory, if one did.

@@ -16,9 +16,13 @@ impl Supervisor {
             return;
         }
         let mut watcher = Watcher::default();
-        let watched = Cgroup::of(process.pid)
-            .is_some_and(|cgroup| watcher.add(&self.epoll, MEMORY, &self.record.id, &cgroup).is_ok());
-        self.memory = watched.then_some(watcher);
+        let Some(cgroup) = Cgroup::of(process.pid) else { return };
+        let Ok(before) = watcher.add(&self.epoll, MEMORY, &self.record.id, &cgroup) else { return };
+        self.memory = Some(watcher);
+        if before {
+            // The program was faster.
+            self.tell_of_memory();
+        }
     }
 
     /// The kernel says that something happened.
@@ -26,6 +30,10 @@ impl Supervisor {
         if self.memory.as_mut().is_none_or(|watcher| watcher.on_ready(MEMORY).is_none()) {
             return;
         }
+        self.tell_of_memory();
+    }
+
+    fn tell_of_memory(&mut self) {
         if !self.status.oom_killed {
             self.status.oom_killed = true;
             self.publish();

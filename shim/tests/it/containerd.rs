@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -99,9 +99,7 @@ impl Shim {
         let events = dir.path().join("events").display().to_string();
         fs::write(&publisher, format!("#!/bin/sh\ncat >/dev/null; echo \"$*\" >>{events}\n")).unwrap();
         fs::set_permissions(&publisher, fs::Permissions::from_mode(0o755)).unwrap();
-        let options =
-            [field(6, tool("runtime").to_str().unwrap()), field(7, dir.path().join("oci").to_str().unwrap())];
-        let any = [field(1, "containerd.runc.v1.Options"), field(2, options.concat())].concat();
+        let any = options(dir.path());
         let mut command = Self::command(&dir, &id);
         let mut child = command.arg("start").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(&any).unwrap();
@@ -186,7 +184,8 @@ impl Shim {
     fn create(&self) {
         let bundle = self.path("bundle").display().to_string();
         let out = format!("file://{}", self.path("out").display());
-        assert!(self.ok("Create", &[field(2, bundle), field(6, out)]).number(1) > 0);
+        let options = field(10, options(self.dir.path()));
+        assert!(self.ok("Create", &[field(2, bundle), field(6, out), options]).number(1) > 0);
     }
 
     /// Without the first words of each: `/tasks/start` and so on.
@@ -202,14 +201,24 @@ impl Drop for Shim {
     fn drop(&mut self) {
         let mut command = Command::new(tool("runtime"));
         let _ = command.arg("--root").arg(self.path("oci/tests")).args(["delete", "-f", &self.id]).output();
+        let id = &*self.id;
         // It may have gone by itself.
-        for (service, method, id) in
-            [(SANDBOX, "StopSandbox", "pod"), (TASK, "Delete", &*self.id), (TASK, "Shutdown", &*self.id)]
-        {
+        for (service, method, id) in [
+            (SANDBOX, "StopSandbox", "pod"),
+            (TASK, "Wait", id),
+            (TASK, "Delete", id),
+            (TASK, "Shutdown", id),
+        ] {
             let Ok(asked) = self.send(service, method, &field(1, id)) else { return };
             while self.receive().is_ok_and(|(stream, _)| stream != asked) {}
         }
     }
+}
+
+/// containerd's options for a runtime: the program, and where it keeps its containers.
+fn options(dir: &Path) -> Vec<u8> {
+    let options = [field(6, tool("runtime").to_str().unwrap()), field(7, dir.join("oci").to_str().unwrap())];
+    [field(1, "containerd.runc.v1.Options"), field(2, options.concat())].concat()
 }
 
 fn any(url: &str, json: &serde_json::Value) -> Vec<u8> {
