@@ -33,6 +33,9 @@ BENCH_IN       ?=
 VM_RUN         ?= /work/shared/tools/vm/vm-run.sh
 VM_DIR         ?= /opt/vm
 
+# What the demo builds: the tools alone, so that a newcomer waits for nothing else.
+DEMO_PACKAGES ?= $(TOOLS:%=--package %)
+
 .PHONY: help setup setup-demo build demo test check conformance bench size test-vm fuzz bless man completions install clean
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,7 +55,7 @@ build: ## Build the release binaries (static)
 	cargo build --release --target $(TARGET) --workspace
 
 demo: setup-demo ## The whole story in one run: build, push, pull, run, publish, restart, names, stop; leaves nothing
-	cargo build --release --target $(TARGET) $(TOOLS:%=--package %)
+	cargo build --release --target $(TARGET) $(DEMO_PACKAGES)
 	@$(SUDO) demo/run $(BIN)
 
 test: setup ## Every test, from a clean checkout
