@@ -208,7 +208,7 @@ pub fn location(span: Span) -> Value {
 }
 
 fn sources(source: &Source) -> Value {
-    json!([crate::registry::base64::encode(source.text.as_bytes())])
+    json!([contracts::base64::encode(source.text.as_bytes())])
 }
 
 fn pretty(value: &Value) -> Result<String> {

@@ -149,7 +149,7 @@ pub fn statement(
         }
         metadata = json!({"source": {"infos": [{
             "filename": facts.source.name, "language": "Dockerfile",
-            "data": crate::registry::base64::encode(facts.source.text.as_bytes()),
+            "data": contracts::base64::encode(facts.source.text.as_bytes()),
         }]}});
     }
     let materials: Vec<Value> = facts

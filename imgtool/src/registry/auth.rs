@@ -1,12 +1,11 @@
 //! Authentication: the registry's challenge, tokens for scopes, and which `Authorization` a request carries.
 
 use anyhow::{Context as _, Result};
-use contracts::fault;
+use contracts::{base64, fault};
 use serde::Deserialize;
 use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 
 use super::answer::{self, Response};
-use super::base64;
 use super::client::Client;
 use super::credentials::{self, Credentials};
 use super::hosts::Endpoint;

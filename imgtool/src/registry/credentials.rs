@@ -9,10 +9,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 use contracts::lock::Lock;
-use contracts::{atomic, fault};
+use contracts::{atomic, base64, fault};
 use serde_json::{Map, Value, json};
-
-use super::base64;
 
 /// The key of the hub in Docker's files.
 const HUB_KEY: &str = "https://index.docker.io/v1/";

@@ -2,7 +2,6 @@
 
 pub mod answer;
 pub mod auth;
-pub mod base64;
 pub mod client;
 pub mod credentials;
 pub mod download;

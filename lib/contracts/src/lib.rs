@@ -5,6 +5,7 @@
 //! their names.
 
 pub mod atomic;
+pub mod base64;
 pub mod bundle;
 pub mod container;
 pub mod daemon;

@@ -10,6 +10,8 @@ use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, TMPFS_MA
 
 /// Where the hierarchies are mounted, by convention of every distribution.
 const BASE: &str = "/sys/fs/cgroup";
+/// systemd's own hierarchy of version 1.
+pub const SYSTEMD: &str = "name=systemd";
 
 /// The machine's hierarchies.
 #[derive(Debug)]
@@ -136,6 +138,22 @@ impl Layout {
             fault!(Usage, "cgroupsPath {}: names no cgroup", path.display());
         }
         Ok(if path.is_absolute() { Place::FromRoot(clean) } else { Place::FromOwn(clean) })
+    }
+}
+
+/// systemd's own hierarchy of version 1, which has no controllers and may be mounted beside the unified one.
+///
+/// # Errors
+/// It is not.
+pub fn systemd_v1() -> Result<Found> {
+    let own = fs::read_to_string("/proc/self/cgroup").context("read /proc/self/cgroup")?;
+    let line = own.lines().find(|line| line.split(':').nth(1) == Some(SYSTEMD));
+    match line.map(Layout::find_v1) {
+        Some(Ok(Layout::V1(mut found))) if !found.is_empty() => Ok(found.remove(0)),
+        _ => fault!(
+            Unsupported,
+            "the hierarchy {SYSTEMD} of cgroup version 1 is not mounted (in {BASE}/systemd)"
+        ),
     }
 }
 

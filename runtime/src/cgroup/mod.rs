@@ -7,6 +7,7 @@
 //! A cgroup namespace shows the cgroup that its maker is in at that moment, and the kernel takes the *parent's* for
 //! `clone3(CLONE_NEWCGROUP)`: the child joins first and unshares then.
 
+pub mod beneath;
 mod conversion;
 mod device_program;
 mod device_rules;
@@ -66,6 +67,9 @@ pub struct Location {
     /// The systemd unit that owns it, where systemd made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
+    /// Its directory in systemd's own hierarchy of version 1, beside the unified one, where it is to see that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub systemd_v1: Option<Member>,
 }
 
 /// A container's directory in one hierarchy.
@@ -175,7 +179,10 @@ impl Location {
     /// # Errors
     /// One is missing.
     pub fn cgroup(&self) -> Result<Cgroup> {
-        Ok(Cgroup::of(self.open()?, self.clone()))
+        let mut cgroup = Cgroup::of(self.open()?, self.clone());
+        let open = |member: &Member| Dir::open(&member.controllers, &member.path);
+        cgroup.systemd_v1 = self.systemd_v1.as_ref().map(open).transpose()?;
+        Ok(cgroup)
     }
 
     fn open(&self) -> Result<Vec<Dir>> {
@@ -192,8 +199,10 @@ pub struct Cgroup {
     later: Vec<layout::Found>,
     /// Where in each hierarchy that is.
     place: Option<layout::Place>,
+    /// Of [`Location::systemd_v1`].
+    systemd_v1: Option<Dir>,
     /// Keeps a systemd scope alive until the container's process is in.
-    _placeholder: Option<systemd::Placeholder>,
+    placeholder: Option<systemd::Placeholder>,
 }
 
 impl Cgroup {
@@ -229,13 +238,17 @@ impl Cgroup {
             other => other?,
         };
         let planned = planned(&layout, request)?;
+        if let (layout::Layout::V1(_), Some(_)) = (&layout, request.delegated()) {
+            fault!(Unsupported, "annotation {}: needs cgroup v2, this machine has v1", beneath::DELEGATED);
+        }
         record(&planned)?;
+        let systemd_v1 = planned.systemd_v1.clone();
         if request.systemd {
             let layout::Layout::V2(root) = &layout else {
                 fault!(Unsupported, "--systemd-cgroup: needs cgroup v2, this machine has v1");
             };
             let (dirs, location, placeholder) = systemd::create(root, request)?;
-            return Ok(Self { dirs, location, later: Vec::new(), place: None, _placeholder: placeholder });
+            return Self { placeholder, ..Self::of(dirs, location) }.with_systemd_v1(systemd_v1);
         }
         let place = layout.relative_path(request.path, request.id)?;
         let (dirs, location, later) = match layout {
@@ -253,7 +266,19 @@ impl Cgroup {
                 (v1::create(&unified, &place, request)?.0, planned, later)
             }
         };
-        Ok(Self { dirs, location, later, place: Some(place), _placeholder: None })
+        Self { later, place: Some(place), ..Self::of(dirs, location) }.with_systemd_v1(systemd_v1)
+    }
+
+    /// Makes the directory in systemd's own hierarchy, too.
+    fn with_systemd_v1(mut self, member: Option<Member>) -> Result<Self> {
+        if let Some(member) = &member {
+            let path = &member.path;
+            let made = v1::make_dir(path).with_context(|| format!("create cgroup {}", path.display()));
+            let opened = made.and_then(|_| Dir::open(&member.controllers, path));
+            self.systemd_v1 = Some(opened.inspect_err(|_| drop(self.location.remove()))?);
+        }
+        self.location.systemd_v1 = member;
+        Ok(self)
     }
 
     /// Makes the directories that are still missing, and sets the limits.
@@ -273,7 +298,11 @@ impl Cgroup {
     #[must_use]
     pub fn made(&self) -> Location {
         let member = |dir: &Dir| Member { controllers: dir.controllers.clone(), path: dir.path.clone() };
-        Location { dirs: self.dirs.iter().map(member).collect(), unit: self.location.unit.clone() }
+        Location {
+            dirs: self.dirs.iter().map(member).collect(),
+            unit: self.location.unit.clone(),
+            systemd_v1: self.location.systemd_v1.clone(),
+        }
     }
 
     /// No cgroup at all; a limit that was asked for is missed then.
@@ -285,7 +314,7 @@ impl Cgroup {
 
     /// One that is there already.
     const fn of(dirs: Vec<Dir>, location: Location) -> Self {
-        Self { dirs, location, later: Vec::new(), place: None, _placeholder: None }
+        Self { dirs, location, later: Vec::new(), place: None, systemd_v1: None, placeholder: None }
     }
 
     fn limit(&self, request: &Request<'_>) -> Result<()> {
@@ -307,7 +336,8 @@ impl Cgroup {
     /// # Errors
     /// One cannot be opened for writing.
     pub fn tasks(&self) -> Result<Vec<OwnedFd>> {
-        self.dirs.iter().filter(|dir| !dir.is_unified()).map(|dir| dir.open_to_write("tasks")).collect()
+        let all = self.dirs.iter().chain(&self.systemd_v1);
+        all.filter(|dir| !dir.is_unified()).map(|dir| dir.open_to_write("tasks")).collect()
     }
 
     /// What the state file keeps.
@@ -325,18 +355,28 @@ fn may_be_none(rootless: bool) -> bool {
 /// Where [`Cgroup::create`] is going to make directories, or the unit that it is going to start.
 fn planned(layout: &layout::Layout, request: &Request<'_>) -> Result<Location> {
     if request.systemd {
-        return Ok(Location { unit: Some(systemd::name(request)?), ..Location::default() });
+        let unit = systemd::name(request)?;
+        let systemd_v1 = match layout {
+            layout::Layout::V1(_) => None,
+            layout::Layout::V2(_) => request.systemd_v1(|found| found.own.join(&unit))?,
+        };
+        return Ok(Location { unit: Some(unit), systemd_v1, ..Location::default() });
     }
     let place = layout.relative_path(request.path, request.id)?;
     let member = |found: &layout::Found| Member {
         controllers: found.controllers.clone(),
         path: found.mount.join(place.in_hierarchy(found)),
     };
-    let dirs = match layout {
-        layout::Layout::V1(hierarchies) => hierarchies.iter().map(member).collect(),
-        layout::Layout::V2(root) => vec![Member { controllers: String::new(), ..member(root) }],
-    };
-    Ok(Location { dirs, ..Location::default() })
+    Ok(match layout {
+        layout::Layout::V1(hierarchies) => {
+            Location { dirs: hierarchies.iter().map(member).collect(), ..Location::default() }
+        }
+        layout::Layout::V2(root) => Location {
+            dirs: vec![Member { controllers: String::new(), ..member(root) }],
+            systemd_v1: request.systemd_v1(|found| place.in_hierarchy(found))?,
+            unit: None,
+        },
+    })
 }
 
 /// Moves the calling thread into the cgroups of these `tasks` files. The process must have no other thread: `tasks`

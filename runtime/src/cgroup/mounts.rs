@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::layout::{Found, Layout};
+use anyhow::Result;
+use contracts::fault;
+
+use super::beneath::SYSTEMD_V1;
+use super::layout::{Found, Layout, SYSTEMD};
 use super::{Location, Member};
 
 /// The mounts that make up a container's `/sys/fs/cgroup`.
@@ -62,6 +66,20 @@ impl Location {
             Ok(Layout::V2(root)) => plan(&[member(&root)]),
             Err(_) => plan(&[]),
         }
+    }
+}
+
+impl Location {
+    /// What to mount for a container that is to see systemd's own hierarchy of version 1 alone.
+    ///
+    /// # Errors
+    /// It is in none.
+    pub fn systemd_mounts(&self) -> Result<Mounts> {
+        let member = self.systemd_v1.as_ref().or_else(|| self.with_controller(SYSTEMD));
+        let Some(member) = member else {
+            fault!(Unsupported, "annotation {SYSTEMD_V1}: the container has no cgroup in {SYSTEMD}");
+        };
+        Ok(Mounts::V1(vec![Hierarchy::of(member)]))
     }
 }
 

@@ -8,6 +8,7 @@ use nix::fcntl::AtFlags;
 use nix::unistd::{Uid, fchown, fchownat};
 
 use super::Cgroup;
+use super::file::Dir;
 use crate::spec::linux::IdMapping;
 
 /// Where the kernel lists the files that go with a delegated directory.
@@ -37,29 +38,36 @@ impl Cgroup {
     /// Whatever `fchownat(2)` says; a rootless runtime goes on without.
     pub fn give_to(&self, uid: u32, rootless: bool) -> Result<()> {
         let [dir] = self.dirs.as_slice() else { return Ok(()) };
-        if !dir.is_unified() || uid == nix::unistd::geteuid().as_raw() {
+        if !dir.is_unified() {
             return Ok(());
         }
-        let files = fs::read_to_string(DELEGATE)
-            .unwrap_or_else(|_| "cgroup.procs\ncgroup.threads\ncgroup.subtree_control\n".to_owned());
-        let owner = Some(Uid::from_raw(uid));
-        let change = || -> io::Result<()> {
-            fchown(dir, owner, None)?;
-            for file in files.lines() {
-                match fchownat(dir, file, owner, None, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(io::Error::from)
-                {
-                    // Files of controllers that are not enabled here.
-                    Err(err) if err.kind() == ErrorKind::NotFound => {}
-                    other => other?,
-                }
-            }
-            Ok(())
-        };
-        match change().with_context(|| format!("give cgroup {} to user {uid}", dir.path.display())) {
+        match give(dir, uid) {
             Err(err) if may_go_without(rootless, &err) => Ok(()),
             other => other,
         }
     }
+}
+
+/// Gives one directory to the user `uid`, as [`Cgroup::give_to`] does.
+pub(super) fn give(dir: &Dir, uid: u32) -> Result<()> {
+    if uid == nix::unistd::geteuid().as_raw() {
+        return Ok(());
+    }
+    let files = fs::read_to_string(DELEGATE)
+        .unwrap_or_else(|_| "cgroup.procs\ncgroup.threads\ncgroup.subtree_control\n".to_owned());
+    let owner = Some(Uid::from_raw(uid));
+    let change = || -> io::Result<()> {
+        fchown(dir, owner, None)?;
+        for file in files.lines() {
+            match fchownat(dir, file, owner, None, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(io::Error::from) {
+                // Files of controllers that are not enabled here.
+                Err(err) if err.kind() == ErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    };
+    change().with_context(|| format!("give cgroup {} to user {uid}", dir.path.display()))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub fn remove(location: &Location) -> Result<()> {
     let end = Instant::now() + PATIENCE;
     let mut first = Ok(());
-    for member in &location.dirs {
+    for member in location.dirs.iter().chain(&location.systemd_v1) {
         let removed = remove_until(&member.path, end)
             .with_context(|| format!("remove cgroup {}", member.path.display()));
         if first.is_ok() {

@@ -264,7 +264,7 @@ fn exec_may_go_below_only() {
         controllers: controllers.into(),
         path: format!("/cg/{controllers}").into(),
     };
-    let location = Location { dirs: vec![member("cpu,cpuacct"), member("memory")], unit: None };
+    let location = Location { dirs: vec![member("cpu,cpuacct"), member("memory")], ..Location::default() };
     let paths = |asked: &[&str]| {
         let asked: Vec<String> = asked.iter().map(|one| (*one).to_owned()).collect();
         location

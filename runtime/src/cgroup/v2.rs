@@ -27,7 +27,8 @@ pub fn create(root: &Found, place: &Place, request: &Request<'_>) -> Result<(Vec
     } else {
         refuse_if_used(&dir)?;
     }
-    let location = Location { dirs: vec![Member { controllers: String::new(), path }], unit: None };
+    let location =
+        Location { dirs: vec![Member { controllers: String::new(), path }], ..Location::default() };
     Ok((vec![dir], location))
 }
 
@@ -36,7 +37,7 @@ pub fn create(root: &Found, place: &Place, request: &Request<'_>) -> Result<(Vec
 ///
 /// A cgroup with processes of its own (that of a container whose processes make containers) takes the threaded
 /// controllers alone, and no process could enter a cgroup below it any more: it is left as it is.
-fn enable_controllers(mount: &Path, path: &Path) -> Result<()> {
+pub fn enable_controllers(mount: &Path, path: &Path) -> Result<()> {
     let root = Dir::open("", mount)?;
     let available = root.read("cgroup.controllers").with_context(|| root.name_of("cgroup.controllers"))?;
     let below = path.strip_prefix(mount).unwrap_or(Path::new(""));

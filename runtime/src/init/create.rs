@@ -28,6 +28,7 @@ use crate::rootfs::protect::Cover;
 use crate::rootfs::{cgroupfs, devices, pivot, propagation, protect, shared};
 use crate::security::procfs::Procfs;
 use crate::security::{identity, labels, limits, scheduling};
+use crate::spec::annotations;
 use crate::spec::check::sysctl_path;
 use crate::spec::document::Document;
 
@@ -208,7 +209,9 @@ fn build_root(plan: &Plan<'_>) -> Result<(Root, Vec<OwnedFd>)> {
     let own_cgroups = plan.namespaces.has(libc::CLONE_NEWCGROUP);
     let mut unsealed = Vec::new();
     for planned in plan.mounts {
-        if planned.is_cgroup() {
+        if annotations::shows_systemd_v1(plan.document, planned.mount) {
+            cgroupfs::mount_systemd(&root, planned, (plan.cgroup, own_cgroups), label)?;
+        } else if planned.is_cgroup() {
             cgroupfs::mount(&root, planned, (plan.cgroup, own_cgroups), label)?;
         } else {
             unsealed.extend(planned.perform_unsealed(&root, label)?);

@@ -36,6 +36,8 @@ pub struct Beside<'a> {
     pub cgroup: Cgroup,
     /// What the rest of the cgroup is to be.
     pub request: cgroup::Request<'a>,
+    /// Whose a cgroup is that is given away: the container's user as the host knows it.
+    pub user: Option<u32>,
     /// The way to the process.
     pub channel: &'a RuntimeEnd,
 }
@@ -77,6 +79,9 @@ impl Beside<'_> {
                 Report::Failed(err) => return Err(err),
                 Report::Closed => bail!("the container's process was killed while it was set up"),
             }
+        }
+        if let Some(name) = self.request.delegated() {
+            self.cgroup.delegate(name, pid, self.user)?;
         }
         // Only now: a container whose process is known is no longer "creating".
         state.init = Some(Process::of(pid).context("look at the container's process")?);

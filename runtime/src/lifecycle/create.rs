@@ -135,7 +135,8 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(St
     }
     let (channel, pid) = spawn(input, directory, &state, &cgroup, made)?;
     let (namespaces, proc) = (&input.namespaces, &input.proc);
-    let beside = Beside { document, namespaces, proc, directory, cgroup, request, channel: &channel };
+    let user = host_user(input);
+    let beside = Beside { document, namespaces, proc, directory, cgroup, request, user, channel: &channel };
     beside.work(pid, &mut state, made)?;
     hand_over(input, &state, made)?;
     Ok((state, channel))
@@ -189,7 +190,9 @@ fn spawn(
     let userns = input.namespaces.has(libc::CLONE_NEWUSER);
     let mut mounts = mount::plan(&document.mounts, &input.bundle)?;
     let maps = (document.linux.uid_mappings.as_slice(), document.linux.gid_mappings.as_slice());
-    give_cgroup(input, cgroup, &mounts)?;
+    if !document.annotations.contains_key(cgroup::beneath::DELEGATED) {
+        give_cgroup(input, cgroup, &mounts)?;
+    }
     // An unprivileged runtime may not copy mounts in its own namespace, nor has its container any need of it.
     let early = userns && nix::unistd::geteuid().is_root();
     mount::open_early(&mut mounts, early, maps)?;
@@ -247,13 +250,17 @@ fn give_cgroup(input: &Input<'_>, cgroup: &Cgroup, mounts: &[mount::Planned<'_>]
     if !mounts.iter().any(mount::Planned::is_writable_cgroup) {
         return Ok(());
     }
+    host_user(input).map_or(Ok(()), |owner| cgroup.give_to(owner, input.request.rootless))
+}
+
+/// The container's user as the host knows it.
+fn host_user(input: &Input<'_>) -> Option<u32> {
     let uid = input.document.process.as_ref().map_or(0, |process| process.user.uid);
-    let owner = if input.namespaces.has(libc::CLONE_NEWUSER) {
+    if input.namespaces.has(libc::CLONE_NEWUSER) {
         cgroup::owner::on_host(uid, &input.document.linux.uid_mappings)
     } else {
         Some(uid)
-    };
-    owner.map_or(Ok(()), |owner| cgroup.give_to(owner, input.request.rootless))
+    }
 }
 
 impl Created {

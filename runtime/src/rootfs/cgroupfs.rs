@@ -27,10 +27,32 @@ pub fn mount(
     (location, own): (&Location, bool),
     label: Option<Label<'_>>,
 ) -> Result<()> {
+    show(root, planned, (location.mounts(), own), label)
+}
+
+/// As [`mount`], of systemd's own hierarchy of version 1 alone.
+///
+/// # Errors
+/// The container is not in it.
+pub fn mount_systemd(
+    root: &Root,
+    planned: &Planned<'_>,
+    (location, own): (&Location, bool),
+    label: Option<Label<'_>>,
+) -> Result<()> {
+    show(root, planned, (location.systemd_mounts()?, own), label)
+}
+
+fn show(
+    root: &Root,
+    planned: &Planned<'_>,
+    (mounts, own): (Mounts, bool),
+    label: Option<Label<'_>>,
+) -> Result<()> {
     let context = || format!("mount cgroups at {}", planned.mount.destination.display());
     let place = planned.directory(root).with_context(context)?;
     let attributes = planned.options.attributes.set;
-    match location.mounts() {
+    match mounts {
         Mounts::V2(source) => {
             let mount = hierarchy("cgroup2", "", attributes, own, &source).with_context(context)?;
             sys::mount::attach(mount.as_fd(), place.as_fd()).with_context(context)

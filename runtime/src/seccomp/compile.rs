@@ -12,9 +12,7 @@ use sys::seccomp::Instruction;
 use super::abi::{Abi, Site, X32_BIT, family};
 use super::assemble::{Assembler, Goto, Test};
 use super::profile::{BAD_ARCHITECTURE, Condition, ENOSYS, Profile};
-
-/// `BPF_MAXINSNS`
-const LONGEST: usize = 4096;
+use super::program::LONGEST;
 
 /// Offsets in `struct seccomp_data`.
 const NUMBER: u32 = 0;

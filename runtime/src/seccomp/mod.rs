@@ -13,6 +13,7 @@ mod profile;
 mod program;
 
 use anyhow::{Context as _, Result};
+use contracts::fault;
 use oci_spec::runtime::{LinuxSeccompAction, LinuxSeccompFilterFlag as Flag};
 
 use crate::spec::seccomp::Seccomp;
@@ -27,9 +28,25 @@ pub use program::Program;
 /// # Errors
 /// What the profile asks for is contradictory or too long for the kernel.
 pub fn compile(seccomp: &Seccomp) -> Result<Program> {
+    if let Some(bytes) = &seccomp.program {
+        return given(seccomp, bytes);
+    }
     let profile = Profile::read(seccomp).context("linux.seccomp")?;
     let instructions = compile::compile(&profile, abi::NATIVE).context("linux.seccomp")?;
     let listener = profile.notifies.then(|| Listener {
+        path: seccomp.listener_path.clone(),
+        metadata: seccomp.listener_metadata.clone(),
+    });
+    Ok(Program { instructions, flags: flags(seccomp.flags.as_deref(), listener.is_some()), listener })
+}
+
+/// A program that somebody else compiled: the kernel's instructions one after the other. Who is named as its listener
+/// is one, for nobody can say of a program whether it notifies.
+fn given(seccomp: &Seccomp, bytes: &[u8]) -> Result<Program> {
+    let Some(instructions) = program::instructions(bytes) else {
+        fault!(Usage, "a seccomp program of {} bytes, not 1 to 4096 instructions of 8", bytes.len());
+    };
+    let listener = (!seccomp.listener_path.as_os_str().is_empty()).then(|| Listener {
         path: seccomp.listener_path.clone(),
         metadata: seccomp.listener_metadata.clone(),
     });

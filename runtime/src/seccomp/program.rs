@@ -4,13 +4,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use sys::seccomp::Instruction;
 
 use super::notify::Listener;
 
 /// First bytes of the file: what it is, and the version of its form.
 const MAGIC: [u8; 8] = *b"seccomp1";
+/// The kernel's `BPF_MAXINSNS`.
+pub(super) const LONGEST: usize = 4096;
 
 /// A filter ready to be installed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,20 +69,26 @@ impl Program {
         let (metadata, rest) = rest.split_first_chunk().context(damaged)?;
         let (path, rest) = rest.split_at_checked(usize::from_ne_bytes(*path)).context(damaged)?;
         let (metadata, rest) = rest.split_at_checked(usize::from_ne_bytes(*metadata)).context(damaged)?;
-        let (code, torn) = rest.as_chunks::<8>();
-        ensure!(!code.is_empty() && torn.is_empty(), damaged);
-        let instructions = code.iter().map(|&[c0, c1, jt, jf, k0, k1, k2, k3]| Instruction {
-            code: u16::from_ne_bytes([c0, c1]),
-            jt,
-            jf,
-            k: u32::from_ne_bytes([k0, k1, k2, k3]),
-        });
+        let instructions = instructions(rest).context(damaged)?;
         let listener = (!path.is_empty()).then(|| Listener {
             path: std::ffi::OsString::from_vec(path.to_vec()).into(),
             metadata: String::from_utf8_lossy(metadata).into_owned(),
         });
-        Ok(Self { instructions: instructions.collect(), flags: u32::from_ne_bytes(*flags), listener })
+        Ok(Self { instructions, flags: u32::from_ne_bytes(*flags), listener })
     }
+}
+
+/// Instructions as the kernel has them in memory; `None` where these are none, more than it takes, or torn.
+pub(super) fn instructions(bytes: &[u8]) -> Option<Vec<Instruction>> {
+    let (code, torn) = bytes.as_chunks::<8>();
+    let instruction = |&[c0, c1, jt, jf, k0, k1, k2, k3]: &[u8; 8]| Instruction {
+        code: u16::from_ne_bytes([c0, c1]),
+        jt,
+        jf,
+        k: u32::from_ne_bytes([k0, k1, k2, k3]),
+    };
+    let right = torn.is_empty() && (1..=LONGEST).contains(&code.len());
+    right.then(|| code.iter().map(instruction).collect())
 }
 
 #[cfg(test)]

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use contracts::fault;
+use contracts::{base64, fault};
 
-use super::document::Document;
+use super::document::{Document, Mount};
+use super::seccomp::Seccomp;
+use crate::cgroup::beneath;
 use crate::hooks;
 use crate::rootfs::label;
 
@@ -17,22 +19,30 @@ const STRICT: &str = "run.oci.seccomp_fail_unknown_syscall";
 const PIDFD: &str = "run.oci.pidfd_receiver";
 const HOOKS_STDOUT: &str = "run.oci.hooks.stdout";
 const HOOKS_STDERR: &str = "run.oci.hooks.stderr";
-/// Each with the values that mean what we do anyway.
-const REFUSED: [(&str, &[&str]); 6] = [
-    ("run.oci.handler", &[]),
-    ("run.oci.seccomp.plugins", &[]),
-    ("run.oci.seccomp_bpf_data", &[]),
-    ("run.oci.systemd.subgroup", &[""]),
-    ("run.oci.systemd.force_cgroup_v1", &[]),
-    ("run.oci.delegate-cgroup", &[]),
-];
+const PROGRAM: &str = "run.oci.seccomp_bpf_data";
+/// What [`LISTENER`] says where the configuration does not.
+const LISTENER_VARIABLE: &str = "RUN_OCI_SECCOMP_RECEIVER";
+/// What only a program that loads libraries at run time can do.
+const REFUSED: [&str; 2] = ["run.oci.handler", "run.oci.seccomp.plugins"];
 
 /// Changes the document as its annotations ask.
 ///
 /// # Errors
 /// A fault of kind `Unsupported` for what only crun does, of kind `Usage` for what nobody does.
 pub fn apply(document: &mut Document) -> Result<()> {
-    let Document { annotations, linux, process, .. } = document;
+    let Document { annotations, linux, process, mounts, .. } = document;
+    // First: another says who listens to it.
+    if let Some(text) = annotations.get(PROGRAM) {
+        let Some(bytes) = base64::decode(text) else { fault!(Usage, "annotation {PROGRAM}: not base64") };
+        let profile = linux.seccomp.get_or_insert_with(Seccomp::empty);
+        profile.program = Some(bytes);
+        profile.syscalls.clear();
+    }
+    if let (Some(path), None, Some(profile)) =
+        (std::env::var_os(LISTENER_VARIABLE), annotations.get(LISTENER), &mut linux.seccomp)
+    {
+        profile.listener_path = absolute(LISTENER_VARIABLE, &path.to_string_lossy())?.to_owned();
+    }
     for (name, value) in annotations.iter().filter(|(name, _)| name.starts_with(PREFIX)) {
         match name.as_str() {
             KEEP_GROUPS => {
@@ -61,14 +71,28 @@ pub fn apply(document: &mut Document) -> Result<()> {
                     fault!(Usage, "annotation {name}: {value:?} is none of {}", label::OPTIONS.join(", "));
                 }
             }
+            beneath::SUBGROUP | beneath::DELEGATED => {
+                if !beneath::is_below(value) {
+                    fault!(Usage, "annotation {name}: {value:?} leads out of the container's cgroup");
+                }
+            }
+            beneath::SYSTEMD_V1 => {
+                let path = absolute(name, value)?;
+                if !mounts.iter().any(|mount| mount.destination == path) {
+                    fault!(Usage, "annotation {name}: no mount has the destination {value:?}");
+                }
+            }
+            PROGRAM => {}
             PIDFD | HOOKS_STDOUT | HOOKS_STDERR => {
                 absolute(name, value)?;
             }
-            other => match REFUSED.iter().find(|(known, _)| *known == other) {
-                Some((_, harmless)) if harmless.contains(&value.as_str()) => {}
-                Some(_) => fault!(Unsupported, "annotation {name}={value} is not supported"),
-                None => fault!(Usage, "annotation {name}: unknown"),
-            },
+            other if REFUSED.contains(&other) => {
+                fault!(
+                    Unsupported,
+                    "annotation {name}={value} is not supported: it needs a library at run time"
+                );
+            }
+            _ => fault!(Usage, "annotation {name}: unknown"),
         }
     }
     redirect_hooks(annotations)
@@ -87,6 +111,13 @@ pub fn redirect_hooks(annotations: &BTreeMap<String, String>) -> Result<()> {
 #[must_use]
 pub fn pidfd_receiver(document: &Document) -> Option<PathBuf> {
     document.annotations.get(PIDFD).map(PathBuf::from)
+}
+
+/// Whether a mount is to be systemd's own hierarchy of version 1 in place of what it says.
+#[must_use]
+pub fn shows_systemd_v1(document: &Document, mount: &Mount) -> bool {
+    let place = document.annotations.get(beneath::SYSTEMD_V1).map(Path::new);
+    place == Some(&mount.destination)
 }
 
 fn absolute<'a>(name: &str, value: &'a str) -> Result<&'a Path> {
@@ -117,7 +148,10 @@ mod tests {
         assert!(applied(KEEP_GROUPS, "1").unwrap().process.unwrap().user.keep_groups);
         let listener = applied(LISTENER, "/run/agent").unwrap().linux.seccomp.unwrap();
         assert_eq!(listener.listener_path, Path::new("/run/agent"));
-        assert!(applied("run.oci.systemd.subgroup", "").is_ok());
+        assert!(applied(beneath::SUBGROUP, "").is_ok());
+        assert!(applied(beneath::DELEGATED, "a/b").is_ok());
+        let given = applied(PROGRAM, "BgAAAAAA/38=").unwrap().linux.seccomp.unwrap();
+        assert_eq!((given.program.unwrap().len(), given.syscalls.len()), (8, 0));
         assert!(applied(label::OPTION_ANNOTATION, "rootcontext").is_ok());
         assert!(applied("org.example", "anything").is_ok());
         for (name, value) in [
@@ -126,7 +160,11 @@ mod tests {
             (PIDFD, "x"),
             (label::OPTION_ANNOTATION, "x"),
             ("run.oci.handler", "krun"),
-            ("run.oci.systemd.subgroup", "x"),
+            (beneath::SUBGROUP, "../x"),
+            (beneath::DELEGATED, "x/../.."),
+            (beneath::SYSTEMD_V1, "/nowhere"),
+            (PROGRAM, "?"),
+            ("run.oci.seccomp.plugins", "x.so"),
             ("run.oci.nosuch", ""),
         ] {
             let err = applied(name, value).unwrap_err().to_string();

@@ -39,6 +39,26 @@ pub struct Seccomp {
     /// The rules.
     #[serde(default, deserialize_with = "or_default")]
     pub syscalls: Vec<Rule>,
+    /// A program in place of rules and actions (`run.oci.seccomp_bpf_data`).
+    #[serde(skip)]
+    pub program: Option<Vec<u8>>,
+}
+
+impl Seccomp {
+    /// A profile that says nothing.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self {
+            default_action: Action::ScmpActAllow,
+            default_errno_ret: None,
+            architectures: Vec::new(),
+            flags: None,
+            listener_path: PathBuf::new(),
+            listener_metadata: String::new(),
+            syscalls: Vec::new(),
+            program: None,
+        }
+    }
 }
 
 /// One of `syscalls`.

@@ -73,6 +73,119 @@ fn what_only_crun_does_is_refused_by_name() {
     }
 }
 
+/// Answers `mkdir(2)` with `verdict`, and allows all else.
+#[cfg(target_arch = "x86_64")]
+fn program_about_mkdir(verdict: u32) -> String {
+    const ALLOW: u32 = 0x7fff_0000;
+    // Operation, instructions to skip where it is so and where not, operand: load the number, compare, two returns.
+    let mkdir = u32::try_from(nix::libc::SYS_mkdir).unwrap();
+    let code: [(u16, [u8; 2], u32); 4] =
+        [(0x20, [0, 0], 0), (0x15, [0, 1], mkdir), (0x06, [0, 0], verdict), (0x06, [0, 0], ALLOW)];
+    let bytes = |(operation, jumps, operand): (u16, [u8; 2], u32)| {
+        [&operation.to_ne_bytes()[..], &jumps, &operand.to_ne_bytes()].concat()
+    };
+    contracts::base64::encode(&code.map(bytes).concat())
+}
+
+/// In place of the whole section, whose own default would kill.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_filter_as_a_program() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script("mkdir /tmp/x; exec sleep 1000");
+    std::os::unix::fs::symlink("busybox", rig.rootfs().join("bin/mkdir")).unwrap();
+    let refused = program_about_mkdir(0x0005_0000 | nix::libc::EDQUOT.cast_unsigned());
+    let rig = rig.with(|c| {
+        c["annotations"] = json!({ "run.oci.seccomp_bpf_data": refused });
+        c["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_KILL_PROCESS" });
+    });
+    rig.runtime(&["run", "-d", "@c"]).ok();
+    let said = rig.runtime(&["exec", "@c", "mkdir", "/tmp/y"]);
+    assert!(said.code == 1 && said.err.contains("quota exceeded"), "{said:?}");
+    rig.wait_for_status("c", "running");
+    assert!(!rig.rootfs().join("tmp/x").exists());
+    let rig = rig.with(|c| _ = c["linux"].as_object_mut().unwrap().remove("seccomp"));
+    rig.runtime(&["run", "-d", "@alone"]).ok();
+    assert!(rig.runtime(&["exec", "@alone", "mkdir", "/tmp/y"]).err.contains("quota exceeded"));
+    for wrong in ["?", "", "AAAA"] {
+        let rig = Rig::new(&["/bin/true"])
+            .with(|c| c["annotations"] = json!({ "run.oci.seccomp_bpf_data": wrong }));
+        let said = rig.runtime(&["run", "@c"]);
+        assert!(said.code == 125 && said.err.contains("seccomp"), "{said:?}");
+        rig.is_clean();
+    }
+}
+
+/// Nobody can say of a program whether it notifies: who is named listens.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn an_agent_for_a_program() {
+    if !can_run() {
+        return;
+    }
+    const NOTIFY: u32 = 0x7fc0_0000;
+    let rig = Rig::script("mkdir /tmp/x; exec sleep 1000");
+    std::os::unix::fs::symlink("busybox", rig.rootfs().join("bin/mkdir")).unwrap();
+    let socket = rig.path().join("agent");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let program = program_about_mkdir(NOTIFY);
+    let rig = rig.with(|c| c["annotations"] = json!({ "run.oci.seccomp_bpf_data": program }));
+    let mut command = rig.command(&["run", "-d", "@c"]);
+    let mut child = command.env("RUN_OCI_SECCOMP_RECEIVER", &socket).spawn().unwrap();
+    let (stream, _) = listener.accept().unwrap();
+    let mut state = vec![0; 16 << 10];
+    let (length, fd) = sys::pass_fd::receive(&stream, &mut state).unwrap();
+    assert!(String::from_utf8_lossy(&state[..length]).contains(&rig.id("c")));
+    drop(fd.expect("the notifications"));
+    assert!(child.wait().unwrap().success());
+    rig.wait_for_status("c", "running");
+    assert!(!rig.rootfs().join("tmp/x").exists());
+}
+
+#[test]
+fn the_hierarchy_of_systemd_alone() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script("ls /sys/fs/cgroup; grep name=systemd /proc/self/cgroup");
+    let rig = rig.with(|c| {
+        c["annotations"] = json!({ "run.oci.systemd.force_cgroup_v1": "/sys/fs/cgroup" });
+        let mounts = c["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| mount["destination"] != "/sys/fs/cgroup");
+        mounts.push(json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup" }));
+    });
+    let said = rig.runtime(&["run", "@c"]);
+    if !fs::read_to_string("/proc/self/cgroup").unwrap().contains("name=systemd") {
+        return assert!(said.err.contains("name=systemd"), "{said:?}");
+    }
+    let lines: Vec<_> = said.out.lines().map(str::to_owned).collect();
+    assert_eq!(lines[0], "systemd", "{said:?}");
+    assert!(lines[1].ends_with("name=systemd:/"), "{said:?}");
+    let rig = rig.with(|c| c["annotations"] = json!({ "run.oci.systemd.force_cgroup_v1": "/nowhere" }));
+    let said = rig.runtime(&["run", "@c"]);
+    assert!(said.code == 125 && said.err.contains("/nowhere"), "{said:?}");
+    rig.is_clean();
+}
+
+/// What it does where cgroups are of version 2 is in `vm/22-annotations`.
+#[test]
+fn a_delegated_cgroup_needs_version_2() {
+    if !can_run() {
+        return;
+    }
+    let has_v1 = std::path::Path::new("/sys/fs/cgroup/memory").exists();
+    for (value, fails) in [("../x", true), ("x", has_v1)] {
+        let annotations = json!({ "run.oci.delegate-cgroup": value });
+        let rig = Rig::new(&["/bin/true"]).with(|c| c["annotations"] = annotations);
+        let said = rig.runtime(&["run", "@c"]);
+        let wanted = if fails { 125 } else { 0 };
+        assert!(said.code == wanted && fails == said.err.contains("delegate-cgroup"), "{said:?}");
+        rig.is_clean();
+    }
+}
+
 #[test]
 fn a_container_without_a_cgroup_of_its_own() {
     if !can_run() {

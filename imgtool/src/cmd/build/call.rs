@@ -151,7 +151,7 @@ fn as_json(source: &Source, warnings: &[Warning]) -> Result<String> {
         })
     };
     let list: Vec<Value> = warnings.iter().map(one).collect();
-    let data = crate::registry::base64::encode(source.text.as_bytes());
+    let data = contracts::base64::encode(source.text.as_bytes());
     let value = json!({
         "warnings": list,
         "sources": [{"filename": source.name, "data": data, "language": "Dockerfile"}],

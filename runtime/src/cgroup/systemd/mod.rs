@@ -18,7 +18,7 @@ use sys::clone::{CloneOptions, Cloned};
 
 use super::file::Dir;
 use super::layout::{Found, Layout};
-use super::{Location, Member, Request, device_rules};
+use super::{Location, Member, Request, beneath, device_rules};
 use bus::{Bus, Refusal};
 use wire::Value;
 
@@ -141,9 +141,13 @@ pub fn create(root: &Found, request: &Request<'_>) -> Result<(Vec<Dir>, Location
     bus.start_transient(&unit.name, &properties).with_context(what)?;
     let path = bus.control_group(&unit.name).with_context(what)?;
     let path = root.mount.join(path.trim_start_matches('/'));
-    let dir = Dir::open("", &path)?;
-    let member = Member { controllers: String::new(), path };
-    Ok((vec![dir], Location { dirs: vec![member], unit: Some(unit.name) }, placeholder))
+    let dir = match request.subgroup() {
+        Some(name) => beneath::make(&path, name, placeholder.as_ref().map(|first| first.pid))?,
+        None => Dir::open("", &path)?,
+    };
+    let member = Member { controllers: String::new(), path: dir.path.clone() };
+    let location = Location { dirs: vec![member], unit: Some(unit.name), ..Location::default() };
+    Ok((vec![dir], location, placeholder))
 }
 
 /// Tells systemd about changed limits.

@@ -1,4 +1,4 @@
-//! Base64 with padding (RFC 4648 §4), for Basic authentication and auth files.
+//! Base64 with padding (RFC 4648 §4): Basic authentication, auth files, annotations.
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
