@@ -21,6 +21,16 @@ pub fn imgtool(verb: &str) -> Command {
     command
 }
 
+/// Tells the image tool whose ids the container has.
+pub fn map_ids(command: &mut Command, record: &Container) {
+    let Some(maps) = &record.host_config.id_mappings else { return };
+    for (flag, ranges) in [("--uid-map", &maps.uids), ("--gid-map", &maps.gids)] {
+        for range in ranges {
+            command.arg(flag).arg(range.to_string());
+        }
+    }
+}
+
 /// The runtime of a container with its global flags.
 pub fn runtime(store: &Store, record: &Container) -> Command {
     let mut command = Command::new(&record.runtime);

@@ -2,7 +2,6 @@
 //! shift (Linux 5.19), so that layers stay shared. Changes have the owners of the host, and are mapped back when they are
 //! committed.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -13,7 +12,7 @@ use contracts::fault;
 use nix::mount::{MntFlags, umount2};
 use sys::mount::{Attributes, attr};
 
-use crate::layer::owner::{Maps, Range};
+use crate::layer::owner::Maps;
 
 /// The name in a bundle of the directory where the mounts are attached until the overlay has them.
 const PLACE: &str = "ids";
@@ -34,7 +33,7 @@ impl Shifted {
         clear(bundle)?;
         let place = bundle.join(PLACE);
         fs::create_dir(&place).with_context(|| format!("make {}", place.display()))?;
-        let namespace = sys::namespace::user_alone(|pid| write_maps(pid, maps)).context("map ids")?;
+        let namespace = sys::namespace::user_alone(|pid| maps.write(pid)).context("map ids")?;
         Ok(Self { bundle: bundle.to_owned(), namespace, count: 0 })
     }
 
@@ -99,16 +98,4 @@ pub fn clear(bundle: &Path) -> Result<()> {
         fs::remove_dir(&path).with_context(|| format!("remove {}", path.display()))?;
     }
     fs::remove_dir(&place).with_context(|| format!("remove {}", place.display()))
-}
-
-fn write_maps(pid: i32, maps: &Maps) -> Result<()> {
-    for (name, ranges) in [("uid_map", &maps.uids), ("gid_map", &maps.gids)] {
-        let mut lines = String::new();
-        for Range { container, host, size } in ranges {
-            // Writing to a string cannot fail.
-            let _ = writeln!(lines, "{container} {host} {size}");
-        }
-        fs::write(format!("/proc/{pid}/{name}"), lines).with_context(|| format!("write {name}"))?;
-    }
-    Ok(())
 }

@@ -169,6 +169,9 @@ pub struct HostConfig {
     #[serde(rename = "UTSMode")]
     pub uts_mode: String,
     pub userns_mode: String,
+    /// Podman's key: the maps of the container's own user namespace, or of the one that it joins.
+    #[serde(rename = "IDMappings", skip_serializing_if = "Option::is_none", with = "crate::ids::shown")]
+    pub id_mappings: Option<crate::ids::Maps>,
     pub shm_size: i64,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctls: BTreeMap<String, String>,
@@ -302,6 +305,9 @@ pub struct MountPoint {
     /// The place inside the volume that is mounted, where it is not the whole.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub subpath: String,
+    /// The option `idmap` or `idmap=…`: its files belong to others than on disk.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub idmap: String,
 }
 
 /// Where a container is in its life.

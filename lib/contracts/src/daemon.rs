@@ -54,7 +54,7 @@ pub struct Daemon {
     pub default_runtime: Option<String>,
     /// What `--runtime NAME` means.
     pub runtimes: BTreeMap<String, Runtime>,
-    /// The user whose ids containers have: nobody does that here.
+    /// The user, or `USER:GROUP`, whose ids of /etc/subuid and /etc/subgid containers have.
     pub userns_remap: String,
     /// Every other key.
     #[serde(flatten)]

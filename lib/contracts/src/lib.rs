@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod exit;
 pub mod fault;
 pub mod flag;
+pub mod ids;
 pub mod lock;
 pub mod name;
 pub mod network;

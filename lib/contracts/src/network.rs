@@ -27,6 +27,13 @@ pub struct Request {
     pub dns: Dns,
     /// Extra lines for the hosts file: name → address (`host-gateway` is resolved by netctl).
     pub extra_hosts: Vec<(String, String)>,
+    /// Who owns a network namespace that is made: a new user namespace with these maps ([`Status::userns`]), whose root also
+    /// owns the files; the caller's own without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_maps: Option<crate::ids::Maps>,
+    /// With `id_maps`: that user namespace, where it exists already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub userns: Option<PathBuf>,
 }
 
 /// One network to join.
@@ -96,6 +103,9 @@ pub struct Status {
     pub version: u32,
     /// The network namespace to join; `None` for the host's.
     pub netns: Option<PathBuf>,
+    /// The user namespace that was made as the owner of `netns`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub userns: Option<PathBuf>,
     /// Files to bind-mount over `/etc/hosts`, `/etc/resolv.conf`, `/etc/hostname`.
     pub hosts: Option<PathBuf>,
     /// See `hosts`.

@@ -35,27 +35,52 @@ pub fn in_user_namespace() -> bool {
     !map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
+/// New namespaces (`CLONE_NEW…`) with nobody in them but a process that sleeps while `look` is at work, to which its pid is
+/// told; made by that process once it has joined the user namespace `owner`, where one is given.
+///
+/// # Errors
+/// Those of `look`; what `clone3(2)`, `setns(2)` and `unshare(2)` say.
+pub fn held<T, E: From<io::Error>>(
+    flags: i32,
+    owner: Option<BorrowedFd<'_>>,
+    look: impl FnOnce(i32) -> Result<T, E>,
+) -> Result<T, E> {
+    let (mut ready, tell) = io::pipe()?;
+    let (reader, writer) = io::pipe()?;
+    let namespaces = if owner.is_some() { 0 } else { flags };
+    match clone(CloneOptions { namespaces, ..CloneOptions::default() })? {
+        Cloned::Child => {
+            drop((writer, ready));
+            let made = owner.map_or(Ok(()), |fd| join(fd, libc::CLONE_NEWUSER).and_then(|()| unshare(flags)));
+            let code = made.err().map_or(0, |err| err.raw_os_error().unwrap_or(libc::EIO));
+            let _ = io::Write::write_all(&mut &tell, &code.to_ne_bytes());
+            // Lives until the parent, who holds the other end, lets go of it or dies.
+            let _ = io::Read::read(&mut &reader, &mut [0]);
+            exit_now(0)
+        }
+        Cloned::Parent { pid, pidfd } => {
+            drop((reader, tell));
+            let mut code = [0; 4];
+            let done = match io::Read::read_exact(&mut ready, &mut code).map(|()| i32::from_ne_bytes(code)) {
+                Ok(0) => look(pid),
+                Ok(code) => Err(io::Error::from_raw_os_error(code).into()),
+                Err(err) => Err(err.into()),
+            };
+            drop(writer);
+            let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
+            done
+        }
+    }
+}
+
 /// A user namespace with nobody in it, for mounts whose ids are shifted by its maps. `write_maps` is told the process whose
 /// maps they are; that one ends before this returns.
 ///
 /// # Errors
 /// Those of `write_maps`; what `clone3(2)` says.
 pub fn user_alone<E: From<io::Error>>(write_maps: impl FnOnce(i32) -> Result<(), E>) -> Result<OwnedFd, E> {
-    let (reader, writer) = io::pipe()?;
-    let options = CloneOptions { namespaces: libc::CLONE_NEWUSER, ..CloneOptions::default() };
-    match clone(options)? {
-        Cloned::Child => {
-            // Lives until the parent, who holds the other end, lets go of it or dies.
-            drop(writer);
-            let _ = io::Read::read(&mut &reader, &mut [0]);
-            exit_now(0)
-        }
-        Cloned::Parent { pid, pidfd } => {
-            drop(reader);
-            let namespace = write_maps(pid).and_then(|()| Ok(File::open(format!("/proc/{pid}/ns/user"))?));
-            drop(writer);
-            let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
-            Ok(namespace?.into())
-        }
-    }
+    held(libc::CLONE_NEWUSER, None, |pid| {
+        write_maps(pid)?;
+        Ok(File::open(format!("/proc/{pid}/ns/user"))?.into())
+    })
 }

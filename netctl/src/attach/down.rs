@@ -271,8 +271,10 @@ pub fn collect(state: &State) -> Result<Vec<String>> {
         }
     }
     let attached = state.attached()?;
-    let mut ids: Vec<String> =
-        [state::list(&state.path(&["ns"]))?, state::list(&state.path(&["files"]))?].concat();
+    let mut ids = state::list(&state.path(&["files"]))?;
+    for kind in namespace::KINDS {
+        ids.extend(state::list(&state.path(&[kind]))?);
+    }
     for kind in ["leases", "ports"] {
         for directory in state::list(&state.path(&[kind]))? {
             for name in state::list(&state.path(&[kind, &directory])).unwrap_or_default() {

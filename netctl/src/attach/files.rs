@@ -84,7 +84,12 @@ pub fn write(state: &State, record: &mut Record, networks: &[Network], own: bool
     let resolv_conf = resolv_conf(record, networks, &leases);
     let hostname = format!("{}\n", record.status.hostname);
     for (name, text) in [("hosts", &hosts), ("resolv.conf", &resolv_conf), ("hostname", &hostname)] {
-        write_in_place(&dir.join(name), text)?;
+        let path = dir.join(name);
+        write_in_place(&path, text)?;
+        if let Some((uid, gid)) = record.request.id_maps.as_ref().map(|maps| maps.outside(0, 0)) {
+            std::os::unix::fs::chown(&path, Some(uid), Some(gid))
+                .with_context(|| format!("chown {}", path.display()))?;
+        }
     }
     record.status.hosts = Some(dir.join("hosts"));
     record.status.resolv_conf = Some(dir.join("resolv.conf"));

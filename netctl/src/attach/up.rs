@@ -74,15 +74,14 @@ fn hostname(record: &Record, mode: &Mode) -> Result<String> {
 }
 
 fn alone(state: &State, record: &mut Record) -> Result<()> {
-    namespace::make(state, &record.id, false)?;
-    record.status.netns = Some(namespace::path(state, &record.id));
+    namespace::make(state, record, false)?;
     files::write(state, record, &[], true)
 }
 
 fn share(state: &State, record: &mut Record, other: &str) -> Result<()> {
     let owner = Record::expect(state, other)?;
     let hostname = record.request.hostname.clone();
-    record.status = Status { ports: Vec::new(), ..owner.status };
+    record.status = Status { ports: Vec::new(), userns: None, ..owner.status };
     if !hostname.is_empty() && hostname != record.status.hostname {
         fault!(Usage, "conflicting options: hostname and the network mode container:{other}");
     }
@@ -107,8 +106,7 @@ fn join(state: &State, record: &mut Record, wanted: &[Attachment]) -> Result<()>
 
     let host = Socket::route()?;
     let ipv6 = record.status.networks.values().any(|endpoint| endpoint.address6.is_some());
-    let namespace = namespace::make(state, &record.id, ipv6)?;
-    record.status.netns = Some(namespace::path(state, &record.id));
+    let namespace = namespace::make(state, record, ipv6)?;
     let mut fresh = false;
     for network in &networks {
         fresh |= member::enter(state, record, network)?;

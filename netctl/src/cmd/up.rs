@@ -56,6 +56,7 @@ fn request(args: Up) -> Result<(String, Request)> {
         dns: Dns { servers: args.dns, search: args.dns_search, options: args.dns_option },
         domainname: String::new(),
         extra_hosts: args.add_host.iter().map(split).collect::<Result<_>>()?,
+        ..Request::default()
     };
     if flags != (Request { version: 1, ..Request::default() })
         || std::io::IsTerminal::is_terminal(&std::io::stdin())

@@ -48,7 +48,14 @@ pub fn isolate(rootfs: &Path, propagation: Propagation, ready: Option<OwnedFd>) 
     let kind = if propagation.kind == libc::MS_UNBINDABLE { libc::MS_PRIVATE } else { propagation.kind };
     let all = Propagation { kind, recursive: true };
     set(host.as_fd(), all).context("set the propagation of the mount namespace")?;
-    let place = directory(rootfs)?;
+    let (rootfs, place) = match directory(rootfs) {
+        // The container's root may have no way to it, as below a directory of root's alone. Any place will do.
+        Err(err) if ready.is_some() && is_denied(&err) => PLACES
+            .iter()
+            .find_map(|place| Some((Path::new(place), directory(Path::new(place)).ok()?)))
+            .ok_or(err)?,
+        other => (rootfs, other?),
+    };
     if propagation.kind == libc::MS_SHARED {
         // pivot_root refuses a shared parent, and the copy would show up on the host.
         let parent = mount_of(rootfs)?;
@@ -73,6 +80,13 @@ pub fn copy_for_user_namespace(rootfs: &Path) -> Result<OwnedFd> {
     let tree = sys::mount::copy_tree(AT_FDCWD, rootfs, true, false);
     let tree = tree.and_then(|tree| set(tree.as_fd(), SLAVE).map(|()| tree));
     tree.with_context(|| format!("mount root file system {}", rootfs.display()))
+}
+
+/// Directories that everybody may enter and that nothing is looked for in while a container is made.
+const PLACES: [&str; 5] = ["/mnt", "/srv", "/media", "/opt", "/tmp"];
+
+fn is_denied(err: &anyhow::Error) -> bool {
+    err.downcast_ref() == Some(&nix::errno::Errno::EACCES)
 }
 
 fn directory(path: &Path) -> Result<OwnedFd> {

@@ -281,9 +281,21 @@ pub struct SecurityFlags {
     /// UTS namespace: host
     #[arg(long, value_name = "MODE")]
     pub uts: Option<String>,
-    /// User namespace: host
+    /// User namespace: host, auto[:size=N,uidmapping=MAP,gidmapping=MAP], private, container:ID or ns:PATH
     #[arg(long, value_name = "MODE")]
     pub userns: Option<String>,
+    /// Users of a user namespace of its own: CONTAINER:HOST[:SIZE]
+    #[arg(long, value_name = "MAP")]
+    pub uidmap: Vec<String>,
+    /// Its groups [default: as the users]
+    #[arg(long, value_name = "MAP")]
+    pub gidmap: Vec<String>,
+    /// Its users are those that /etc/subuid gives to this one
+    #[arg(long, value_name = "NAME")]
+    pub subuidname: Option<String>,
+    /// Its groups are those that /etc/subgid gives to this user
+    #[arg(long, value_name = "NAME")]
+    pub subgidname: Option<String>,
     /// Cgroup namespace: host or private
     #[arg(long, value_name = "MODE")]
     pub cgroupns: Option<String>,

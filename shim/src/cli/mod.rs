@@ -5,7 +5,7 @@ mod create;
 mod verbs;
 
 pub use checkpoint::{CheckpointCommand, CheckpointDump, CheckpointPlace, CheckpointVerb, RestoreFlags};
-pub use create::{CreateFlags, HealthFlags, NetworkFlags, ResourceFlags, WindowsFlags};
+pub use create::{CreateFlags, HealthFlags, NetworkFlags, ResourceFlags, SecurityFlags, WindowsFlags};
 pub use verbs::*;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};

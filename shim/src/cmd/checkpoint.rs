@@ -47,6 +47,12 @@ fn create(
     if record.host_config.auto_remove && !dump.leave_running && place.checkpoint_dir.is_none() {
         fault!(WrongState, "Cannot checkpoint container {name}: --rm would remove it with the checkpoint");
     }
+    if record.host_config.id_mappings.is_some() {
+        fault!(
+            Unsupported,
+            "Cannot checkpoint container {name}: it has a user namespace, and CRIU could not restore it into its network"
+        );
+    }
     let dir = checkpoints::dir(store, &id, place.checkpoint_dir.as_deref())?;
     let partial = checkpoints::begin(&dir, checkpoint, name)?;
     let Some(socket) = client::connect(store, &id)? else {

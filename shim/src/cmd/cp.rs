@@ -11,6 +11,7 @@ use crate::cli::CpFlags;
 use crate::container::unmount::unmount;
 use crate::container::{Store, again};
 use crate::copy::archive::{self, Place};
+use crate::copy::owners::{self, Owners};
 use crate::tools;
 
 enum Side {
@@ -42,25 +43,8 @@ pub fn run(store: &Store, flags: &CpFlags) -> Result<Exit> {
         _ => bundle.join("rootfs"),
     };
     let inside = Place::root(&root, &name)?;
-    let done = match (&source, &target) {
-        (Side::Container(_, from), Side::Stream) => {
-            archive::pack(&inside, from, flags.follow_link, &mut io::stdout().lock())
-        }
-        (Side::Stream, Side::Container(_, to)) => archive::unpack(&mut io::stdin().lock(), &inside, to),
-        (Side::Container(_, from), Side::Here(to)) => archive::copy(
-            (&inside, from),
-            (&Place::host()?, &absolute(to)?),
-            flags.follow_link,
-            flags.archive,
-        ),
-        (Side::Here(from), Side::Container(_, to)) => archive::copy(
-            (&Place::host()?, &absolute(from)?),
-            (&inside, to),
-            flags.follow_link,
-            flags.archive,
-        ),
-        _ => Ok(()),
-    };
+    let record = store.load(&id)?;
+    let done = copy(&inside, (&source, &target), flags, record.host_config.id_mappings.as_ref());
     // It holds the mount.
     drop(inside);
     if mounted_here && !live {
@@ -69,6 +53,34 @@ pub fn run(store: &Store, flags: &CpFlags) -> Result<Exit> {
     drop(lock);
     done?;
     Ok(Exit::Ok)
+}
+
+fn copy(
+    inside: &Place,
+    sides: (&Side, &Side),
+    flags: &CpFlags,
+    maps: Option<&contracts::ids::Maps>,
+) -> Result<()> {
+    let (out, into) = (maps.map_or(Owners::Kept, Owners::Inside), maps.map_or(Owners::Kept, Owners::Outside));
+    // Into a container files belong to its root unless -a keeps their owners; out of it to whoever copies.
+    let kept = |owners| if flags.archive { owners } else { Owners::Ours };
+    if let (Some(maps), Side::Container(..)) = (maps, sides.1) {
+        owners::become_root_of(maps)?;
+    }
+    let follow = flags.follow_link;
+    match sides {
+        (Side::Container(_, from), Side::Stream) => {
+            archive::pack(inside, from, (follow, out), &mut io::stdout().lock())
+        }
+        (Side::Stream, Side::Container(_, to)) => archive::unpack(&mut io::stdin().lock(), inside, to, into),
+        (Side::Container(_, from), Side::Here(to)) => {
+            archive::copy((inside, from), (&Place::host()?, &absolute(to)?), follow, kept(out))
+        }
+        (Side::Here(from), Side::Container(_, to)) => {
+            archive::copy((&Place::host()?, &absolute(from)?), (inside, to), follow, kept(into))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Keeps a trailing `/` or `/.`, which mean something.

@@ -1,7 +1,8 @@
 //! A container comes to be: id and name, bundle from the image, record.
 
-use std::fs;
-use std::io::{self, Write as _};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use contracts::atomic;
@@ -9,10 +10,14 @@ use contracts::bundle::Report;
 use contracts::container::Container;
 use contracts::fault;
 use contracts::lock::Lock;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, fstat};
+use nix::unistd::{Gid, Uid, fchown};
 use sys::path::Root;
 
 use super::{Store, claim, image_mounts, make_dir, names, remove};
 use crate::cli::CreateFlags;
+use crate::request::user_namespace::{self, Ids};
 use crate::request::{self, mounts::Wish};
 use crate::tools::NetworkUp;
 use crate::{events, spec, tools, volume};
@@ -30,6 +35,7 @@ pub struct Created {
 /// Makes a container. With `will_start` its network is prepared while the image is.
 pub fn create(store: &Store, flags: &CreateFlags, will_start: bool) -> Result<Created> {
     let (mut record, wishes) = request::read(store, flags)?;
+    let ids = user_namespace::read(store, &flags.security)?;
     for warning in request::warnings(&mut record) {
         let _ = writeln!(io::stderr(), "WARNING: {warning}");
     }
@@ -48,8 +54,15 @@ pub fn create(store: &Store, flags: &CreateFlags, will_start: bool) -> Result<Cr
     let made = Lock::exclusive(&dir.join("lock")).and_then(|lock| {
         claim_name(store, flags, &mut record)?;
         // Ports of the image's are known only when the image is: then the network waits for it.
-        let early = will_start && !flags.network.publish_all;
+        let early = will_start && !flags.network.publish_all && !ids.need_image();
+        if !ids.need_image() {
+            take_ids(store, &mut record, &ids, 0)?;
+        }
         let network = if early { Some(begin_network(store, &record)?) } else { None };
+        if ids.need_image() {
+            let users = ids_of_image(flags, &record, &store.bundle(&record.id))?;
+            take_ids(store, &mut record, &ids, users)?;
+        }
         fill(store, flags, &mut record, wishes)?;
         store.save(&record)?;
         if let Some(path) = &flags.cidfile {
@@ -118,7 +131,7 @@ fn name_host(store: &Store, record: &mut Container) -> Result<()> {
 
 fn begin_network(store: &Store, record: &Container) -> Result<NetworkUp> {
     super::start::own(store, &record.id)?;
-    NetworkUp::start(&record.id, &record.network)
+    NetworkUp::start(&record.id, &spec::network_request(store, record)?)
 }
 
 /// Everything that needs the image: bundle, volumes, config.json.
@@ -149,7 +162,7 @@ fn fill(store: &Store, flags: &CreateFlags, record: &mut Container, wishes: Vec<
     atomic::write_json(&path, &config, 0o600)
 }
 
-fn make_bundle(flags: &CreateFlags, record: &Container, bundle: &std::path::Path) -> Result<Report> {
+fn make_bundle(flags: &CreateFlags, record: &Container, bundle: &Path) -> Result<Report> {
     let mut command = tools::imgtool("bundle");
     command.args(["--format", "json", "--pull", &flags.pull, "--name", &record.id]);
     if let Some(platform) = &flags.platform {
@@ -162,15 +175,68 @@ fn make_bundle(flags: &CreateFlags, record: &Container, bundle: &std::path::Path
         command.arg("--volatile");
     }
     command.arg(&record.image).arg(bundle);
+    tools::map_ids(&mut command, record);
     let report = if flags.quiet { tools::run(&mut command)? } else { tools::run_shown(&mut command)? };
     serde_json::from_slice(&report).context("imgtool bundle: its report is not what it promises")
 }
 
 /// A missing working directory is made, owned by root, as docker does.
 fn make_working_dir(record: &Container, rootfs: &Root) -> Result<()> {
-    let dir = std::path::Path::new(&record.config.working_dir);
+    let dir = Path::new(&record.config.working_dir);
     rootfs
-        .mkdir_all(dir, nix::sys::stat::Mode::from_bits_truncate(0o755))
+        .mkdir_all(dir, Mode::from_bits_truncate(0o755))
         .with_context(|| format!("make the working directory {}", dir.display()))?;
+    let Some(maps) = &record.host_config.id_mappings else { return Ok(()) };
+    let (uid, gid) = maps.outside(0, 0);
+    for above in dir.ancestors().filter(|above| above.file_name().is_some()) {
+        let fd = rootfs.open_in(above, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())?;
+        // The image's have owners of the maps: this one has just been made.
+        if fstat(&fd)?.st_uid == 0 && uid != 0 {
+            fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
+                .with_context(|| format!("chown {}", above.display()))?;
+        }
+    }
     Ok(())
+}
+
+fn take_ids(store: &Store, record: &mut Container, ids: &Ids, users: u32) -> Result<()> {
+    record.host_config.id_mappings = ids.settle(store, &record.id, users)?;
+    record.network.id_maps.clone_from(&record.host_config.id_mappings);
+    Ok(())
+}
+
+/// How many ids the users and groups of the image need, and the container's own, as podman counts: 1024 at least.
+fn ids_of_image(flags: &CreateFlags, record: &Container, bundle: &Path) -> Result<u32> {
+    make_bundle(flags, record, bundle)?;
+    let root = Root::open(&bundle.join("rootfs")).context("open the root file system")?;
+    let mut size = 1024;
+    for (file, names) in [("etc/passwd", &["nobody"][..]), ("etc/group", &["nobody", "nogroup"])] {
+        let mut text = Vec::new();
+        if let Ok(fd) = root.open_in(Path::new(file), OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty()) {
+            File::from(fd)
+                .take(4 << 20)
+                .read_to_end(&mut text)
+                .with_context(|| format!("read the image's {file}"))?;
+        }
+        for line in String::from_utf8_lossy(&text).lines() {
+            let parts: Vec<&str> = line.split(':').collect();
+            if !names.contains(&parts[0]) {
+                let ids = parts.iter().skip(2).take(2).filter_map(|part| part.parse::<u32>().ok());
+                size = ids.fold(size, |size, id| size.max(id.saturating_add(1)));
+            }
+        }
+    }
+    for id in record.config.user.split(':').filter_map(|part| part.parse::<u32>().ok()) {
+        size = size.max(id.saturating_add(1));
+    }
+    drop(root);
+    image_mounts::unbundle(bundle)?;
+    if size > 65536 {
+        fault!(
+            Unsupported,
+            "the container needs a user namespace with size {size} that is bigger than the maximum value allowed with \
+             userns=auto 65536: say --userns auto:size={size}"
+        );
+    }
+    Ok(size)
 }

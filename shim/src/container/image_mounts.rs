@@ -31,16 +31,18 @@ fn of(record: &Container) -> impl Iterator<Item = (usize, &MountPoint)> {
 
 /// Makes the bundles of a new container, and mounts them.
 pub fn make(flags: &CreateFlags, record: &mut Container, bundle: &Path) -> Result<()> {
+    let shared = record.clone();
     for (index, point) in record.mounts.iter_mut().enumerate().filter(|(_, point)| point.kind == "image") {
         make_dir(&dir(bundle))?;
         let mut command = tools::imgtool("bundle");
-        command.args(["--pull", &flags.pull, "--name", &format!("{}-image-{index}", record.id)]);
+        command.args(["--pull", &flags.pull, "--name", &format!("{}-image-{index}", shared.id)]);
         if let Some(platform) = &flags.platform {
             command.args(["--platform", platform]);
         }
         if !flags.quiet {
             command.arg("--progress-on-stdin");
         }
+        tools::map_ids(&mut command, &shared);
         command.arg(&point.name).arg(dir(bundle).join(index.to_string()));
         if flags.quiet { tools::run(&mut command) } else { tools::run_shown(&mut command) }
             .with_context(|| format!("mount image {}", point.name))?;

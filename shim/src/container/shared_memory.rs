@@ -27,7 +27,8 @@ pub fn make(store: &Store, record: &Container) -> Result<()> {
     let place = place(&bundle);
     fs::create_dir_all(&place).with_context(|| format!("make {}", place.display()))?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    let data = format!("mode=1777,size={}", record.host_config.shm_size);
+    let (uid, gid) = record.host_config.id_mappings.as_ref().map_or((0, 0), |maps| maps.outside(0, 0));
+    let data = format!("mode=1777,size={},uid={uid},gid={gid}", record.host_config.shm_size);
     mount(Some("shm"), &place, Some("tmpfs"), flags, Some(data.as_str()))
         .with_context(|| format!("mount shared memory on {}", place.display()))
 }

@@ -49,7 +49,7 @@ pub fn start(store: &Store, record: &Container, lock: &Lock, how: Start<'_>) -> 
         Some(Some(images)) => vec!["--restore", images],
         Some(None) => fault!(Usage, "the checkpoint's directory has a name that is not UTF-8"),
     };
-    let mut asked = record.network.clone();
+    let mut asked = spec::network_request(store, record)?;
     if let Some(images) = how.checkpoint {
         checkpoints::same_addresses(images, &mut asked)?;
     }
@@ -67,7 +67,8 @@ pub fn revive(store: &Store, record: &Container, mut kept: Status, lock: &Lock) 
     kept.state = State::Restarting;
     store.save_kept(id, &kept)?;
     own(store, id)?;
-    let started = NetworkUp::start(id, &record.network)
+    let started = spec::network_request(store, record)
+        .and_then(|asked| NetworkUp::start(id, &asked))
         .and_then(|up| prepare(store, record, up))
         .and_then(|()| supervise(store, record, lock, None, &["--revive"]));
     started.inspect_err(|err| failed(store, record, err))
@@ -86,6 +87,7 @@ fn prepare(store: &Store, record: &Container, network: NetworkUp) -> Result<()> 
     subpaths::make(store, record)?;
     let mut config = spec::read(&bundle)?;
     spec::join_network(&mut config, &network);
+    spec::join_others(store, record, &mut config)?;
     atomic::write_json_volatile(&bundle.join("config.json"), &config, 0o600)?;
     let mut live = atomic::read_json::<Status>(&store.live_status(id))?.unwrap_or_default();
     live.network = Some(network);

@@ -13,6 +13,7 @@ use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat};
 use sys::path::{Root, file_type};
 
+use super::owners::Owners;
 use super::tree;
 
 /// One side of a copy: a root that no path leaves, and what to call it.
@@ -89,11 +90,9 @@ fn directory(place: &Place, path: &Path) -> Option<OwnedFd> {
 }
 
 /// Copies a file or directory from one place to another.
-pub fn copy(from: (&Place, &Path), to: (&Place, &Path), follow: bool, archive: bool) -> Result<()> {
+pub fn copy(from: (&Place, &Path), to: (&Place, &Path), follow: bool, owners: Owners<'_>) -> Result<()> {
     let source = find(from.0, from.1, follow)?;
     let is_dir = file_type(source.stat.st_mode) == SFlag::S_IFDIR;
-    // Into a container files belong to root unless -a keeps their owners; out of it to whoever copies.
-    let owners = archive;
     let existing = directory(to.0, to.1);
     let base_name = from.1.file_name().map_or_else(|| source.name.clone(), OsStr::to_owned);
     match existing {
@@ -121,11 +120,11 @@ pub fn copy(from: (&Place, &Path), to: (&Place, &Path), follow: bool, archive: b
     named(&source, &parent_fd, &last, owners)
 }
 
-fn named(source: &Source, target: &OwnedFd, name: &OsStr, owners: bool) -> Result<()> {
+fn named(source: &Source, target: &OwnedFd, name: &OsStr, owners: Owners<'_>) -> Result<()> {
     tree::one((&source.parent, &source.name), (target, name), owners)
 }
 
-fn into(source: &Source, target: &OwnedFd, owners: bool) -> Result<()> {
+fn into(source: &Source, target: &OwnedFd, owners: Owners<'_>) -> Result<()> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let dir = openat(&source.parent, &*source.name, flags, Mode::empty())
         .with_context(|| format!("open {}", source.name.display()))?;
@@ -133,7 +132,12 @@ fn into(source: &Source, target: &OwnedFd, owners: bool) -> Result<()> {
 }
 
 /// Writes a source as a tar: `DIR` as `DIR/…`, `DIR/.` as `./…`.
-pub fn pack(place: &Place, path: &Path, follow: bool, out: &mut impl Write) -> Result<()> {
+pub fn pack(
+    place: &Place,
+    path: &Path,
+    (follow, owners): (bool, Owners<'_>),
+    out: &mut impl Write,
+) -> Result<()> {
     let source = find(place, path, follow)?;
     let name = if source.contents {
         PathBuf::from(".")
@@ -142,18 +146,25 @@ pub fn pack(place: &Place, path: &Path, follow: bool, out: &mut impl Write) -> R
     };
     let mut tar = tar::Builder::new(out);
     tar.follow_symlinks(false);
-    pack_one(&mut tar, (&source.parent, &source.name), &name)?;
+    pack_one(&mut tar, (&source.parent, &source.name), &name, owners)?;
     tar.finish().context("write the archive")
 }
 
-fn pack_one(tar: &mut tar::Builder<impl Write>, at: (&OwnedFd, &OsStr), path: &Path) -> Result<()> {
+fn pack_one(
+    tar: &mut tar::Builder<impl Write>,
+    at: (&OwnedFd, &OsStr),
+    path: &Path,
+    owners: Owners<'_>,
+) -> Result<()> {
     let stat = fstatat(at.0, at.1, AtFlags::AT_SYMLINK_NOFOLLOW)
         .with_context(|| format!("stat {}", path.display()))?;
     let kind = file_type(stat.st_mode);
     let mut header = tar::Header::new_gnu();
     header.set_mode(stat.st_mode & 0o7777);
-    header.set_uid(u64::from(stat.st_uid));
-    header.set_gid(u64::from(stat.st_gid));
+    let (uid, gid) =
+        owners.id(stat.st_uid, stat.st_gid).with_context(|| format!("archive {}", path.display()))?;
+    header.set_uid(u64::from(uid));
+    header.set_gid(u64::from(gid));
     header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or_default());
     header.set_size(0);
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
@@ -174,7 +185,7 @@ fn pack_one(tar: &mut tar::Builder<impl Write>, at: (&OwnedFd, &OsStr), path: &P
             }
             names.sort();
             for name in names {
-                pack_one(tar, (&dir, &name), &path.join(&name))?;
+                pack_one(tar, (&dir, &name), &path.join(&name), owners)?;
             }
             return Ok(());
         }
@@ -204,22 +215,27 @@ fn pack_one(tar: &mut tar::Builder<impl Write>, at: (&OwnedFd, &OsStr), path: &P
 }
 
 /// Unpacks a tar into an existing directory; no entry can leave it.
-pub fn unpack(input: &mut impl Read, place: &Place, to: &Path) -> Result<()> {
+pub fn unpack(input: &mut impl Read, place: &Place, to: &Path, owners: Owners<'_>) -> Result<()> {
     let Some(dir) = directory(place, to) else { return Err(place.missing(to)) };
     let root = Root::from(dir);
     let mut tar = tar::Archive::new(input);
     for entry in tar.entries().context("read the archive")? {
         let mut entry = entry.context("read the archive")?;
         let path = entry.path().context("read the archive")?.into_owned();
-        unpack_one(&mut entry, &root, &path).with_context(|| format!("unpack {}", path.display()))?;
+        unpack_one(&mut entry, &root, &path, owners).with_context(|| format!("unpack {}", path.display()))?;
     }
     Ok(())
 }
 
-fn unpack_one(entry: &mut tar::Entry<'_, impl Read>, root: &Root, path: &Path) -> Result<()> {
+fn unpack_one(
+    entry: &mut tar::Entry<'_, impl Read>,
+    root: &Root,
+    path: &Path,
+    owners: Owners<'_>,
+) -> Result<()> {
     let header = entry.header().clone();
     let mode = Mode::from_bits_truncate(header.mode()? & 0o7777);
-    let (uid, gid) = (u32::try_from(header.uid()?)?, u32::try_from(header.gid()?)?);
+    let (uid, gid) = owners.id(u32::try_from(header.uid()?)?, u32::try_from(header.gid()?)?)?;
     let owner = (Some(nix::unistd::Uid::from_raw(uid)), Some(nix::unistd::Gid::from_raw(gid)));
     let kind = header.entry_type();
     if kind.is_dir() {

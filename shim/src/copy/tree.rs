@@ -15,29 +15,31 @@ use nix::sys::stat::{
     mkdirat, mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
+use nix::unistd::{UnlinkatFlags, fchownat, symlinkat, unlinkat};
 use sys::path::{Root, file_type};
 use sys::xattr;
+
+use super::owners::Owners;
 
 const DIRECTORY: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// Copies what the image has at `inside` into the empty host directory `to`, with the directory's own owner and mode.
 /// Nothing there is nothing to do.
-pub fn copy_up(rootfs: &Root, inside: &Path, to: &Path) -> Result<()> {
+pub fn copy_up(rootfs: &Root, inside: &Path, to: &Path, owners: Owners<'_>) -> Result<()> {
     let from = match rootfs.open_in(inside, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty()) {
         Ok(fd) => fd,
         Err(err) if matches!(err.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(()),
         Err(err) => return Err(err).with_context(|| format!("open {}", inside.display())),
     };
     let target: OwnedFd = File::open(to).with_context(|| format!("open {}", to.display()))?.into();
-    contents(&from, &target, true)?;
+    contents(&from, &target, owners)?;
     let stat = fstat(&from)?;
-    finish_dir(&target, &stat, true)
+    finish(&target, &stat, owners)
 }
 
-/// Copies every entry of one directory into another. With `owners` the files keep theirs.
-pub fn contents(from: &OwnedFd, to: &OwnedFd, owners: bool) -> Result<()> {
+/// Copies every entry of one directory into another.
+pub fn contents(from: &OwnedFd, to: &OwnedFd, owners: Owners<'_>) -> Result<()> {
     let mut entries = Dir::from_fd(from.try_clone()?).context("list a directory")?;
     for entry in entries.iter() {
         let entry = entry.context("list a directory")?;
@@ -52,14 +54,19 @@ pub fn contents(from: &OwnedFd, to: &OwnedFd, owners: bool) -> Result<()> {
 use std::os::unix::ffi::OsStrExt as _;
 
 /// Copies one entry, of whatever kind, over what stands in its place.
-pub fn one(from: (&OwnedFd, &OsStr), to: (&OwnedFd, &OsStr), owners: bool) -> Result<()> {
+pub fn one(from: (&OwnedFd, &OsStr), to: (&OwnedFd, &OsStr), owners: Owners<'_>) -> Result<()> {
     let name = from.1;
     let stat = fstatat(from.0, name, AtFlags::AT_SYMLINK_NOFOLLOW)
         .with_context(|| format!("stat {}", name.display()))?;
     copy_entry(from, to, &stat, owners).with_context(|| format!("copy {}", name.display()))
 }
 
-fn copy_entry(from: (&OwnedFd, &OsStr), to: (&OwnedFd, &OsStr), stat: &FileStat, owners: bool) -> Result<()> {
+fn copy_entry(
+    from: (&OwnedFd, &OsStr),
+    to: (&OwnedFd, &OsStr),
+    stat: &FileStat,
+    owners: Owners<'_>,
+) -> Result<()> {
     let kind = file_type(stat.st_mode);
     if kind == SFlag::S_IFDIR {
         match mkdirat(to.0, to.1, Mode::S_IRWXU) {
@@ -70,7 +77,7 @@ fn copy_entry(from: (&OwnedFd, &OsStr), to: (&OwnedFd, &OsStr), stat: &FileStat,
         let target =
             openat(to.0, to.1, DIRECTORY, Mode::empty()).context("cannot overwrite what is no directory")?;
         contents(&source, &target, owners)?;
-        return finish_dir(&target, stat, owners);
+        return finish(&target, stat, owners);
     }
     match fstatat(to.0, to.1, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Ok(old) if file_type(old.st_mode) == SFlag::S_IFDIR => {
@@ -89,16 +96,20 @@ fn copy_entry(from: (&OwnedFd, &OsStr), to: (&OwnedFd, &OsStr), stat: &FileStat,
             fchmodat(to.0, to.1, mode(stat), FchmodatFlags::NoFollowSymlink)?;
         }
     }
-    if owners {
-        let (uid, gid) = owner(stat);
-        fchownat(to.0, to.1, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    if let Some((uid, gid)) = owners.of(stat)? {
+        fchownat(to.0, to.1, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
     }
     let (atime, mtime) = times(stat);
     utimensat(to.0, to.1, &atime, &mtime, UtimensatFlags::NoFollowSymlink)?;
     Ok(())
 }
 
-fn copy_file(from: (&OwnedFd, &OsStr), to: (&OwnedFd, &OsStr), stat: &FileStat, owners: bool) -> Result<()> {
+fn copy_file(
+    from: (&OwnedFd, &OsStr),
+    to: (&OwnedFd, &OsStr),
+    stat: &FileStat,
+    owners: Owners<'_>,
+) -> Result<()> {
     // Not blocking: what was a file a moment ago may be a FIFO by now.
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let source = openat(from.0, from.1, flags, Mode::empty())?;
@@ -114,15 +125,10 @@ fn copy_file(from: (&OwnedFd, &OsStr), to: (&OwnedFd, &OsStr), stat: &FileStat, 
     attributes(&source.into(), &target)
 }
 
-fn finish_dir(target: &OwnedFd, stat: &FileStat, owners: bool) -> Result<()> {
-    finish(target, stat, owners)
-}
-
 /// Owner before mode: changing the owner clears the set-id bits.
-fn finish(target: &OwnedFd, stat: &FileStat, owners: bool) -> Result<()> {
-    if owners {
-        let (uid, gid) = owner(stat);
-        nix::unistd::fchown(target, uid, gid)?;
+fn finish(target: &OwnedFd, stat: &FileStat, owners: Owners<'_>) -> Result<()> {
+    if let Some((uid, gid)) = owners.of(stat)? {
+        nix::unistd::fchown(target, Some(uid), Some(gid))?;
     }
     fchmod(target, mode(stat))?;
     let (atime, mtime) = times(stat);
@@ -141,10 +147,6 @@ fn attributes(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn owner(stat: &FileStat) -> (Option<Uid>, Option<Gid>) {
-    (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))
 }
 
 fn mode(stat: &FileStat) -> Mode {
@@ -171,10 +173,10 @@ mod tests {
         fs::set_permissions(image.join("data/sub/f"), fs::Permissions::from_mode(0o4751)).unwrap();
         symlink("/etc/passwd", image.join("data/link")).unwrap();
         let root = Root::open(&image).unwrap();
-        copy_up(&root, Path::new("/data"), &volume).unwrap();
+        copy_up(&root, Path::new("/data"), &volume, Owners::Kept).unwrap();
         assert_eq!(fs::read_to_string(volume.join("sub/f")).unwrap(), "x");
         assert_eq!(fs::metadata(volume.join("sub/f")).unwrap().permissions().mode() & 0o7777, 0o4751);
         assert_eq!(fs::read_link(volume.join("link")).unwrap(), Path::new("/etc/passwd"));
-        copy_up(&root, Path::new("/missing"), &volume).unwrap();
+        copy_up(&root, Path::new("/missing"), &volume, Owners::Kept).unwrap();
     }
 }

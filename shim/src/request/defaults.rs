@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use contracts::daemon::Daemon;
 use contracts::fault;
+use nix::unistd::{Uid, User};
 
 use crate::cli::CreateFlags;
 use crate::container::Store;
@@ -12,12 +13,7 @@ use crate::container::Store;
 /// Fills `flags` from the file, where there is one. The user's own flags win.
 pub fn apply(store: &Store, flags: &mut CreateFlags) -> Result<()> {
     let Some(daemon) = Daemon::load(&store.paths)? else { return Ok(()) };
-    if !daemon.userns_remap.is_empty() {
-        fault!(
-            Unsupported,
-            "daemon.json: userns-remap is not supported: containers of an ordinary user have a user namespace of their own"
-        );
-    }
+    remap(&daemon, flags)?;
     logs(&daemon, flags);
     runtime(&daemon, flags)?;
     let (network, security) = (&mut flags.network, &mut flags.security);
@@ -56,6 +52,41 @@ pub fn apply(store: &Store, flags: &mut CreateFlags) -> Result<()> {
     adopt(&mut security.cgroup_parent, daemon.cgroup_parent);
     adopt(&mut flags.storage.shm_size, daemon.default_shm_size);
     flags.init = flags.init.or(daemon.init);
+    Ok(())
+}
+
+/// `userns-remap`: the ids that /etc/subuid gives to a user, for every container that does not ask for others.
+fn remap(daemon: &Daemon, flags: &mut CreateFlags) -> Result<()> {
+    let security = &mut flags.security;
+    let asked = security.userns.is_some() || security.subuidname.is_some() || security.subgidname.is_some();
+    if daemon.userns_remap.is_empty() || asked || !(security.uidmap.is_empty() && security.gidmap.is_empty())
+    {
+        return Ok(());
+    }
+    if security.privileged {
+        fault!(
+            Usage,
+            "privileged mode is incompatible with user namespaces.  You must run the container in the host namespace when \
+             running privileged mode"
+        );
+    }
+    if flags.network.network.iter().any(|network| network == "host") {
+        fault!(Usage, "cannot share the host's network namespace when user namespaces are enabled");
+    }
+    if security.pid.as_deref() == Some("host") {
+        fault!(Usage, "cannot share the host PID namespace when user namespaces are enabled");
+    }
+    let (user, group) = daemon.userns_remap.split_once(':').unwrap_or((&daemon.userns_remap, ""));
+    let user = if user == "default" { "dockremap" } else { user };
+    let name = match user.parse() {
+        Ok(uid) => match User::from_uid(Uid::from_raw(uid)).context("look up the user of userns-remap")? {
+            Some(user) => user.name,
+            None => fault!(NotFound, "daemon.json: userns-remap: no user has the id {uid}"),
+        },
+        Err(_) => user.to_owned(),
+    };
+    security.subgidname = Some(if group.is_empty() { name.clone() } else { group.to_owned() });
+    security.subuidname = Some(name);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 pub mod defaults;
 pub mod env;
 pub mod health;
+pub mod idmap;
 pub mod image;
 pub mod links;
 pub mod mounts;
@@ -11,6 +12,7 @@ pub mod ports;
 pub mod resources;
 pub mod signal;
 pub mod units;
+pub mod user_namespace;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -81,6 +81,7 @@ fn modes(mode: &str, wish: &mut Wish) -> Result<()> {
             "z" | "Z" => "label",
             "nocopy" if wish.point.kind == "volume" => "copy",
             "delegated" | "cached" | "consistent" => "consistency",
+            _ if word == "idmap" || word.starts_with("idmap=") => "idmap",
             _ if PROPAGATION.contains(&word) && wish.point.kind == "bind" => "propagation",
             _ => fault!(Usage, "invalid mode: {mode}"),
         };
@@ -91,6 +92,7 @@ fn modes(mode: &str, wish: &mut Wish) -> Result<()> {
         match word {
             "ro" => wish.point.rw = false,
             "nocopy" => wish.no_copy = true,
+            _ if class == "idmap" => wish.point.idmap = word.into(),
             _ if class == "propagation" => wish.point.propagation = word.into(),
             _ => {}
         }
@@ -117,6 +119,7 @@ pub fn mount(text: &str) -> Result<Wish> {
             // As podman spells it for images.
             "rw" | "readwrite" => (wish.point.rw, wish.access) = (on, true),
             "volume-nocopy" => wish.no_copy = on,
+            "idmap" => wish.point.idmap = field.into(),
             "bind-nonrecursive" => wish.point.recursive = if on { "disabled".into() } else { String::new() },
             _ if value.is_none() => {
                 fault!(Usage, "{}", wrong(format!("invalid field '{field}' must be a key=value pair")))
@@ -171,6 +174,9 @@ fn finish(mut wish: Wish) -> Result<Wish> {
     let kind = wish.point.kind.clone();
     let prefix = format!("invalid mount config for type \"{kind}\": ");
     fits(&wish, &kind)?;
+    if !wish.point.idmap.is_empty() && !["bind", "volume"].contains(&kind.as_str()) {
+        fault!(Usage, "{prefix}idmap is for binds and volumes");
+    }
     match kind.as_str() {
         "bind" => {
             if wish.point.source.is_empty() {

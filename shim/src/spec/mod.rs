@@ -28,7 +28,7 @@ pub fn merge(store: &Store, record: &mut Container, spec: &mut Value, rootfs: &R
     if !record.config.domainname.is_empty() {
         set(spec, "/domainname", json!(record.config.domainname));
     }
-    mounts::apply(record, spec);
+    mounts::apply(record, spec)?;
     namespaces::apply(store, record, spec)?;
     devices::apply(record, spec)?;
     let resources = resources::of(&record.host_config)?;
@@ -54,6 +54,9 @@ pub fn join_network(spec: &mut Value, network: &network::Status) {
             list.push(json!({ "type": "network", "path": path }));
         }
     }
+    if let Some(path) = &network.userns {
+        namespaces::join_user(spec, path);
+    }
     let mut files = Vec::new();
     for (target, source) in [
         ("/etc/resolv.conf", &network.resolv_conf),
@@ -78,6 +81,17 @@ pub fn join_network(spec: &mut Value, network: &network::Status) {
             "destination": target, "type": "bind", "source": source, "options": ["rbind", "rprivate", "rw"],
         }));
     }
+}
+
+/// What `netctl up` is asked at a start: who owns the network namespace is known only now.
+pub fn network_request(store: &Store, record: &Container) -> Result<network::Request> {
+    let userns = namespaces::joined_user(store, record)?;
+    Ok(network::Request { userns, ..record.network.clone() })
+}
+
+/// Finds the processes again whose namespaces the container joins: they may be others since it was made.
+pub fn join_others(store: &Store, record: &Container, spec: &mut Value) -> Result<()> {
+    namespaces::rejoin(store, record, spec)
 }
 
 /// The host name inside: the user's, else the short id; empty where the UTS namespace is the host's.

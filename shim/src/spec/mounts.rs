@@ -1,12 +1,14 @@
 //! `mounts` of config.json. The record's mount points are already resolved to host paths.
 
+use anyhow::Result;
 use contracts::container::{Container, MountPoint};
 use serde_json::{Value, json};
 
 use super::list;
 use super::process::{INIT, init_program};
+use crate::request::idmap;
 
-pub fn apply(record: &Container, spec: &mut Value) {
+pub fn apply(record: &Container, spec: &mut Value) -> Result<()> {
     let host = &record.host_config;
     let mounts = list(spec, "/mounts");
     for mount in mounts.iter_mut().filter(|mount| mount["destination"] == "/dev/shm") {
@@ -22,7 +24,7 @@ pub fn apply(record: &Container, spec: &mut Value) {
     for point in &record.mounts {
         own.push(match point.kind.as_str() {
             "tmpfs" => tmpfs(&point.destination, &point.mode, point.rw),
-            _ => bind(point),
+            _ => shifted(record, point)?,
         });
     }
     for (target, options) in &host.tmpfs {
@@ -35,6 +37,23 @@ pub fn apply(record: &Container, spec: &mut Value) {
     own.sort_by_key(|mount| mount["destination"].as_str().unwrap_or_default().matches('/').count());
     mounts.retain(|known| !own.iter().any(|mount| mount["destination"] == known["destination"]));
     mounts.append(&mut own);
+    Ok(())
+}
+
+/// A bind or volume. A volume's files have the ids of the containers that use it, whichever those stand for on the host:
+/// containers with other maps see the same owners.
+fn shifted(record: &Container, point: &MountPoint) -> Result<Value> {
+    let mut mount = bind(point);
+    let container = record.host_config.id_mappings.as_ref();
+    let maps = match point.kind.as_str() {
+        _ if !point.idmap.is_empty() => idmap::maps(&point.idmap, container)?,
+        "volume" if container.is_some() => idmap::maps("idmap", container)?,
+        _ => return Ok(mount),
+    };
+    list(&mut mount, "/options").push(json!("idmap"));
+    mount["uidMappings"] = json!(maps.uids);
+    mount["gidMappings"] = json!(maps.gids);
+    Ok(mount)
 }
 
 fn bind(point: &MountPoint) -> Value {

@@ -1,13 +1,13 @@
 //! `linux.namespaces`: own, the host's, or another container's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use contracts::container::{Container, State};
 use contracts::fault;
 use serde_json::{Value, json};
 
-use super::list;
+use super::{list, set};
 use crate::container::{Store, shared_memory, status};
 
 pub fn apply(store: &Store, record: &mut Container, spec: &mut Value) -> Result<()> {
@@ -24,10 +24,7 @@ pub fn apply(store: &Store, record: &mut Container, spec: &mut Value) -> Result<
     mode(store, spec, "ipc", ipc)?;
     shared_memory(store, record, spec)?;
     mode(store, spec, "uts", &host.uts_mode)?;
-    match host.userns_mode.as_str() {
-        "" | "host" => list(spec, "/linux/namespaces").retain(|namespace| namespace["type"] != "user"),
-        other => fault!(Usage, "--userns: invalid USER mode: {other}"),
-    }
+    user(store, record, spec)?;
     let cgroup = match host.cgroupns_mode.as_str() {
         // Docker's default: the host's on cgroup v1, an own one on v2.
         "" if is_cgroup_v2() && !host.privileged => "private",
@@ -43,6 +40,66 @@ pub fn apply(store: &Store, record: &mut Container, spec: &mut Value) -> Result<
         // Setting a name there would be the host's.
         spec.remove("hostname");
         spec.remove("domainname");
+    }
+    Ok(())
+}
+
+/// The user namespace, its own with the maps of the record or one that exists.
+fn user(store: &Store, record: &Container, spec: &mut Value) -> Result<()> {
+    list(spec, "/linux/namespaces").retain(|namespace| namespace["type"] != "user");
+    let Some(maps) = &record.host_config.id_mappings else { return Ok(()) };
+    list(spec, "/linux/namespaces").push(json!({ "type": "user" }));
+    set(spec, "/linux/uidMappings", json!(maps.uids));
+    set(spec, "/linux/gidMappings", json!(maps.gids));
+    if let Some(path) = joined_user(store, record)? {
+        join_user(spec, &path);
+    }
+    // A group that the maps do not have can be given nothing: as of /dev/pts.
+    for mount in list(spec, "/mounts") {
+        if let Some(options) = mount["options"].as_array_mut() {
+            options.retain(|option| {
+                let gid = option.as_str().and_then(|text| text.strip_prefix("gid=")?.parse().ok());
+                gid.is_none_or(|gid| maps.outside_group(gid).is_ok())
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The user namespace of somebody else's that the container joins.
+pub fn joined_user(store: &Store, record: &Container) -> Result<Option<PathBuf>> {
+    let host = &record.host_config;
+    if host.id_mappings.is_none() {
+        return Ok(None);
+    }
+    if let Some(path) = host.userns_mode.strip_prefix("ns:") {
+        return Ok(Some(path.into()));
+    }
+    let Some(name) = host.userns_mode.strip_prefix("container:") else { return Ok(None) };
+    Ok(Some(format!("/proc/{}/ns/user", running(store, name)?.1).into()))
+}
+
+/// Joins the user namespace at `path`. The maps stay: they are its own, and old runtimes look at nothing else.
+pub fn join_user(spec: &mut Value, path: &Path) {
+    for namespace in
+        list(spec, "/linux/namespaces").iter_mut().filter(|namespace| namespace["type"] == "user")
+    {
+        namespace["path"] = json!(path);
+    }
+}
+
+/// Sets the paths of other containers' namespaces anew.
+pub fn rejoin(store: &Store, record: &Container, spec: &mut Value) -> Result<()> {
+    let host = &record.host_config;
+    for (kind, wanted) in [("pid", &host.pid_mode), ("ipc", &host.ipc_mode), ("uts", &host.uts_mode)] {
+        if wanted.starts_with("container:") {
+            mode(store, spec, kind, wanted)?;
+        }
+    }
+    if host.userns_mode.starts_with("container:")
+        && let Some(path) = joined_user(store, record)?
+    {
+        join_user(spec, &path);
     }
     Ok(())
 }

@@ -8,10 +8,12 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use contracts::container::{Container, MountPoint};
 use contracts::fault;
+use contracts::ids::Maps;
 use sys::path::Root;
 
 use super::{Volume, data, ensure, load, lock, options};
 use crate::container::{Store, make_dir, names, subpaths};
+use crate::copy::owners::Owners;
 use crate::copy::tree;
 use crate::request::mounts::{Wish, clean};
 
@@ -42,7 +44,7 @@ pub fn resolve(
     for wish in wishes {
         points.retain(|known| known.destination != wish.point.destination);
         let point = match wish.point.kind.as_str() {
-            "volume" => volume_point(store, wish, rootfs)?,
+            "volume" => volume_point(store, wish, rootfs, record.host_config.id_mappings.as_ref())?,
             "bind" => bind_point(wish)?,
             _ => MountPoint { mode: wish.options.join(","), ..wish.point },
         };
@@ -68,7 +70,7 @@ fn from_container(store: &Store, text: &str) -> Result<Vec<MountPoint>> {
     Ok(points)
 }
 
-fn volume_point(store: &Store, wish: Wish, rootfs: &Root) -> Result<MountPoint> {
+fn volume_point(store: &Store, wish: Wish, rootfs: &Root, maps: Option<&Maps>) -> Result<MountPoint> {
     let mut point = wish.point;
     if point.name.is_empty() {
         point.name = names::new_id()?;
@@ -97,7 +99,8 @@ fn volume_point(store: &Store, wish: Wish, rootfs: &Root) -> Result<MountPoint> 
         point.subpath = wish.subpath;
     } else if !wish.no_copy && is_empty(&source) {
         // A volume that is still empty gets what the image has at that place, with its owner and mode.
-        tree::copy_up(rootfs, Path::new(&point.destination), &source)
+        let owners = maps.map_or(Owners::Kept, Owners::Inside);
+        tree::copy_up(rootfs, Path::new(&point.destination), &source, owners)
             .with_context(|| format!("fill volume {} from the image", point.name))?;
     }
     drop(lock);

@@ -27,4 +27,5 @@ mod rig;
 mod run;
 mod start;
 mod terminal;
+mod userns;
 mod volume;
