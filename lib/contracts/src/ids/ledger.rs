@@ -143,7 +143,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let paths = paths(dir.path());
         let host: (&[_], &[_]) = (&[(1000, 100), (5000, 100)], &[(1000, 1000)]);
-        let mut take = |id: &str, wish: Wish| {
+        let take = |id: &str, wish: Wish| {
             std::fs::create_dir_all(paths.containers().join(id)).unwrap();
             allot(&paths, id, &wish, host).map(|maps| shown(&maps.uids))
         };
