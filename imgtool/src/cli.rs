@@ -44,6 +44,9 @@ pub enum Command {
     /// Pass a socket's bytes through TLS (for shim)
     #[command(hide = true)]
     Relay(cmd::relay::Args),
+    /// Change a stream's compression (for shim)
+    #[command(hide = true)]
+    Recompress(cmd::recompress::Args),
     /// Fetch images from a registry
     Pull(cmd::pull::Args),
     /// Send an image to a registry

@@ -37,6 +37,7 @@ pub fn run(command: Command) -> Result<Exit> {
         Command::Rmi(args) => cmd::rmi::run(&args),
         Command::Prune(args) => cmd::prune::run(&args),
         Command::Relay(args) => cmd::relay::run(&args),
+        Command::Recompress(args) => cmd::recompress::run(&args),
         Command::Pull(args) => cmd::pull::run(&args),
         Command::Push(args) => cmd::push::run(&args),
         Command::Save(args) => cmd::save::run(&args),

@@ -16,6 +16,7 @@ mod events;
 mod init;
 mod inspect;
 mod log;
+mod migrate;
 mod oom;
 mod request;
 mod show;

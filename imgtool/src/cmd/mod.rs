@@ -27,6 +27,7 @@ pub mod prune;
 pub mod pull;
 pub mod push;
 pub mod rebase;
+pub mod recompress;
 pub mod referrers;
 pub mod relay;
 pub mod rmi;

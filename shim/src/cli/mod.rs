@@ -55,6 +55,10 @@ pub enum Verb {
     )]
     Checkpoint(CheckpointCommand),
     /// Let containers go on from where `shim checkpoint` put them away
+    #[command(
+        after_help = "Examples:\n  shim checkpoint web; shim restore web\n  shim checkpoint --export web.tar.zst web; scp web.tar.zst \
+                      other:; ssh other shim restore --import web.tar.zst"
+    )]
     Restore(RestoreFlags),
     /// List containers
     #[command(visible_aliases = ["ls", "list"])]

@@ -1,50 +1,139 @@
 //! `shim checkpoint` (podman's) and `shim checkpoint create|ls|rm` (docker's).
 
-use anyhow::Result;
-use contracts::container::State;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use contracts::container::{Container, State, Status};
 use contracts::exit::Exit;
 use contracts::fault;
+use contracts::report;
+use serde_json::{Value, json};
 
-use super::each;
 use crate::attach::client;
 use crate::attach::wire::Request;
 use crate::cli::{CheckpointCommand, CheckpointDump, CheckpointPlace, CheckpointVerb};
 use crate::container::checkpoints::{self, Note};
-use crate::container::{Store, status};
+use crate::container::{Store, again, status};
+use crate::migrate::{stats, write};
 use crate::{events, finish, show, tools};
 
 pub fn run(store: &Store, command: &CheckpointCommand) -> std::process::ExitCode {
     finish(match &command.verb {
         Some(CheckpointVerb::Create(flags)) => {
-            create(store, &flags.place.container, &flags.checkpoint, &flags.place, &flags.dump)
-                .and_then(|()| show::line(&flags.checkpoint))
+            let plan = Plan {
+                checkpoint: &flags.checkpoint,
+                dir: flags.place.checkpoint_dir.as_deref(),
+                dump: &flags.dump,
+                podman: None,
+            };
+            create(store, &flags.place.container, &plan)
+                .and_then(|_| show::line(&flags.checkpoint))
                 .map(|()| Exit::Ok)
         }
         Some(CheckpointVerb::Ls(place)) => list(store, place),
         Some(CheckpointVerb::Rm(flags)) => remove(store, &flags.place, &flags.checkpoint),
-        None => each(&command.containers, |name| {
-            let place = CheckpointPlace { checkpoint_dir: None, container: name.to_owned() };
-            create(store, name, checkpoints::DEFAULT, &place, &command.dump)?;
-            Ok(Some(name.to_owned()))
-        }),
+        None => podman(store, command),
     })
 }
 
-fn create(
-    store: &Store,
-    name: &str,
-    checkpoint: &str,
-    place: &CheckpointPlace,
-    dump: &CheckpointDump,
-) -> Result<()> {
+/// Which checkpoint is made, and how.
+struct Plan<'a> {
+    checkpoint: &'a str,
+    dir: Option<&'a Path>,
+    dump: &'a CheckpointDump,
+    /// Of podman's flags.
+    podman: Option<&'a CheckpointCommand>,
+}
+
+fn podman(store: &Store, flags: &CheckpointCommand) -> Result<Exit> {
+    if flags.create_image.is_some() {
+        fault!(Unsupported, "checkpoint --create-image is not supported: --export writes an archive");
+    }
+    let names = super::chosen(store, &flags.containers, flags.all, flags.latest, |id| {
+        Ok(status::read(store, id)?.state == State::Running)
+    })?;
+    if names.len() > 1 && flags.export.export.is_some() {
+        fault!(Usage, "checkpoint --export takes one container: each has an archive of its own");
+    }
+    if flags.pre_checkpoint && flags.with_previous {
+        fault!(Usage, "checkpoint: --pre-checkpoint and --with-previous exclude each other");
+    }
+    let plan = Plan { checkpoint: checkpoints::DEFAULT, dir: None, dump: &flags.dump, podman: Some(flags) };
+    let (begin, mut counted, mut exit) = (Instant::now(), Vec::new(), Exit::Ok);
+    for name in &names {
+        match create(store, name, &plan) {
+            Ok(numbers) if flags.print_stats => counted.push(numbers),
+            Ok(_) => show::line(name)?,
+            Err(err) => {
+                report::print_error("shim", &err);
+                exit = if exit == Exit::Ok { Exit::from(&err) } else { exit };
+            }
+        }
+    }
+    if flags.print_stats {
+        show::line(&stats::shown("checkpoint", begin.elapsed().as_micros(), &counted).to_string())?;
+    }
+    Ok(exit)
+}
+
+/// Makes a checkpoint; what was counted.
+fn create(store: &Store, name: &str, plan: &Plan<'_>) -> Result<Value> {
     let id = store.resolve(name)?;
     let lock = store.lock(&id)?;
     let record = store.load(&id)?;
     let status = status::read_locked(store, &id, &lock)?;
+    check(name, &record, &status, plan)?;
+    let memory = plan.podman.is_some_and(|flags| flags.pre_checkpoint);
+    let stays = plan.dump.leave_running || memory;
+    let dir = checkpoints::dir(store, &id, plan.dir)?;
+    let partial = checkpoints::begin(&dir, if memory { checkpoints::MEMORY } else { plan.checkpoint }, name)?;
+    let Some(socket) = client::connect(store, &id)? else {
+        fault!(WrongState, "Cannot checkpoint container {name}: it is not running")
+    };
+    if !stays {
+        // Until this connection ends: the payload's end is not one that the restart policy knows.
+        client::ask(&socket, &Request::Checkpoint)?;
+        client::answer(&socket)?;
+    }
+    let flags = shared_flags(plan.dump);
+    let begin = Instant::now();
+    dump(store, &record, plan, (&partial, &flags)).with_context(|| format!("checkpoint container {name}"))?;
+    let counted = json!({
+        "Id": id, "runtime_checkpoint_duration": begin.elapsed().as_micros(),
+        "criu_statistics": stats::read(&partial.join("stats-dump")),
+    });
+    let note = Note::new(flags, status.network.as_ref());
+    if plan.podman.is_some_and(|flags| !flags.keep) {
+        for file in ["dump.log", "stats-dump"] {
+            let _ = std::fs::remove_file(partial.join(file));
+        }
+    }
+    let images = if memory {
+        checkpoints::complete_memory(&partial, &dir)?;
+        dir.join(checkpoints::MEMORY)
+    } else {
+        checkpoints::complete(&partial, &dir, plan.checkpoint, &note)?;
+        dir.join(plan.checkpoint)
+    };
+    events::container(store, &record, "checkpoint", &[("checkpoint", plan.checkpoint)]);
+    let subject = write::Subject { record: &record, status: &status, images: &images, note: &note };
+    if stays {
+        return export(store, &subject, plan, memory).map(|()| counted);
+    }
+    drop(lock);
+    client::exit(&socket)?;
+    // Not while its supervisor unmounts what goes into the archive.
+    let (_lock, _) = again::lock_settled(store, &id)?;
+    export(store, &subject, plan, memory).map(|()| counted)
+}
+
+fn check(name: &str, record: &Container, status: &Status, plan: &Plan<'_>) -> Result<()> {
     if status.state != State::Running {
         fault!(WrongState, "Cannot checkpoint container {name}: it is {}", status.state.word());
     }
-    if record.host_config.auto_remove && !dump.leave_running && place.checkpoint_dir.is_none() {
+    let stays = plan.dump.leave_running || plan.podman.is_some_and(|flags| flags.pre_checkpoint);
+    if record.host_config.auto_remove && !stays && plan.dir.is_none() {
         fault!(WrongState, "Cannot checkpoint container {name}: --rm would remove it with the checkpoint");
     }
     if record.host_config.id_mappings.is_some() {
@@ -53,40 +142,52 @@ fn create(
             "Cannot checkpoint container {name}: it has a user namespace, and CRIU could not restore it into its network"
         );
     }
-    let dir = checkpoints::dir(store, &id, place.checkpoint_dir.as_deref())?;
-    let partial = checkpoints::begin(&dir, checkpoint, name)?;
-    let Some(socket) = client::connect(store, &id)? else {
-        fault!(WrongState, "Cannot checkpoint container {name}: it is not running")
-    };
-    if !dump.leave_running {
-        // Until this connection ends: the payload's end is not one that the restart policy knows.
-        client::ask(&socket, &Request::Checkpoint)?;
-        client::answer(&socket)?;
-    }
-    let flags = shared_flags(dump);
-    let mut command = tools::runtime(store, &record);
-    command.arg("checkpoint").arg("--image-path").arg(&partial).arg("--work-path").arg(&partial);
-    command.args(&flags);
-    if dump.leave_running {
+    Ok(())
+}
+
+/// `runtime checkpoint`. On failure nothing is left.
+fn dump(store: &Store, record: &Container, plan: &Plan<'_>, to: (&Path, &[String])) -> Result<()> {
+    let (partial, flags) = to;
+    let mut command = tools::runtime(store, record);
+    command.arg("checkpoint").arg("--image-path").arg(partial).arg("--work-path").arg(partial);
+    command.args(flags);
+    if plan.dump.leave_running {
         command.arg("--leave-running");
     }
-    if let Err(err) = tools::run(command.arg(&id)) {
-        // Our own runtime says it already.
-        let reason = checkpoints::reason(&partial).filter(|reason| !format!("{err:#}").contains(reason));
-        let _ = checkpoints::remove(&partial);
-        let err = match reason {
-            Some(reason) => anyhow::anyhow!("{err:#}: CRIU: {reason}"),
-            None => err,
-        };
-        return Err(err.context(format!("checkpoint container {name}")));
+    if let Some(flags) = plan.podman {
+        if flags.pre_checkpoint {
+            command.arg("--pre-dump");
+        }
+        if flags.with_previous {
+            let memory = partial.with_file_name(checkpoints::MEMORY);
+            if !memory.exists() {
+                fault!(NotFound, "--with-previous: there is no earlier --pre-checkpoint");
+            }
+            // Beside it wherever both are.
+            command.arg("--parent-path").arg(Path::new("..").join(checkpoints::MEMORY));
+        }
     }
-    checkpoints::complete(&partial, &dir, checkpoint, &Note::new(flags, status.network.as_ref()))?;
-    events::container(store, &record, "checkpoint", &[("checkpoint", checkpoint)]);
-    drop(lock);
-    if !dump.leave_running {
-        client::exit(&socket)?;
-    }
-    Ok(())
+    let Err(err) = tools::run(command.arg(&record.id)) else { return Ok(()) };
+    // Our own runtime says it already.
+    let reason = checkpoints::reason(partial).filter(|reason| !format!("{err:#}").contains(reason));
+    let _ = checkpoints::remove(partial);
+    Err(match reason {
+        Some(reason) => anyhow::anyhow!("{err:#}: CRIU: {reason}"),
+        None => err,
+    })
+}
+
+fn export(store: &Store, subject: &write::Subject<'_>, plan: &Plan<'_>, memory: bool) -> Result<()> {
+    let Some(flags) = plan.podman.map(|flags| &flags.export) else { return Ok(()) };
+    let Some(file) = &flags.export else { return Ok(()) };
+    let wish = write::Wish {
+        file,
+        compress: flags.compress.word(),
+        ignore_rootfs: flags.ignore_rootfs,
+        ignore_volumes: flags.ignore_volumes,
+        memory,
+    };
+    write::write(store, subject, &wish)
 }
 
 /// What the dump and the restore must agree on.

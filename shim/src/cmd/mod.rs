@@ -34,6 +34,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use contracts::exit::Exit;
+use contracts::fault;
 use contracts::report;
 
 use crate::cli::Verb;
@@ -65,7 +66,7 @@ pub fn run(verb: Verb) -> ExitCode {
         Verb::Kill(flags) => finish(each(&flags.containers, |name| kill::run(store, name, &flags))),
         Verb::Rm(flags) => finish(each(&flags.containers, |name| rm::run(store, name, &flags))),
         Verb::Checkpoint(command) => checkpoint::run(store, &command),
-        Verb::Restore(flags) => finish(each(&flags.containers, |name| restore::run(store, name, &flags))),
+        Verb::Restore(flags) => finish(restore::run(store, &flags)),
         Verb::Ps(flags) => finish(ps::run(store, &flags)),
         Verb::Logs(flags) => finish(logs::run(store, &flags)),
         Verb::Attach(flags) => finish(attach::run(store, &flags)),
@@ -90,6 +91,33 @@ pub fn run(verb: Verb) -> ExitCode {
         Verb::Info(flags) => finish(info::info(store, &flags)),
         Verb::Version(flags) => finish(info::version(&flags)),
     }
+}
+
+/// The containers that are named, or all of those that `fit`, or the one that was made last.
+fn chosen(
+    store: &Store,
+    names: &[String],
+    all: bool,
+    latest: bool,
+    fit: impl Fn(&str) -> Result<bool>,
+) -> Result<Vec<String>> {
+    if !all && !latest {
+        return Ok(names.to_vec());
+    }
+    let mut found = Vec::new();
+    for id in store.ids()? {
+        // One that is being removed is not there.
+        let Ok(record) = store.load(&id) else { continue };
+        if latest || fit(&id)? {
+            found.push((record.created, id));
+        }
+    }
+    found.sort();
+    if latest {
+        let Some(last) = found.pop() else { fault!(NotFound, "there is no container") };
+        return Ok(vec![last.1]);
+    }
+    Ok(found.into_iter().map(|(_, id)| id).collect())
 }
 
 /// Does one thing to each name, prints what it returns, goes on after an error; the first error's code counts.

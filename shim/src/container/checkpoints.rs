@@ -16,11 +16,13 @@ use super::{Store, make_dir};
 
 /// The name where none is given.
 pub const DEFAULT: &str = "checkpoint";
+/// The directory of `--pre-checkpoint`: memory alone, which a later checkpoint builds on.
+pub const MEMORY: &str = "pre-checkpoint";
 /// What is written first, before a directory has the checkpoint's name.
 const PARTIAL: &str = ".partial";
 
 /// `checkpoint.json`: what a restore needs to know beside the images.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Note {
     /// Format of this document: 1.
@@ -101,6 +103,13 @@ pub fn complete(partial: &Path, dir: &Path, name: &str, note: &Note) -> Result<(
     fs::File::open(dir).and_then(|dir| dir.sync_all()).with_context(|| format!("sync {}", dir.display()))
 }
 
+/// A dump of memory alone is whole; the one before goes.
+pub fn complete_memory(partial: &Path, dir: &Path) -> Result<()> {
+    let path = dir.join(MEMORY);
+    remove(&path)?;
+    fs::rename(partial, &path).with_context(|| format!("rename {} to {MEMORY}", partial.display()))
+}
+
 /// Removes a checkpoint's directory.
 pub fn remove(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
@@ -128,7 +137,8 @@ pub fn list(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn note(images: &Path) -> Result<Note> {
+/// What stands in a checkpoint's `checkpoint.json`.
+pub fn note(images: &Path) -> Result<Note> {
     let note = atomic::read_json(&images.join("checkpoint.json"))?;
     note.with_context(|| format!("{} is no checkpoint of a container", images.display()))
 }

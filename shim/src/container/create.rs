@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use contracts::atomic;
@@ -78,7 +79,8 @@ pub fn create(store: &Store, flags: &CreateFlags, will_start: bool) -> Result<Cr
     made
 }
 
-fn undo(store: &Store, record: &Container) {
+/// Takes away what a container that could not be made has left.
+pub fn undo(store: &Store, record: &Container) {
     names::release(store, &record.name, &record.id);
     if store.live(&record.id).exists() {
         let _ = tools::network_down(&record.id);
@@ -137,7 +139,8 @@ fn begin_network(store: &Store, record: &Container) -> Result<NetworkUp> {
 /// Everything that needs the image: bundle, volumes, config.json.
 fn fill(store: &Store, flags: &CreateFlags, record: &mut Container, wishes: Vec<Wish>) -> Result<()> {
     let bundle = store.bundle(&record.id);
-    let report = make_bundle(flags, record, &bundle)?;
+    let source = Source::of(flags);
+    let report = make_bundle(&source, record, &bundle)?;
     request::image::inherit(record, &report)?;
     if record.config.hostname.is_empty() {
         record.config.hostname = spec::hostname(record);
@@ -147,7 +150,7 @@ fn fill(store: &Store, flags: &CreateFlags, record: &mut Container, wishes: Vec<
     }
     let rootfs = Root::open(&bundle.join("rootfs")).context("open the root file system")?;
     record.mounts = volume::attach::resolve(store, record, wishes, &rootfs)?;
-    image_mounts::make(flags, record, &bundle)?;
+    image_mounts::make(&source, record, &bundle)?;
     let mut config = spec::read(&bundle)?;
     let linked = request::links::environment(store, record)?;
     record.config.env = request::env::merge(&linked, &record.config.env);
@@ -162,21 +165,50 @@ fn fill(store: &Store, flags: &CreateFlags, record: &mut Container, wishes: Vec<
     atomic::write_json(&path, &config, 0o600)
 }
 
-fn make_bundle(flags: &CreateFlags, record: &Container, bundle: &Path) -> Result<Report> {
-    let mut command = tools::imgtool("bundle");
-    command.args(["--format", "json", "--pull", &flags.pull, "--name", &record.id]);
-    if let Some(platform) = &flags.platform {
-        command.args(["--platform", platform]);
+/// Where images come from.
+pub struct Source<'a> {
+    /// `missing`, `always` or `never`.
+    pub pull: &'a str,
+    /// The platform, where an image has several.
+    pub platform: Option<&'a str>,
+    /// Nothing is said of a pull.
+    pub quiet: bool,
+}
+
+impl<'a> Source<'a> {
+    fn of(flags: &'a CreateFlags) -> Self {
+        Self { pull: &flags.pull, platform: flags.platform.as_deref(), quiet: flags.quiet }
     }
-    if !flags.quiet {
-        command.arg("--progress-on-stdin");
+
+    /// `imgtool bundle` with what this means for it.
+    pub fn bundle(&self) -> Command {
+        let mut command = tools::imgtool("bundle");
+        command.args(["--pull", self.pull]);
+        if let Some(platform) = self.platform {
+            command.args(["--platform", platform]);
+        }
+        if !self.quiet {
+            command.arg("--progress-on-stdin");
+        }
+        command
     }
+
+    /// Runs it.
+    pub fn run(&self, command: &mut Command) -> Result<Vec<u8>> {
+        if self.quiet { tools::run(command) } else { tools::run_shown(command) }
+    }
+}
+
+/// The bundle of a container from its image.
+pub fn make_bundle(source: &Source<'_>, record: &Container, bundle: &Path) -> Result<Report> {
+    let mut command = source.bundle();
+    command.args(["--format", "json", "--name", &record.id]);
     if record.host_config.auto_remove {
         command.arg("--volatile");
     }
     command.arg(&record.image).arg(bundle);
     tools::map_ids(&mut command, record);
-    let report = if flags.quiet { tools::run(&mut command)? } else { tools::run_shown(&mut command)? };
+    let report = source.run(&mut command)?;
     serde_json::from_slice(&report).context("imgtool bundle: its report is not what it promises")
 }
 
@@ -207,7 +239,7 @@ fn take_ids(store: &Store, record: &mut Container, ids: &Ids, users: u32) -> Res
 
 /// How many ids the users and groups of the image need, and the container's own, as podman counts: 1024 at least.
 fn ids_of_image(flags: &CreateFlags, record: &Container, bundle: &Path) -> Result<u32> {
-    make_bundle(flags, record, bundle)?;
+    make_bundle(&Source::of(flags), record, bundle)?;
     let root = Root::open(&bundle.join("rootfs")).context("open the root file system")?;
     let mut size = 1024;
     for (file, names) in [("etc/passwd", &["nobody"][..]), ("etc/group", &["nobody", "nogroup"])] {

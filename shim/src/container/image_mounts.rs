@@ -12,8 +12,8 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use sys::path::Root;
 
+use super::create::Source;
 use super::make_dir;
-use crate::cli::CreateFlags;
 use crate::tools;
 
 fn dir(bundle: &Path) -> PathBuf {
@@ -30,22 +30,15 @@ fn of(record: &Container) -> impl Iterator<Item = (usize, &MountPoint)> {
 }
 
 /// Makes the bundles of a new container, and mounts them.
-pub fn make(flags: &CreateFlags, record: &mut Container, bundle: &Path) -> Result<()> {
+pub fn make(source: &Source<'_>, record: &mut Container, bundle: &Path) -> Result<()> {
     let shared = record.clone();
     for (index, point) in record.mounts.iter_mut().enumerate().filter(|(_, point)| point.kind == "image") {
         make_dir(&dir(bundle))?;
-        let mut command = tools::imgtool("bundle");
-        command.args(["--pull", &flags.pull, "--name", &format!("{}-image-{index}", shared.id)]);
-        if let Some(platform) = &flags.platform {
-            command.args(["--platform", platform]);
-        }
-        if !flags.quiet {
-            command.arg("--progress-on-stdin");
-        }
+        let mut command = source.bundle();
+        command.args(["--name", &format!("{}-image-{index}", shared.id)]);
         tools::map_ids(&mut command, &shared);
         command.arg(&point.name).arg(dir(bundle).join(index.to_string()));
-        if flags.quiet { tools::run(&mut command) } else { tools::run_shown(&mut command) }
-            .with_context(|| format!("mount image {}", point.name))?;
+        source.run(&mut command).with_context(|| format!("mount image {}", point.name))?;
         let rootfs = rootfs(bundle, index);
         if point.subpath.is_empty() {
             point.source = rootfs.display().to_string();

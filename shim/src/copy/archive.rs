@@ -150,6 +150,50 @@ pub fn pack(
     tar.finish().context("write the archive")
 }
 
+/// Adds `path`, a directory's contents, to an archive below `name`.
+pub fn pack_into(
+    tar: &mut tar::Builder<impl Write>,
+    place: &Place,
+    path: &Path,
+    name: &Path,
+    owners: Owners<'_>,
+) -> Result<()> {
+    let source = find(place, path, false)?;
+    pack_one(tar, (&source.parent, &source.name), name, owners)
+}
+
+/// Writes a tar of exactly these files and directories; what has gone meanwhile is left out.
+pub fn pack_listed(place: &Place, paths: &[String], out: &mut impl Write) -> Result<()> {
+    let mut tar = tar::Builder::new(out);
+    tar.follow_symlinks(false);
+    for path in paths {
+        let Ok(source) = find(place, Path::new(path), false) else { continue };
+        let name = Path::new(path.trim_start_matches('/'));
+        if file_type(source.stat.st_mode) != SFlag::S_IFDIR {
+            pack_one(&mut tar, (&source.parent, &source.name), name, Owners::Kept)?;
+            continue;
+        }
+        // Of a directory itself: what is in it is listed, too.
+        let mut header = header(&source.stat, name, Owners::Kept)?;
+        header.set_entry_type(tar::EntryType::Directory);
+        tar.append_data(&mut header, name.join(""), std::io::empty())
+            .with_context(|| format!("archive {path}"))?;
+    }
+    tar.finish().context("write the archive")
+}
+
+fn header(stat: &FileStat, path: &Path, owners: Owners<'_>) -> Result<tar::Header> {
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(stat.st_mode & 0o7777);
+    let (uid, gid) =
+        owners.id(stat.st_uid, stat.st_gid).with_context(|| format!("archive {}", path.display()))?;
+    header.set_uid(u64::from(uid));
+    header.set_gid(u64::from(gid));
+    header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or_default());
+    header.set_size(0);
+    Ok(header)
+}
+
 fn pack_one(
     tar: &mut tar::Builder<impl Write>,
     at: (&OwnedFd, &OsStr),
@@ -159,14 +203,7 @@ fn pack_one(
     let stat = fstatat(at.0, at.1, AtFlags::AT_SYMLINK_NOFOLLOW)
         .with_context(|| format!("stat {}", path.display()))?;
     let kind = file_type(stat.st_mode);
-    let mut header = tar::Header::new_gnu();
-    header.set_mode(stat.st_mode & 0o7777);
-    let (uid, gid) =
-        owners.id(stat.st_uid, stat.st_gid).with_context(|| format!("archive {}", path.display()))?;
-    header.set_uid(u64::from(uid));
-    header.set_gid(u64::from(gid));
-    header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or_default());
-    header.set_size(0);
+    let mut header = header(&stat, path, owners)?;
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let what = || format!("archive {}", path.display());
     match kind {
