@@ -57,6 +57,7 @@ pub fn run_all(kind: &str, hooks: &[Hook], state: &[u8]) {
 }
 
 fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
+    crate::log::debug(format_args!("hook {}", hook.path.display()));
     let mut command = Command::new(&hook.path);
     command.env_clear().stdin(Stdio::piped());
     if let Some([stdout, stderr]) = OUTPUT.get() {

@@ -1,6 +1,7 @@
 //! Messages for `--log`: a file in one of the two formats that Podman, conmon and containerd read, the journal, or
 //! syslog; and on stderr.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -89,9 +90,9 @@ pub fn warn(message: &str) {
 }
 
 /// Something for whoever looks for a fault (`--debug`).
-pub fn debug(message: &str) {
+pub fn debug(message: fmt::Arguments<'_>) {
     let wanted = LOG.get().is_some_and(|log| log.level >= LogLevel::Debug);
-    if wanted && !to_log(LogLevel::Debug, message) {
+    if wanted && !to_log(LogLevel::Debug, &message.to_string()) {
         contracts::report::say(format_args!("runtime: {message}"));
     }
 }

@@ -135,6 +135,7 @@ impl Service {
                 bail!("criu sent an empty notice")
             };
             let script = field(body, 1).map(Value::text).unwrap_or_default();
+            crate::log::debug(format_args!("criu: {script}"));
             notice(Notice { script, pid: field(body, 2).map_or(0, Value::int), fd })?;
             let mut answer = Message::default();
             answer.number(REQ_TYPE, NOTIFY.into()).flag(REQ_NOTIFY_SUCCESS, true);

@@ -19,6 +19,7 @@ use crate::container::status::Status;
 use crate::container::view;
 use crate::hooks;
 use crate::lifecycle::descriptors::Descriptors;
+use crate::log;
 use crate::namespace::{Namespaces, time};
 use crate::rootfs::devices::Source;
 use crate::rootfs::label::Label;
@@ -209,6 +210,7 @@ fn build_root(plan: &Plan<'_>) -> Result<(Root, Vec<OwnedFd>)> {
     let own_cgroups = plan.namespaces.has(libc::CLONE_NEWCGROUP);
     let mut unsealed = Vec::new();
     for planned in plan.mounts {
+        log::debug(format_args!("mount {} ({})", planned.mount.destination.display(), planned.mount.kind));
         if annotations::shows_systemd_v1(plan.document, planned.mount) {
             cgroupfs::mount_systemd(&root, planned, (plan.cgroup, own_cgroups), label)?;
         } else if planned.is_cgroup() {

@@ -19,7 +19,7 @@ use crate::namespace::{Namespaces, net_devices, user};
 use crate::security::limits;
 use crate::security::procfs::Procfs;
 use crate::spec::document::Document;
-use crate::{hooks, seccomp};
+use crate::{hooks, log, seccomp};
 
 /// A creation whose process has been cloned.
 #[derive(Debug)]
@@ -98,6 +98,7 @@ impl Beside<'_> {
         let profile = self.document.linux.seccomp.as_ref();
         let filter = profile.map(seccomp::compile).transpose()?;
         if let Some(filter) = &filter {
+            log::debug(format_args!("system call filter: {} instructions", filter.instructions.len()));
             let bytes = filter.encode();
             self.channel.hand_filter(&bytes)?;
             self.directory.write_bytes("seccomp.bpf", &bytes)?;

@@ -19,6 +19,7 @@ use crate::container::state::State;
 use crate::init::channel::{self, Report, RuntimeEnd};
 use crate::init::{self, wait};
 use crate::intel_rdt;
+use crate::log;
 use crate::namespace::Namespaces;
 use crate::rootfs::{mount, propagation, shared};
 use crate::security::procfs::Procfs;
@@ -83,6 +84,7 @@ pub fn create(request: &Request<'_>) -> Result<Created> {
     let descriptors = Descriptors::read(flags.preserve_fds, true)?;
     let rootfs = load::rootfs_path(&document, &bundle)?;
     let proc = Procfs::open()?;
+    log::debug(format_args!("bundle {}, root file system {}", bundle.display(), rootfs.display()));
     let input = Input { request, document, bundle, rootfs, namespaces, descriptors, proc };
 
     let directory = Directory::reserve(request.root, &flags.id)?;
@@ -127,6 +129,9 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(St
         state.cgroup = Some(location.clone());
         directory.save(&state)
     })?;
+    for member in &cgroup.location().dirs {
+        log::debug(format_args!("cgroup {}", member.path.display()));
+    }
     state.cgroup = Some(cgroup.location().clone());
     made.cgroup = Some(cgroup.made());
     if let (Some(root), Some(group), Some(wanted)) = (resctrl, &state.intel_rdt, &document.linux.intel_rdt) {
@@ -213,6 +218,7 @@ fn spawn(
     let options = CloneOptions { namespaces, cgroup: cgroup.clone_target(), sibling: false };
     match sys::clone::clone(options).context("make the container's process")? {
         Cloned::Parent { pid, pidfd } => {
+            log::debug(format_args!("process {pid}, with the namespaces {:#x}", input.namespaces.all()));
             made.pidfd = Some(pidfd);
             Ok((ours, pid))
         }

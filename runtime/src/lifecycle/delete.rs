@@ -21,7 +21,7 @@ pub fn delete(directory: &Directory, force: bool) -> Result<()> {
     if !directory.try_lock()? {
         if !force {
             // A `create` or `start` under way ends soon, one way or the other.
-            log::debug("waiting for another command on this container");
+            log::debug(format_args!("waiting for another command on this container"));
         }
         directory.lock()?;
     }
@@ -60,6 +60,7 @@ pub fn destroy(directory: &Directory, state: &State) -> Result<()> {
         unmount(state)?;
         return directory.remove();
     }
+    log::debug(format_args!("remove container {}", state.id));
     let ended = state.init.is_some_and(|init| !init.is_running());
     // All processes of a PID namespace die with its first.
     if !(ended && state.namespaces & libc::CLONE_NEWPID != 0) {

@@ -23,7 +23,7 @@ use crate::init::steps::Last;
 use crate::security::procfs::Procfs;
 use crate::spec::process::{Capabilities, ConsoleSize, Process};
 use crate::spec::{check, load};
-use crate::{console, init, seccomp};
+use crate::{console, init, log, seccomp};
 
 /// A process that runs in the container.
 #[derive(Debug)]
@@ -151,6 +151,7 @@ fn spawn(input: &Input<'_>) -> Result<Running> {
             init::exec::run(&plan, &theirs)
         }
         Cloned::Parent { pid, pidfd } => {
+            log::debug(format_args!("process {pid} in container {}", input.state.id));
             drop(theirs);
             let mut running = Running { pidfd, terminal: None };
             converse(input, &ours, pid, &mut running).inspect_err(|_| {

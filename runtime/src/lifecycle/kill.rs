@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::container::directory::Directory;
 use crate::container::state::State;
 use crate::container::status::Status;
+use crate::log;
 
 /// How long a killed process may take to end, in milliseconds: it may be flushing to a slow disk.
 const PATIENCE: u16 = 10_000;
@@ -22,6 +23,7 @@ const PATIENCE: u16 = 10_000;
 pub fn kill(directory: &Directory, signal: i32, all: bool) -> Result<()> {
     let state = directory.state()?;
     let status = Status::of(directory, &state)?;
+    log::debug(format_args!("signal {signal} to container {}, which is {status}", state.id));
     let shares_pids = state.namespaces & libc::CLONE_NEWPID == 0;
     // Without a PID namespace the other processes outlive the first, and are still ours to kill.
     if let (true, Some(cgroup)) = (all || (shares_pids && signal == libc::SIGKILL), &state.cgroup)

@@ -8,9 +8,9 @@ use crate::container::directory::Directory;
 use crate::container::state::State;
 use crate::container::status::Status;
 use crate::container::view;
-use crate::hooks;
 use crate::init::wait;
 use crate::spec::annotations;
+use crate::{hooks, log};
 
 /// Starts a created container's program.
 ///
@@ -25,6 +25,7 @@ pub fn start(directory: &Directory) -> Result<()> {
         Status::Stopped => fault!(WrongState, "cannot start a container that has stopped"),
         status => fault!(WrongState, "cannot start a container in the {status} state"),
     }
+    log::debug(format_args!("start process {}", state.init.map_or(0, |init| init.pid)));
     wait::start(directory)?;
     poststart(&state)
 }

@@ -23,6 +23,46 @@ fn the_log_is_as_talkative_as_it_is_told_to_be() {
     assert!(said("debug").contains("CAP_NOSUCH"));
 }
 
+/// What happens, step by step, for whoever looks for a fault; nothing of it where nobody asked.
+#[test]
+fn debugging_tells_each_step() {
+    if !can_run() {
+        return;
+    }
+    let hook = serde_json::json!([{ "path": "/bin/true" }]);
+    let rig = Rig::new(&["/bin/sleep", "1000"]).with(|config| {
+        config["linux"]["seccomp"] = serde_json::json!({ "defaultAction": "SCMP_ACT_ALLOW" });
+        config["hooks"] = serde_json::json!({ "createRuntime": hook });
+    });
+    let log = rig.path().join("log");
+    let said = |flags: &[&str], args: &[&str]| {
+        let _ = fs::remove_file(&log);
+        let all = [&["--log", log.to_str().unwrap(), "--log-format", "json"], flags, args].concat();
+        rig.runtime(&all).ok();
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<serde_json::Value>>()
+    };
+    let tells = |lines: &[serde_json::Value], words: &[&str]| {
+        assert!(lines.iter().all(|line| line["level"] == "debug"), "{lines:?}");
+        for word in words {
+            let told = |line: &serde_json::Value| line["msg"].as_str().unwrap().contains(word);
+            assert!(lines.iter().any(told), "{word}: {lines:?}");
+        }
+    };
+    let rootfs = rig.rootfs().display().to_string();
+    let steps = [&rootfs, "cgroup /", "namespaces", "instructions", "hook /bin/true", "mount /proc (proc)"];
+    tells(&said(&["--debug"], &["create", "@c"]), &steps);
+    tells(&said(&["--debug"], &["start", "@c"]), &["start process"]);
+    tells(&said(&["--debug"], &["exec", "@c", "/bin/true"]), &["in container"]);
+    tells(&said(&["--debug"], &["kill", "@c", "KILL"]), &["signal 9", "running"]);
+    rig.wait_for_status("c", "stopped");
+    tells(&said(&["--debug"], &["delete", "@c"]), &["remove container"]);
+    assert!(said(&[], &["run", "-d", "@c"]).is_empty());
+    // Without a log on stderr, as runc; stdout stays the program's.
+    let said = rig.runtime(&["--debug", "exec", "@c", "/bin/echo", "out"]);
+    assert!(said.out == "out\n" && said.err.contains("in container"), "{said:?}");
+}
+
 #[test]
 fn groups_are_added_for_exec() {
     if !can_run() {
