@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub mod checkpoint;
 mod quick;
+mod spelling;
 
 /// What `--version` prints after the program's name: runc's shape, which Docker and Podman read line by line.
 const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
@@ -29,7 +30,10 @@ pub struct Cli {
 /// The command line of this process; help, versions and errors end it.
 #[must_use]
 pub fn parse() -> Cli {
-    quick::parse(std::env::args_os()).unwrap_or_else(Cli::parse)
+    quick::parse(std::env::args_os()).unwrap_or_else(|| {
+        let args = spelling::normal(<Cli as clap::CommandFactory>::command(), std::env::args_os());
+        Cli::parse_from(args)
+    })
 }
 
 /// Flags that come before the verb.
@@ -56,6 +60,9 @@ pub struct Global {
     /// Who makes cgroups: `cgroupfs`, `systemd` (as --systemd-cgroup), or nobody
     #[arg(long, value_name = "MANAGER")]
     pub cgroup_manager: Option<CgroupManager>,
+    /// Of runc before 1.1: accepted, with a warning
+    #[arg(long, value_name = "PATH", hide = true)]
+    pub criu: Option<PathBuf>,
     /// Ignore cgroup permission errors: `auto` where we are not root, `true` or `false`
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub rootless: Rootless,
@@ -187,6 +194,9 @@ pub struct Create {
     /// Keep the caller's session keyring
     #[arg(long)]
     pub no_new_keyring: bool,
+    /// Do not adopt orphaned grandchildren (`create` never does)
+    #[arg(long)]
+    pub no_subreaper: bool,
     /// Pass this many descriptors from 3 on (besides LISTEN_FDS)
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u32,
@@ -207,9 +217,6 @@ pub struct Run {
     /// Keep the container's state after its program ended
     #[arg(long)]
     pub keep: bool,
-    /// Do not adopt orphaned grandchildren
-    #[arg(long)]
-    pub no_subreaper: bool,
 }
 
 /// `exec`.

@@ -55,6 +55,9 @@ fn main() -> ExitCode {
 fn prepare(cli: &Cli) -> Result<()> {
     let level = if cli.global.debug { LogLevel::Debug } else { cli.global.log_level };
     log::open(cli.global.log.as_deref(), cli.global.log_format, level)?;
+    if let Some(path) = &cli.global.criu {
+        log::warn(&format!("--criu {}: ignored, criu is looked for in $PATH", path.display()));
+    }
     log::debug(format_args!("runtime {}, process {}", env!("CARGO_PKG_VERSION"), std::process::id()));
     Ok(())
 }

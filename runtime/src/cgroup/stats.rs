@@ -99,7 +99,7 @@ pub struct Memory {
     #[serde(skip_serializing_if = "is_zero")]
     pub cache: u64,
     pub usage: MemoryEntry,
-    /// On v2 swap alone; on v1 memory and swap.
+    /// Memory and swap together.
     pub swap: MemoryEntry,
     pub kernel: MemoryEntry,
     #[serde(rename = "kernelTCP")]

@@ -47,7 +47,6 @@ fn read_verb(verb: &str, words: Words) -> Option<Verb> {
                 match flag.name.as_str() {
                     "detach" | "d" => run.detach = flag.on()?,
                     "keep" => run.keep = flag.on()?,
-                    "no-subreaper" => run.no_subreaper = flag.on()?,
                     _ => return None,
                 }
                 Some(())
@@ -98,6 +97,7 @@ fn read_create(words: Words, mut more: impl FnMut(Flag, &mut Words) -> Option<()
             "console-socket" => create.console_socket = Some(flag.value(words)?.into()),
             "pid-file" => create.pid_file = Some(flag.value(words)?.into()),
             "no-pivot" => create.no_pivot = flag.on()?,
+            "no-subreaper" => create.no_subreaper = flag.on()?,
             "no-new-keyring" => create.no_new_keyring = flag.on()?,
             "preserve-fds" => create.preserve_fds = flag.value(words)?.parse().ok()?,
             _ => return more(flag, words),

@@ -21,7 +21,7 @@ use crate::lifecycle::start::poststart;
 pub fn run(context: &Context, flags: &cli::Run) -> Result<Exit> {
     crate::own_exe::protect()?;
     let foreground = if flags.detach { None } else { Some(Foreground::prepare()?) };
-    if foreground.is_some() && !flags.no_subreaper {
+    if foreground.is_some() && !flags.create.no_subreaper {
         become_subreaper()?;
     }
     let request = Request {

@@ -63,6 +63,26 @@ fn debugging_tells_each_step() {
     assert!(said.out == "out\n" && said.err.contains("in container"), "{said:?}");
 }
 
+/// runc's callers may write them as Go reads them.
+#[test]
+fn flags_as_go_reads_them() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/sleep", "1000"]);
+    let bundle = rig.bundle().display().to_string();
+    rig.runtime(&["--debug=false", "create", "--no-pivot=false", "--no-subreaper", "-bundle", &bundle, "@c"])
+        .ok();
+    let said = rig.runtime(&["--criu", "/nowhere", "start", "@c"]);
+    assert!(said.code == 0 && said.err.contains("--criu /nowhere: ignored"), "{said:?}");
+    assert_eq!(rig.runtime(&["list", "-quiet"]).ok().trim(), rig.id("c"));
+    let said = rig.runtime(&["exec", "--tty=false", "@c", "/bin/echo", "-quiet", "--tty=true"]).ok();
+    assert_eq!(said, "-quiet --tty=true\n");
+    assert_eq!(rig.runtime(&["delete", "-force=maybe", "@c"]).code, 2);
+    rig.runtime(&["delete", "-force=true", "@c"]).ok();
+    rig.is_clean();
+}
+
 #[test]
 fn groups_are_added_for_exec() {
     if !can_run() {

@@ -45,20 +45,23 @@ fn memory(dir: &Path) -> Memory {
     let raw = table(&text(dir, "memory.stat"));
     let events = table(&text(dir, "memory.events"));
     let event = |name| events.get(name).copied().unwrap_or(0);
+    let usage = MemoryEntry {
+        limit: limit("memory.max"),
+        usage: number(dir, "memory.current"),
+        max: number(dir, "memory.peak"),
+        failcnt: event("max"),
+    };
+    // With the memory, as version 1 and runc count it. The highest sum is known to nobody.
+    let swap = MemoryEntry {
+        limit: limit("memory.swap.max").saturating_add(usage.limit),
+        usage: number(dir, "memory.swap.current").saturating_add(usage.usage),
+        max: 0,
+        failcnt: table(&text(dir, "memory.swap.events")).get("fail").copied().unwrap_or(0),
+    };
     Memory {
         cache: raw.get("file").copied().unwrap_or(0),
-        usage: MemoryEntry {
-            limit: limit("memory.max"),
-            usage: number(dir, "memory.current"),
-            max: number(dir, "memory.peak"),
-            failcnt: event("max"),
-        },
-        swap: MemoryEntry {
-            limit: limit("memory.swap.max"),
-            usage: number(dir, "memory.swap.current"),
-            max: number(dir, "memory.swap.peak"),
-            failcnt: table(&text(dir, "memory.swap.events")).get("fail").copied().unwrap_or(0),
-        },
+        usage,
+        swap,
         raw,
         psi: psi(&text(dir, "memory.pressure")),
         event_count: MemoryEvents {
