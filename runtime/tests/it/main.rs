@@ -18,6 +18,7 @@ mod features;
 mod flags;
 mod kill;
 mod labels;
+mod limits;
 mod list;
 mod mounts;
 mod network;

@@ -1,6 +1,8 @@
 //! The root file system: mounts, masks, devices.
 
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
 
 use serde_json::json;
 
@@ -210,4 +212,72 @@ fn without_pivot_root() {
     let rig = Rig::script("ls /; readlink /proc/1/root; grep -c . /proc/self/mountinfo");
     let out = rig.runtime(&["run", "--no-pivot", "@c"]).ok();
     assert!(out.starts_with("bin\ndev\netc\nproc\nsys\ntmp\n/\n"), "{out}");
+}
+
+/// crun's words for links at either end of a bind mount.
+#[test]
+fn links_at_either_end_of_a_bind_mount() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script(
+        "readlink /copied; readlink /itself; cat /mnt/covered; readlink /mnt/link || echo no link; cat /mnt/link",
+    );
+    let host = rig.path().join("host");
+    fs::create_dir_all(rig.rootfs().join("mnt")).unwrap();
+    fs::create_dir(&host).unwrap();
+    fs::write(host.join("file"), "of the host\n").unwrap();
+    symlink("/no/where", host.join("link")).unwrap();
+    fs::write(rig.rootfs().join("mnt/covered"), "of the image\n").unwrap();
+    symlink("covered", rig.rootfs().join("mnt/link")).unwrap();
+    fs::write(rig.rootfs().join("itself"), "").unwrap();
+    let rig = rig.with(|config| {
+        let mut add = |destination: &str, source: &str, option: &str| {
+            config["mounts"].as_array_mut().unwrap().push(json!({
+                "destination": destination, "type": "bind", "source": host.join(source), "options": ["bind", option] }));
+        };
+        add("/copied", "link", "copy-symlink");
+        add("/itself", "link", "src-nofollow");
+        add("/mnt/link", "file", "dest-nofollow");
+    });
+    let said = rig.runtime(&["run", "@c"]);
+    // The link that a mount covers is a file now; what it led to is as it was.
+    assert_eq!(said.out, "/no/where\n/no/where\nof the image\nno link\nof the host\n", "{said:?}");
+    // Something else in the link's place is an error; without the word its missing source is one.
+    fs::remove_file(rig.rootfs().join("copied")).unwrap();
+    fs::write(rig.rootfs().join("copied"), "").unwrap();
+    assert!(rig.runtime(&["run", "@c"]).fails(125).contains("/copied"));
+}
+
+/// Ids are shifted on the mounts below, too, or on the first alone.
+#[test]
+fn ids_shifted_on_mounts_below() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script("stat -c %u /mnt/f /mnt/below/f");
+    let host = rig.path().join("host");
+    fs::create_dir_all(host.join("below")).unwrap();
+    let mount = |kind: &str, at: &std::path::Path| {
+        let done = Command::new("mount").args(["-t", kind, kind]).arg(at).status().unwrap();
+        assert!(done.success());
+    };
+    mount("tmpfs", &host);
+    fs::create_dir(host.join("below")).unwrap();
+    mount("tmpfs", &host.join("below"));
+    for name in ["f", "below/f"] {
+        fs::write(host.join(name), "").unwrap();
+        std::os::unix::fs::chown(host.join(name), Some(5), None).unwrap();
+    }
+    let maps = json!([{ "containerID": 0, "hostID": 1000, "size": 100 }]);
+    for (option, seen) in [("idmap", "1005\n5\n"), ("ridmap", "1005\n1005\n")] {
+        let mut config = rig.config.clone();
+        config["mounts"].as_array_mut().unwrap().push(json!({
+            "destination": "/mnt", "type": "bind", "source": host, "options": ["rbind", option],
+            "uidMappings": maps, "gidMappings": maps }));
+        fs::write(rig.bundle().join("config.json"), config.to_string()).unwrap();
+        let said = rig.runtime(&["run", "@c"]);
+        assert_eq!(said.out, seen, "{option}: {said:?}");
+    }
+    assert!(Command::new("umount").arg("-R").arg(&host).status().unwrap().success());
 }
