@@ -13,6 +13,10 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mkdirat};
 
+/// How often the kernel is asked for a path with `..` while names are exchanged all the time: who does that on purpose may
+/// make us fail, but not try for ever.
+const ATTEMPTS: u32 = 2000;
+
 /// A directory that no path resolved through it can leave.
 #[derive(Debug)]
 pub struct Root {
@@ -51,13 +55,14 @@ impl Root {
             .flags(flags | OFlag::O_CLOEXEC)
             .mode(mode)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        loop {
+        for _ in 1..ATTEMPTS {
             // EAGAIN: a rename or mount somewhere raced with the `..` check; the kernel asks to try again.
             match openat2(&self.fd, non_empty(path), how) {
-                Err(Errno::EAGAIN) => {}
+                Err(Errno::EAGAIN) => _ = nix::sched::sched_yield(),
                 other => return Ok(other?),
             }
         }
+        Ok(openat2(&self.fd, non_empty(path), how)?)
     }
 
     /// Makes `path` and all its missing parents as directories and returns an `O_PATH` descriptor of the last.
