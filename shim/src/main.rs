@@ -29,7 +29,9 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ErrorKind};
 use contracts::exit::Exit;
+use contracts::fault::{Fault, Kind};
 use contracts::report;
 
 fn main() -> ExitCode {
@@ -80,6 +82,14 @@ fn main() -> ExitCode {
 
 /// Help goes to stdout and is a success; a wrong flag is 2, or 125 where the code may be a payload's.
 fn usage(err: &clap::Error, payload: bool) -> ExitCode {
+    let flag = err.get(ContextKind::InvalidArg).map(ToString::to_string);
+    if err.kind() == ErrorKind::UnknownArgument
+        && let Some((flag, why)) = flag.and_then(|flag| cli::foreign::why(&flag).map(|why| (flag, why)))
+    {
+        let fault = Fault::new(Kind::Unsupported, format!("{flag} is not supported: {why}"));
+        report::print_error("shim", &fault.into());
+        return if payload { Exit::Payload(125).into() } else { Exit::Unsupported.into() };
+    }
     let _ = err.print();
     let _ = std::io::stdout().flush();
     match err.exit_code() {

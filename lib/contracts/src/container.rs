@@ -50,6 +50,15 @@ pub struct Container {
     pub health_on_failure: String,
     /// What else podman's flags ask of health checks.
     pub health_more: HealthMore,
+    /// Mask of the modes of new files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub umask: Option<u32>,
+    /// Seconds after which it is killed; 0 for never.
+    #[serde(skip_serializing_if = "is_never")]
+    pub run_timeout: u64,
+    /// Those of /etc/hosts and /etc/hostname that stay the image's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub image_files: Vec<String>,
 }
 
 /// Docker's `Config`.
@@ -104,6 +113,11 @@ pub struct Healthcheck {
     pub start_interval: i64,
     #[serde(skip_serializing_if = "is_zero")]
     pub retries: i64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_never(value: &u64) -> bool {
+    *value == 0
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature

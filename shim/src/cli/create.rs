@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::podman::PodmanFlags;
+
 /// What a new container is like.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Container")]
@@ -103,6 +105,8 @@ pub struct CreateFlags {
     pub security: SecurityFlags,
     #[command(flatten)]
     pub resources: ResourceFlags,
+    #[command(flatten)]
+    pub podman: PodmanFlags,
     #[command(flatten)]
     pub windows: WindowsFlags,
     /// The image, then the command to run in it and its arguments

@@ -2,10 +2,14 @@
 
 mod checkpoint;
 mod create;
+pub mod foreign;
+mod podman;
+mod selection;
 mod verbs;
 
 pub use checkpoint::{CheckpointCommand, CheckpointDump, CheckpointPlace, CheckpointVerb, RestoreFlags};
 pub use create::{CreateFlags, HealthFlags, NetworkFlags, ResourceFlags, SecurityFlags, WindowsFlags};
+pub use selection::Selection;
 pub use verbs::*;
 
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -127,8 +131,19 @@ pub fn parse(mut arguments: Vec<std::ffi::OsString>) -> Result<Cli, clap::Error>
     if arguments.get(1).is_some_and(|word| word == "container") {
         arguments.remove(1);
     }
-    let matches = switches(Cli::command()).try_get_matches_from(arguments)?;
+    let matches = command().try_get_matches_from(arguments)?;
     Cli::from_arg_matches(&matches)
+}
+
+fn command() -> clap::Command {
+    let mut command = switches(Cli::command());
+    // Where docker has other flags of these letters.
+    for (verb, letters) in [("start", &["all", "latest"][..]), ("rm", &["latest"])] {
+        for name in letters {
+            command = command.mut_subcommand(verb, |verb| verb.mut_arg(*name, |arg| arg.short(None)));
+        }
+    }
+    command.mut_subcommand("stop", |verb| verb.mut_arg("running", |arg| arg.hide(true)))
 }
 
 fn switches(command: clap::Command) -> clap::Command {
@@ -176,6 +191,6 @@ mod tests {
 
     #[test]
     fn the_definition_is_consistent() {
-        switches(Cli::command()).debug_assert();
+        command().debug_assert();
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::create::{CreateFlags, ResourceFlags};
+use super::selection::Selection;
 
 #[derive(Debug, Args)]
 pub struct RunFlags {
@@ -38,8 +39,8 @@ pub struct StartFlags {
     /// Where the checkpoint is, if not with the container
     #[arg(long, value_name = "DIR", requires = "checkpoint")]
     pub checkpoint_dir: Option<PathBuf>,
-    #[arg(required = true, value_name = "CONTAINER")]
-    pub containers: Vec<String>,
+    #[command(flatten)]
+    pub which: Selection,
 }
 
 #[derive(Debug, Args)]
@@ -50,8 +51,14 @@ pub struct StopFlags {
     /// Seconds to wait before SIGKILL; -1 waits for ever
     #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS", allow_negative_numbers = true)]
     pub time: Option<i64>,
-    #[arg(required = true, value_name = "CONTAINER")]
-    pub containers: Vec<String>,
+    /// Do not mind what does not exist
+    #[arg(short, long)]
+    pub ignore: bool,
+    /// With `restart --all`: only those that run
+    #[arg(long)]
+    pub running: bool,
+    #[command(flatten)]
+    pub which: Selection,
 }
 
 #[derive(Debug, Args)]
@@ -59,11 +66,12 @@ pub struct KillFlags {
     /// Signal to send
     #[arg(short, long, default_value = "KILL")]
     pub signal: String,
-    #[arg(required = true, value_name = "CONTAINER")]
-    pub containers: Vec<String>,
+    #[command(flatten)]
+    pub which: Selection,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
+#[allow(clippy::struct_excessive_bools)]
 pub struct RmFlags {
     /// Kill what runs; do not mind what does not exist
     #[arg(short, long)]
@@ -74,8 +82,14 @@ pub struct RmFlags {
     /// Remove a link (not supported: a link goes with its container)
     #[arg(short, long, hide = true)]
     pub link: bool,
-    #[arg(required = true, value_name = "CONTAINER")]
-    pub containers: Vec<String>,
+    /// Do not mind what does not exist
+    #[arg(short, long)]
+    pub ignore: bool,
+    /// With --force: seconds between the stop signal and SIGKILL (else SIGKILL at once)
+    #[arg(short, long, value_name = "SECONDS", requires = "force", allow_negative_numbers = true)]
+    pub time: Option<i64>,
+    #[command(flatten)]
+    pub which: Selection,
 }
 
 #[derive(Debug, Args)]
@@ -188,8 +202,8 @@ pub struct ExecFlags {
 
 #[derive(Debug, Args)]
 pub struct Names {
-    #[arg(required = true, value_name = "CONTAINER")]
-    pub containers: Vec<String>,
+    #[command(flatten)]
+    pub which: Selection,
 }
 
 #[derive(Debug, Args)]

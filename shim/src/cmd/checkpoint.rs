@@ -50,7 +50,7 @@ fn podman(store: &Store, flags: &CheckpointCommand) -> Result<Exit> {
     if flags.create_image.is_some() {
         fault!(Unsupported, "checkpoint --create-image is not supported: --export writes an archive");
     }
-    let names = super::chosen(store, &flags.containers, flags.all, flags.latest, |id| {
+    let names = super::select::chosen(store, &flags.containers, flags.all, flags.latest, |id| {
         Ok(status::read(store, id)?.state == State::Running)
     })?;
     if names.len() > 1 && flags.export.export.is_some() {

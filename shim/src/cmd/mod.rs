@@ -22,6 +22,7 @@ mod rename;
 mod restore;
 mod rm;
 mod run;
+mod select;
 mod start;
 mod stats;
 mod stop;
@@ -33,8 +34,8 @@ mod wait;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use contracts::container::State;
 use contracts::exit::Exit;
-use contracts::fault;
 use contracts::report;
 
 use crate::cli::Verb;
@@ -50,21 +51,39 @@ pub fn run(verb: Verb) -> ExitCode {
     match verb {
         // Whatever fails before the payload starts must not look like the payload's code.
         Verb::Run(mut flags) => {
-            let ready = defaults::apply(store, &mut flags.create);
+            let ready =
+                defaults::apply(store, &mut flags.create).and_then(|()| rm::replaced(store, &flags.create));
             report::finish_payload("shim", ready.and_then(|()| run::run(store, &flags)))
         }
         Verb::Exec(flags) => report::finish_payload("shim", exec::run(store, &flags)),
-        Verb::Start(flags) if flags.attach || flags.interactive => {
-            report::finish_payload("shim", start::attached(store, &flags))
+        Verb::Start(mut flags) if flags.attach || flags.interactive => {
+            let ready = select::select(store, &mut flags.which, |state| !state.is_live());
+            report::finish_payload("shim", ready.and_then(|()| start::attached(store, &flags)))
         }
         Verb::Create(mut flags) => {
-            finish(defaults::apply(store, &mut flags).and_then(|()| create::run(store, &flags)))
+            let ready = defaults::apply(store, &mut flags).and_then(|()| rm::replaced(store, &flags));
+            finish(ready.and_then(|()| create::run(store, &flags)))
         }
-        Verb::Start(flags) => finish(each(&flags.containers, |name| start::one(store, name, &flags))),
-        Verb::Stop(flags) => finish(each(&flags.containers, |name| stop::stop(store, name, &flags))),
-        Verb::Restart(flags) => finish(each(&flags.containers, |name| stop::restart(store, name, &flags))),
-        Verb::Kill(flags) => finish(each(&flags.containers, |name| kill::run(store, name, &flags))),
-        Verb::Rm(flags) => finish(each(&flags.containers, |name| rm::run(store, name, &flags))),
+        Verb::Start(mut flags) => finish(
+            select::select(store, &mut flags.which, |state| !state.is_live())
+                .and_then(|()| each(&flags.which.containers, |name| start::one(store, name, &flags))),
+        ),
+        Verb::Stop(mut flags) => finish(
+            select::select(store, &mut flags.which, State::is_live)
+                .and_then(|()| each(&flags.which.containers, |name| stop::stop(store, name, &flags))),
+        ),
+        Verb::Restart(mut flags) => finish(
+            select::select(store, &mut flags.which, |state| !flags.running || state.is_live())
+                .and_then(|()| each(&flags.which.containers, |name| stop::restart(store, name, &flags))),
+        ),
+        Verb::Kill(mut flags) => finish(
+            select::select(store, &mut flags.which, State::is_live)
+                .and_then(|()| each(&flags.which.containers, |name| kill::run(store, name, &flags))),
+        ),
+        Verb::Rm(mut flags) => finish(
+            select::select(store, &mut flags.which, |_| true)
+                .and_then(|()| each(&flags.which.containers, |name| rm::run(store, name, &flags))),
+        ),
         Verb::Checkpoint(command) => checkpoint::run(store, &command),
         Verb::Restore(flags) => finish(restore::run(store, &flags)),
         Verb::Ps(flags) => finish(ps::run(store, &flags)),
@@ -78,8 +97,14 @@ pub fn run(verb: Verb) -> ExitCode {
         Verb::Port(flags) => finish(port::run(store, &flags)),
         Verb::Top(flags) => finish(top::run(store, &flags)),
         Verb::Rename(flags) => finish(rename::run(store, &flags)),
-        Verb::Pause(names) => finish(each(&names.containers, |name| pause::run(store, name, true))),
-        Verb::Unpause(names) => finish(each(&names.containers, |name| pause::run(store, name, false))),
+        Verb::Pause(mut names) => finish(
+            select::select(store, &mut names.which, |state| state == State::Running)
+                .and_then(|()| each(&names.which.containers, |name| pause::run(store, name, true))),
+        ),
+        Verb::Unpause(mut names) => finish(
+            select::select(store, &mut names.which, |state| state == State::Paused)
+                .and_then(|()| each(&names.which.containers, |name| pause::run(store, name, false))),
+        ),
         Verb::Cp(flags) => finish(cp::run(store, &flags)),
         Verb::Stats(flags) => finish(stats::run(store, &flags)),
         Verb::Update(flags) => finish(each(&flags.containers, |name| update::run(store, name, &flags))),
@@ -91,33 +116,6 @@ pub fn run(verb: Verb) -> ExitCode {
         Verb::Info(flags) => finish(info::info(store, &flags)),
         Verb::Version(flags) => finish(info::version(&flags)),
     }
-}
-
-/// The containers that are named, or all of those that `fit`, or the one that was made last.
-fn chosen(
-    store: &Store,
-    names: &[String],
-    all: bool,
-    latest: bool,
-    fit: impl Fn(&str) -> Result<bool>,
-) -> Result<Vec<String>> {
-    if !all && !latest {
-        return Ok(names.to_vec());
-    }
-    let mut found = Vec::new();
-    for id in store.ids()? {
-        // One that is being removed is not there.
-        let Ok(record) = store.load(&id) else { continue };
-        if latest || fit(&id)? {
-            found.push((record.created, id));
-        }
-    }
-    found.sort();
-    if latest {
-        let Some(last) = found.pop() else { fault!(NotFound, "there is no container") };
-        return Ok(vec![last.1]);
-    }
-    Ok(found.into_iter().map(|(_, id)| id).collect())
 }
 
 /// Does one thing to each name, prints what it returns, goes on after an error; the first error's code counts.

@@ -31,7 +31,7 @@ pub fn run(store: &Store, flags: &PruneFlags) -> Result<Exit> {
             continue;
         }
         let size = volume::size(&store.bundle(&id).join("upper"));
-        let how = RmFlags { force: false, volumes: false, link: false, containers: Vec::new() };
+        let how = RmFlags::default();
         // Started meanwhile: then it is not stopped any more, and stays.
         if rm::one(store, &id, &record.name, &how).is_ok() {
             freed += size;

@@ -23,7 +23,7 @@ pub fn run(store: &Store, flags: &RestoreFlags) -> Result<Exit> {
     let (begin, mut counted, mut exit) = (Instant::now(), Vec::new(), Exit::Ok);
     let names = match &from.import {
         Some(file) => vec![import(store, file, flags)?],
-        None => super::chosen(store, &flags.containers, flags.all, flags.latest, |id| {
+        None => super::select::chosen(store, &flags.containers, flags.all, flags.latest, |id| {
             let dir = checkpoints::dir(store, id, None)?;
             Ok(checkpoints::find(&dir, checkpoints::DEFAULT, id).is_ok())
         })?,

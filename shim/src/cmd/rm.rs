@@ -1,6 +1,6 @@
 //! `shim rm`
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use contracts::container::State;
 use contracts::fault;
 use contracts::fault::Kind;
@@ -8,8 +8,8 @@ use contracts::report;
 
 use crate::attach::client;
 use crate::attach::wire::Request;
-use crate::cli::RmFlags;
-use crate::container::{Store, again, remove, status};
+use crate::cli::{CreateFlags, RmFlags};
+use crate::container::{Store, again, names, remove, status};
 
 pub fn run(store: &Store, name: &str, flags: &RmFlags) -> Result<Option<String>> {
     if flags.link {
@@ -17,6 +17,7 @@ pub fn run(store: &Store, name: &str, flags: &RmFlags) -> Result<Option<String>>
     }
     let id = match store.resolve(name) {
         Ok(id) => id,
+        Err(err) if flags.ignore && Kind::of(&err) == Some(Kind::NotFound) => return Ok(None),
         // As docker: said, but no failure.
         Err(err) if flags.force && Kind::of(&err) == Some(Kind::NotFound) => {
             report::print_error("shim", &err);
@@ -26,6 +27,15 @@ pub fn run(store: &Store, name: &str, flags: &RmFlags) -> Result<Option<String>>
     };
     one(store, &id, name, flags)?;
     Ok(Some(name.to_owned()))
+}
+
+/// `--replace`: the container that has the name goes, whatever it does.
+pub fn replaced(store: &Store, flags: &CreateFlags) -> Result<()> {
+    if !flags.podman.replace || names::owner(store, &flags.name).is_none() {
+        return Ok(());
+    }
+    let how = RmFlags { force: true, ..RmFlags::default() };
+    run(store, &flags.name, &how).map(drop).with_context(|| format!("replace container {}", flags.name))
 }
 
 /// Removes a container by its id; `name` is for the words.
@@ -46,7 +56,11 @@ pub fn one(store: &Store, id: &str, name: &str, flags: &RmFlags) -> Result<()> {
                 );
             }
             if let Some(socket) = client::connect(store, id)? {
-                client::until_exit(&socket, &Request::Stop { signal: libc::SIGKILL, timeout: -1 })?;
+                let (signal, timeout) = match flags.time {
+                    Some(seconds) => (libc::SIGTERM, seconds),
+                    None => (libc::SIGKILL, -1),
+                };
+                client::until_exit(&socket, &Request::Stop { signal, timeout })?;
             }
         }
         if let Some(owner) = status.owner {

@@ -23,7 +23,7 @@ pub fn one(store: &Store, name: &str, flags: &StartFlags) -> Result<Option<Strin
 /// `--checkpoint`: the directory of its images.
 fn images(store: &Store, id: &str, flags: &StartFlags) -> Result<Option<PathBuf>> {
     let Some(checkpoint) = &flags.checkpoint else { return Ok(None) };
-    let [name] = &flags.containers[..] else {
+    let [name] = &flags.which.containers[..] else {
         fault!(Usage, "you cannot restore multiple containers at once")
     };
     if status::read(store, id)?.state.is_live() {
@@ -35,7 +35,7 @@ fn images(store: &Store, id: &str, flags: &StartFlags) -> Result<Option<PathBuf>
 
 /// `start -a`, `start -i`: in the foreground.
 pub fn attached(store: &Store, flags: &StartFlags) -> Result<Exit> {
-    let [name] = &flags.containers[..] else {
+    let [name] = &flags.which.containers[..] else {
         fault!(Usage, "you cannot start and attach multiple containers at once")
     };
     let keys = Keys::parse(&flags.detach_keys)?;

@@ -1,6 +1,7 @@
 //! `shim stop` and `shim restart`
 
 use anyhow::Result;
+use contracts::fault::Kind;
 
 use crate::attach::client;
 use crate::attach::wire::Request;
@@ -10,7 +11,10 @@ use crate::events;
 use crate::request::signal;
 
 pub fn stop(store: &Store, name: &str, flags: &StopFlags) -> Result<Option<String>> {
-    let id = store.resolve(name)?;
+    let id = match store.resolve(name) {
+        Err(err) if flags.ignore && Kind::of(&err) == Some(Kind::NotFound) => return Ok(None),
+        other => other?,
+    };
     if status::read(store, &id)?.state.is_live() {
         ask(store, &id, flags)?;
     }
@@ -18,7 +22,9 @@ pub fn stop(store: &Store, name: &str, flags: &StopFlags) -> Result<Option<Strin
 }
 
 pub fn restart(store: &Store, name: &str, flags: &StopFlags) -> Result<Option<String>> {
-    stop(store, name, flags)?;
+    if stop(store, name, flags)?.is_none() {
+        return Ok(None);
+    }
     let id = store.resolve(name)?;
     again::again(store, &id, start::Start::default())?;
     events::container(store, &store.load(&id)?, "restart", &[]);

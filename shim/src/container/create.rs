@@ -141,7 +141,9 @@ fn fill(store: &Store, flags: &CreateFlags, record: &mut Container, wishes: Vec<
     let bundle = store.bundle(&record.id);
     let source = Source::of(flags);
     let report = make_bundle(&source, record, &bundle)?;
+    let own = record.config.env.clone();
     request::image::inherit(record, &report)?;
+    request::podman::unset(flags, &own, &mut record.config.env);
     if record.config.hostname.is_empty() {
         record.config.hostname = spec::hostname(record);
     }

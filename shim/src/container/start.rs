@@ -79,12 +79,17 @@ fn prepare(store: &Store, record: &Container, network: NetworkUp) -> Result<()> 
     let bundle = store.bundle(id);
     // Both run at once; both must end before anything is undone.
     let mounted = tools::mount(&bundle);
-    let network = network.answer()?;
+    let mut network = network.answer()?;
     mounted?;
     shared_memory::make(store, record)?;
     image_mounts::mount(record, &bundle)?;
     volume::options::mount_all(store, record)?;
     subpaths::make(store, record)?;
+    for (file, ours) in [("/etc/hosts", &mut network.hosts), ("/etc/hostname", &mut network.hostname_file)] {
+        if record.image_files.iter().any(|kept| kept == file) {
+            *ours = None;
+        }
+    }
     let mut config = spec::read(&bundle)?;
     spec::join_network(&mut config, &network);
     spec::join_others(store, record, &mut config)?;

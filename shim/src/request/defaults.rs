@@ -7,11 +7,13 @@ use contracts::daemon::Daemon;
 use contracts::fault;
 use nix::unistd::{Uid, User};
 
+use super::podman;
 use crate::cli::CreateFlags;
 use crate::container::Store;
 
 /// Fills `flags` from the file, where there is one. The user's own flags win.
 pub fn apply(store: &Store, flags: &mut CreateFlags) -> Result<()> {
+    podman::translate(flags)?;
     let Some(daemon) = Daemon::load(&store.paths)? else { return Ok(()) };
     remap(&daemon, flags)?;
     logs(&daemon, flags);

@@ -8,6 +8,7 @@ pub mod image;
 pub mod links;
 pub mod mounts;
 pub mod network;
+pub mod podman;
 pub mod ports;
 pub mod resources;
 pub mod signal;
@@ -59,6 +60,7 @@ pub fn read(store: &Store, flags: &CreateFlags) -> Result<(Container, Vec<mounts
     if !command.is_empty() {
         record.config.cmd = Some(command.to_vec());
     }
+    podman::record(flags, &mut record)?;
     publish(flags, &mut record)?;
     resources::apply(&flags.resources, &mut record.host_config)?;
     if flags.rm && record.host_config.restart_policy.name != "no" {
@@ -160,7 +162,7 @@ fn config(flags: &CreateFlags) -> Result<Config> {
         tty: flags.tty,
         open_stdin: flags.interactive,
         stdin_once: flags.interactive,
-        env: env::collect(&flags.env_file, &flags.env)?,
+        env: env::merge(&podman::environment(flags), &env::collect(&flags.env_file, &flags.env)?),
         entrypoint: flags.entrypoint.as_ref().map(|program| vec![program.clone()]),
         working_dir: flags.workdir.clone().unwrap_or_default(),
         labels,

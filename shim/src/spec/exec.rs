@@ -43,7 +43,7 @@ pub fn wished(
     let who = user(record, rootfs, flags.user.as_deref().unwrap_or(&record.config.user))?;
     env = with_home(env, &who.home);
     process["env"] = json!(env);
-    process["user"] = user_json(&who);
+    process["user"] = user_json(&who, record.umask);
     if flags.privileged {
         let all = super::security::all();
         for name in ["bounding", "effective", "permitted"] {

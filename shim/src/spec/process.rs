@@ -28,7 +28,7 @@ pub fn apply(record: &Container, spec: &mut Value, rootfs: &Root) -> Result<()> 
     let cwd = if config.working_dir.is_empty() { "/" } else { &config.working_dir };
     set(spec, "/process/cwd", json!(cwd));
     let user = user(record, rootfs, &config.user)?;
-    set(spec, "/process/user", user_json(&user));
+    set(spec, "/process/user", user_json(&user, record.umask));
     set(spec, "/process/env", json!(environment(record, &user.home)));
     if record.host_config.oom_score_adj != 0 {
         set(spec, "/process/oomScoreAdj", json!(record.host_config.oom_score_adj));
@@ -60,10 +60,14 @@ pub fn user(record: &Container, rootfs: &Root, spec: &str) -> Result<passwd::Use
 }
 
 /// `process.user` of config.json. Docker lists the primary group among the further ones, too.
-pub fn user_json(user: &passwd::User) -> Value {
+pub fn user_json(user: &passwd::User, umask: Option<u32>) -> Value {
     let mut gids = vec![user.gid];
     gids.extend(user.additional_gids.iter().filter(|&&gid| gid != user.gid));
-    json!({ "uid": user.uid, "gid": user.gid, "additionalGids": gids })
+    let mut value = json!({ "uid": user.uid, "gid": user.gid, "additionalGids": gids });
+    if let Some(umask) = umask {
+        value["umask"] = json!(umask);
+    }
+    value
 }
 
 fn environment(record: &Container, home: &str) -> Vec<String> {

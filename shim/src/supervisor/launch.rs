@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use contracts::container::{State, now};
@@ -80,12 +80,24 @@ impl Supervisor {
         self.started = Instant::now();
         self.phase = Phase::Running;
         self.stopping = false;
-        self.kill_at = None;
+        self.kill_at = self.last_moment();
         self.streams.watch(&self.epoll)?;
         self.health_began();
         self.memory = None;
         self.watch_memory();
         self.store.save_live(&self.record.id, &self.status)
+    }
+
+    /// When `--timeout` kills the payload, counted from its start, which another supervisor may have made.
+    fn last_moment(&self) -> Option<Instant> {
+        let limit = Duration::from_secs(self.record.run_timeout);
+        if limit.is_zero() {
+            return None;
+        }
+        let started = self.status.started_at.parse::<jiff::Timestamp>().ok();
+        let ran = started.map(|at| at.duration_until(jiff::Timestamp::now()));
+        let ran = ran.and_then(|ran| Duration::try_from(ran).ok()).unwrap_or_default();
+        Some(Instant::now() + limit.saturating_sub(ran))
     }
 
     fn run_runtime(&self, command: &mut Command, stderr: Option<OwnedFd>, log: &Path) -> Result<()> {
@@ -113,6 +125,7 @@ impl Supervisor {
         self.streams.adopt(&self.store.live(&self.record.id), &self.record)?;
         self.streams.watch(&self.epoll)?;
         self.phase = Phase::Running;
+        self.kill_at = self.last_moment();
         self.watch_memory();
         self.publish();
         Ok(())

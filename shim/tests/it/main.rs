@@ -19,6 +19,7 @@ mod mounts;
 mod network;
 mod passthrough;
 mod pause;
+mod podman_flags;
 mod ps;
 mod remote_logs;
 mod resources;
