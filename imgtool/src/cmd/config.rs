@@ -70,11 +70,7 @@ pub fn run(args: &Args) -> Result<Exit> {
             ..History::default()
         }));
     }
-    let names: Vec<Reference> = if args.tags.is_empty() {
-        image.name.iter().filter(|name| name.digest().is_none()).cloned().collect()
-    } else {
-        args.tags.iter().map(|name| name.clone().or_latest()).collect()
-    };
+    let names = image.names_when_edited(&args.tags);
     let blobs = layers.into_iter().map(|(blob, _)| blob).collect();
     let made = store.add_image(&lease, &config.to_bytes()?, blobs, &names)?;
     stdout::line(made.id.to_string())?;

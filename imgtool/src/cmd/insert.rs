@@ -123,11 +123,7 @@ pub fn run(args: &Args) -> Result<Exit> {
     }
     layers.push((packed.blob, packed.diff_id));
     config.rootfs.diff_ids = layers.iter().map(|(_, diff_id)| diff_id.clone()).collect();
-    let names: Vec<Reference> = if args.tags.is_empty() {
-        image.name.iter().filter(|name| name.digest().is_none()).cloned().collect()
-    } else {
-        args.tags.iter().map(|name| name.clone().or_latest()).collect()
-    };
+    let names = image.names_when_edited(&args.tags);
     let blobs = layers.into_iter().map(|(blob, _)| blob).collect();
     let made = store.add_image(&lease, &config.to_bytes()?, blobs, &names)?;
     stdout::line(made.id.to_string())?;

@@ -120,11 +120,7 @@ fn rebase(
         let bytes = serde_json::to_vec(&manifest)?;
         document = crate::store::document::Document::parse(bytes, None)?;
     }
-    let names: Vec<Reference> = if args.tags.is_empty() {
-        image.name.iter().filter(|name| name.digest().is_none()).cloned().collect()
-    } else {
-        args.tags.iter().map(|name| name.clone().or_latest()).collect()
-    };
+    let names = image.names_when_edited(&args.tags);
     store.add_document(&lease, &document, Some(parsed), &names)
 }
 

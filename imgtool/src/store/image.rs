@@ -50,6 +50,14 @@ impl Image {
         Ok(blobs.iter().cloned().zip(diff_ids.iter().cloned()).collect())
     }
 
+    /// The names that an edited copy gets: those of `asked`, else the one that this image was found by.
+    pub fn names_when_edited(&self, asked: &[Reference]) -> Vec<Reference> {
+        if asked.is_empty() {
+            return self.name.iter().filter(|name| name.digest().is_none()).cloned().collect();
+        }
+        asked.iter().map(|name| name.clone().or_latest()).collect()
+    }
+
     /// The name to show: the one asked by, else the first, else the short id.
     #[must_use]
     pub fn title(&self) -> String {
