@@ -5,6 +5,7 @@ mod cli;
 mod clients;
 mod create;
 mod ending;
+mod fifo;
 mod journal;
 mod log;
 mod notify;

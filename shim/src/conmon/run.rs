@@ -2,10 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Read as _;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -14,14 +11,14 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, getpgid, mkfifo, read, write};
+use nix::unistd::{Pid, getpgid, read, write};
 
 use super::cli::Options;
 use super::clients::{Clients, Sent};
 use super::create::{self, Payload, bundle};
 use super::ending::{self, Ends};
+use super::fifo::Fifo;
 use super::log::{LONGEST, Logs};
 use super::notify::Notify;
 use super::pipes;
@@ -444,47 +441,6 @@ impl<'a> Monitor<'a> {
         {
             let _ = sys::pty::set_size(terminal.as_fd(), (rows, columns));
         }
-    }
-}
-
-/// A named pipe in the bundle, read by lines.
-struct Fifo {
-    file: File,
-    /// So that it never ends.
-    _writer: File,
-    kept: Vec<u8>,
-}
-
-impl Fifo {
-    fn make(path: &Path) -> Result<Self> {
-        let what = || format!("make {}", path.display());
-        let _ = std::fs::remove_file(path);
-        mkfifo(path, Mode::from_bits_truncate(0o660)).with_context(what)?;
-        let open = |options: &mut std::fs::OpenOptions| {
-            options.custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path).with_context(what)
-        };
-        let file = open(File::options().read(true))?;
-        let writer = open(File::options().write(true))?;
-        Ok(Self { file, _writer: writer, kept: Vec::new() })
-    }
-
-    /// The whole lines that have come.
-    fn lines(&mut self) -> Vec<String> {
-        let mut buffer = [0; 200];
-        while let Ok(length @ 1..) = self.file.read(&mut buffer) {
-            self.kept.extend_from_slice(&buffer[..length]);
-        }
-        let Some(end) = self.kept.iter().rposition(|&byte| byte == b'\n') else {
-            // No line of ours is this long.
-            if self.kept.len() > 200 {
-                self.kept.clear();
-            }
-            return Vec::new();
-        };
-        let rest = self.kept.split_off(end + 1);
-        let text = String::from_utf8_lossy(&self.kept).into_owned();
-        self.kept = rest;
-        text.lines().map(str::to_owned).collect()
     }
 }
 
