@@ -84,12 +84,12 @@ fn become_container(
     channel: &ProcessEnd,
     waiting: Option<&mut Waiting>,
 ) -> Result<Infallible> {
-    let joins = plan.namespaces.joins(libc::CLONE_NEWUSER) || plan.namespaces.joins(libc::CLONE_NEWPID);
-    if joins {
+    // Asked first: in a user namespace that it has joined it may be another user.
+    let waits = plan.namespaces.wait_for_admission();
+    if plan.namespaces.joins_before_birth() {
         join_and_clone(plan.namespaces, channel)?;
     }
-    if joins || plan.namespaces.has(libc::CLONE_NEWUSER) || !nix::unistd::geteuid().is_root() {
-        // Until the maps are written this process is nobody, and until it is known as the new one nobody listens.
+    if waits {
         channel.wait()?;
     } else {
         limits::apply(plan.proc, 0, plan.document.process.as_ref().context("process is missing")?)?;

@@ -48,9 +48,8 @@ impl Beside<'_> {
     /// # Errors
     /// Any, also those of the process itself.
     pub fn work(mut self, mut pid: i32, state: &mut State, made: &mut Made) -> Result<()> {
-        let joins = self.namespaces.joins(libc::CLONE_NEWUSER) || self.namespaces.joins(libc::CLONE_NEWPID);
         let mut filter = None;
-        if !joins {
+        if !self.namespaces.joins_before_birth() {
             filter = self.furnish(pid, state, made)?;
         }
         loop {
@@ -119,8 +118,7 @@ impl Beside<'_> {
         if let Some(group) = &state.intel_rdt {
             group.join(pid).context("linux.intelRdt")?;
         }
-        let joins = namespaces.joins(libc::CLONE_NEWUSER) || namespaces.joins(libc::CLONE_NEWPID);
-        if joins || namespaces.has(libc::CLONE_NEWUSER) || !nix::unistd::geteuid().is_root() {
+        if namespaces.wait_for_admission() {
             let process = document.process.as_ref().context("process is missing")?;
             limits::apply(self.proc, pid, process)?;
             self.channel.proceed()?;

@@ -210,11 +210,11 @@ fn spawn(
     let waiting = if input.request.waits { Some(wait::prepare(directory)?) } else { None };
     let (ours, theirs) = channel::pair()?;
 
-    let joins = input.namespaces.joins(libc::CLONE_NEWUSER) || input.namespaces.joins(libc::CLONE_NEWPID);
     // Devices are moved into a network namespace that is there.
     let makes_network = input.namespaces.can_make_network_late() && document.linux.net_devices.is_empty();
     let later = if makes_network { libc::CLONE_NEWNET } else { 0 };
-    let namespaces = if joins { 0 } else { input.namespaces.at_clone() & !later };
+    let namespaces =
+        if input.namespaces.joins_before_birth() { 0 } else { input.namespaces.at_clone() & !later };
     let options = CloneOptions { namespaces, cgroup: cgroup.clone_target(), sibling: false };
     match sys::clone::clone(options).context("make the container's process")? {
         Cloned::Parent { pid, pidfd } => {

@@ -113,14 +113,28 @@ impl Namespaces {
         self.new & !(libc::CLONE_NEWCGROUP | sys::clone::CLONE_NEWTIME)
     }
 
+    /// Whether it joins one that only children of who joins it are in (PID), or that has to be joined before others are
+    /// made (user): the process that is cloned first joins them then and makes a sibling, which goes on in its place.
+    #[must_use]
+    pub fn joins_before_birth(&self) -> bool {
+        self.joins(libc::CLONE_NEWUSER) || self.joins(libc::CLONE_NEWPID)
+    }
+
+    /// Whether the process waits until the runtime has let it in: until its maps are written it is nobody, and until it is
+    /// known as the sibling that goes on nobody listens. The runtime sets its limits then, for it never has the right.
+    #[must_use]
+    pub fn wait_for_admission(&self) -> bool {
+        self.joins_before_birth() || self.has(libc::CLONE_NEWUSER) || !nix::unistd::geteuid().is_root()
+    }
+
     /// Whether the process can make its network namespace by itself after `clone3(2)`. Nothing else takes the kernel
     /// as long, and the runtime has other things to do meanwhile. A new user namespace has to be its owner from
     /// birth, and a process that joins others is not the one that is cloned first.
     #[must_use]
     pub fn can_make_network_late(&self) -> bool {
-        let early = libc::CLONE_NEWUSER | libc::CLONE_NEWPID;
-        let joins_early = self.joined.iter().any(|joined| joined.flag & early != 0);
-        self.new & libc::CLONE_NEWNET != 0 && self.new & libc::CLONE_NEWUSER == 0 && !joins_early
+        self.new & libc::CLONE_NEWNET != 0
+            && self.new & libc::CLONE_NEWUSER == 0
+            && !self.joins_before_birth()
     }
 }
 
