@@ -2,8 +2,9 @@
 //!
 //! An image whose entry point is `#!/proc/self/exe` makes us execute ourselves inside the container, where another
 //! of its processes can open our program through `/proc/PID/exe` and, being root, write to it. So before anything of
-//! the container runs we execute ourselves again from a place that cannot be written to through that link: a detached
-//! read-only mount of our own file, or a sealed copy in memory where we may not mount.
+//! the container runs we see to it that this link leads where nothing can be written to: to our own file in a detached
+//! read-only mount, which we go on from as we are, or, where the kernel does not let us, execute again; or to a sealed
+//! copy in memory where we may not mount.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -11,6 +12,7 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
+use std::sync::Mutex;
 
 use anyhow::{Context as _, Result};
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
@@ -20,6 +22,9 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 use sys::mount::{Attributes, attr};
 
 const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// The mount that we go on from, until somebody has the time to let go of it.
+static MOUNT: Mutex<Option<OwnedFd>> = Mutex::new(None);
 
 /// [`protect`] before the command line is parsed, which would otherwise be done twice. Only a guess by the look of the
 /// arguments: the verbs that need it ask again, and then it costs two system calls and has its errors reported.
@@ -41,7 +46,13 @@ pub fn protect() -> Result<()> {
         return Ok(());
     }
     let safe = match read_only_mount(&exe) {
-        Ok(fd) => fd,
+        Ok(mount) if go_on_from(&mount).is_ok() => {
+            if let Ok(mut kept) = MOUNT.lock() {
+                *kept = Some(mount);
+            }
+            return Ok(());
+        }
+        Ok(mount) => mount,
         Err(_) => sealed_copy(&exe).context("copy our own program into memory")?,
     };
     let args: Vec<CString> =
@@ -54,6 +65,14 @@ pub fn protect() -> Result<()> {
         })
         .collect();
     Err(sys::clone::exec_fd(safe.as_fd(), &args, &env)).context("execute our own program again")
+}
+
+/// Closes the descriptor of the mount that we run from; our file in it stays. The last of the processes that have it waits
+/// for the kernel then, so it is for the container's process at once, and for the runtime when it has nothing better to do.
+pub fn let_go_of_mount() {
+    if let Ok(mut kept) = MOUNT.lock() {
+        *kept = None;
+    }
 }
 
 fn is_protected(exe: impl AsFd) -> io::Result<bool> {
@@ -70,6 +89,13 @@ fn read_only_mount(exe: &OwnedFd) -> io::Result<OwnedFd> {
     let attributes = Attributes { set: attr::RDONLY | attr::NOSUID, ..Attributes::default() };
     sys::mount::set_attributes(mount.as_fd(), attributes, false)?;
     Ok(mount)
+}
+
+/// Executing the same program again would load and relocate it a second time.
+fn go_on_from(mount: &OwnedFd) -> io::Result<()> {
+    let path = format!("/proc/self/fd/{}", mount.as_raw_fd());
+    let file = open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    sys::exe_file::replace(file.as_fd())
 }
 
 fn sealed_copy(exe: &OwnedFd) -> Result<OwnedFd> {

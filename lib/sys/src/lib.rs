@@ -8,6 +8,7 @@ pub mod bpf;
 pub mod capability;
 pub mod clone;
 pub mod command;
+pub mod exe_file;
 pub mod heap;
 pub mod inherited;
 pub mod keyring;

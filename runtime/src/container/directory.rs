@@ -12,6 +12,8 @@ use serde::Serialize;
 
 use super::state::State;
 
+const STATE: &str = "state.json";
+
 /// The directory of one container.
 #[derive(Debug)]
 pub struct Directory {
@@ -145,7 +147,7 @@ impl Directory {
     /// # Errors
     /// It cannot be read or parsed.
     pub fn load(&self) -> Result<Option<State>> {
-        atomic::read_json(&self.file_path("state.json"))
+        atomic::read_json(&self.file_path(STATE))
     }
 
     /// The state of a container that exists for its users.
@@ -164,7 +166,7 @@ impl Directory {
     /// # Errors
     /// A full disk and the like; the old state stands.
     pub fn save(&self, state: &State) -> Result<()> {
-        self.write("state.json", state)
+        self.write(STATE, state)
     }
 
     /// Replaces a JSON file in one step. Not synced to a disk: it describes processes, which do not outlive the
@@ -173,8 +175,7 @@ impl Directory {
     /// # Errors
     /// A full disk and the like; the old file stands.
     pub fn write(&self, name: &str, value: &impl Serialize) -> Result<()> {
-        let bytes = serde_json::to_vec(value).with_context(|| format!("encode {name}"))?;
-        self.write_bytes(name, &bytes)
+        self.write_bytes(name, &encode(name, value)?)
     }
 
     /// Replaces a file in one step, as [`Self::write`].
@@ -182,13 +183,42 @@ impl Directory {
     /// # Errors
     /// A full disk and the like; the old file stands.
     pub fn write_bytes(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let path = self.file_path(name);
-        let temporary = self.file_path(&format!(".{name}"));
-        let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, &path));
-        if written.is_err() {
-            let _ = fs::remove_file(&temporary);
-        }
-        written.with_context(|| format!("write {}", path.display()))
+        self.stage(name, bytes)?;
+        self.put_in_place(name)
+    }
+
+    /// Writes the state beside the one that stands, for [`Self::put_in_place`].
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn stage_state(&self, state: &State) -> Result<()> {
+        self.stage(STATE, &encode(STATE, state)?)
+    }
+
+    /// Lets the staged state stand.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn put_state_in_place(&self) -> Result<()> {
+        self.put_in_place(STATE)
+    }
+
+    fn stage(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let temporary = self.temporary(name);
+        fs::write(&temporary, bytes).map_err(|err| self.give_up(name, err))
+    }
+
+    fn put_in_place(&self, name: &str) -> Result<()> {
+        fs::rename(self.temporary(name), self.file_path(name)).map_err(|err| self.give_up(name, err))
+    }
+
+    fn give_up(&self, name: &str, err: std::io::Error) -> anyhow::Error {
+        let _ = fs::remove_file(self.temporary(name));
+        anyhow::Error::new(err).context(format!("write {}", self.file_path(name).display()))
+    }
+
+    fn temporary(&self, name: &str) -> PathBuf {
+        self.file_path(&format!(".{name}"))
     }
 
     /// The path of a file in it.
@@ -206,16 +236,20 @@ impl Directory {
         let context = || format!("remove {}", self.path.display());
         for entry in fs::read_dir(&self.path).with_context(context)? {
             let entry = entry.with_context(context)?;
-            if entry.file_name() != "state.json" {
+            if entry.file_name() != STATE {
                 remove_file(&entry.path())?;
             }
         }
-        remove_file(&self.file_path("state.json"))?;
+        remove_file(&self.file_path(STATE))?;
         match fs::remove_dir(&self.path) {
             Err(err) if err.kind() == ErrorKind::NotFound => Ok(()),
             other => other.with_context(context),
         }
     }
+}
+
+fn encode(name: &str, value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).with_context(|| format!("encode {name}"))
 }
 
 fn remove_file(path: &Path) -> Result<()> {

@@ -24,8 +24,11 @@ pub struct State {
     pub id: String,
     /// `ociVersion` of config.json.
     pub oci_version: String,
-    /// The first process; `None` while it is being created.
+    /// The first process; `None` until it is made.
     pub init: Option<Process>,
+    /// Whether the first process is still being set up, or was when `create` was killed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub creating: bool,
     /// The bundle's absolute path.
     pub bundle: PathBuf,
     /// `--config`, where it was given.
@@ -71,6 +74,7 @@ impl State {
             id: String::new(),
             oci_version: document.oci_version.clone(),
             init: None,
+            creating: true,
             bundle: PathBuf::new(),
             config: None,
             rootfs: PathBuf::new(),

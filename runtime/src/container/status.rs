@@ -30,10 +30,11 @@ impl Status {
     /// # Errors
     /// The cgroup's freezer cannot be read.
     pub fn of(directory: &Directory, state: &State) -> Result<Self> {
-        let Some(init) = state.init else {
-            // Whoever creates it holds the lock; a free lock means that they died over it.
-            return Ok(if directory.try_lock()? { Self::Stopped } else { Self::Creating });
-        };
+        // Whoever creates it holds the lock; a free lock means that they died over it.
+        if state.creating && !directory.try_lock()? {
+            return Ok(Self::Creating);
+        }
+        let Some(init) = state.init else { return Ok(Self::Stopped) };
         if !init.is_running() {
             return Ok(Self::Stopped);
         }

@@ -54,6 +54,8 @@ pub struct Plan<'a> {
     pub makes_network: bool,
     /// The trusted procfs.
     pub proc: &'a Procfs,
+    /// Whether the runtime has anything to do before the program may run.
+    pub asks: bool,
     /// Wait for `runtime start`.
     pub waiting: Option<Waiting>,
     /// `--no-pivot`.
@@ -122,8 +124,14 @@ fn become_container(
     };
 
     let process = plan.document.process.as_ref().context("process is missing")?;
-    let last =
-        Last { process, filter: filter.as_ref(), proc: plan.proc, channel, descriptors: plan.descriptors };
+    let last = Last {
+        process,
+        filter: filter.as_ref(),
+        proc: plan.proc,
+        channel,
+        asks: plan.asks,
+        descriptors: plan.descriptors,
+    };
     steps::standard_streams(&last, &root, true)?;
     finish_root(&plan, &root, &unsealed, &mut null)?;
     drop(unsealed);

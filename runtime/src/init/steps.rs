@@ -30,6 +30,8 @@ pub struct Last<'a> {
     pub proc: &'a Procfs,
     /// The runtime.
     pub channel: &'a ProcessEnd,
+    /// Whether the runtime has anything to do before the program may run.
+    pub asks: bool,
     /// Descriptors from 3 on that stay open.
     pub descriptors: Descriptors,
 }
@@ -122,13 +124,17 @@ pub fn become_program(
         // Its agent is the runtime's to introduce, so it cannot wait for `start`.
         install(filter, last.channel)?;
     }
-    last.channel.ask(&Report::Ready)?;
+    last.channel.tell(&Report::Ready)?;
+    // While the runtime does its last part, and not when `start` waits.
+    sys::clone::close_on_exec_from(3 + last.descriptors.all).context("mark descriptors to be closed")?;
+    sys::clone::default_signals().context("reset signals")?;
+    if last.asks {
+        last.channel.wait()?;
+    }
     if let Some(waiting) = waiting {
         waiting.wait()?;
     }
     before()?;
-    sys::clone::close_on_exec_from(3 + last.descriptors.all).context("mark descriptors to be closed")?;
-    sys::clone::default_signals().context("reset signals")?;
     // As late as can be: from here on the profile has to allow what we do.
     if let (Some(filter), None) = (last.filter, notifies) {
         install(filter, last.channel)?;

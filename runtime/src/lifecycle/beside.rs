@@ -19,7 +19,7 @@ use crate::namespace::{Namespaces, net_devices, user};
 use crate::security::limits;
 use crate::security::procfs::Procfs;
 use crate::spec::document::Document;
-use crate::{hooks, log, seccomp};
+use crate::{hooks, log, own_exe, seccomp};
 
 /// A creation whose process has been cloned.
 #[derive(Debug)]
@@ -52,6 +52,7 @@ impl Beside<'_> {
         if !self.namespaces.joins_before_birth() {
             filter = self.furnish(pid, state, made)?;
         }
+        own_exe::let_go_of_mount();
         loop {
             match self.channel.receive()? {
                 Report::Cloned(sibling) => {
@@ -82,13 +83,11 @@ impl Beside<'_> {
         if let Some(name) = self.request.delegated() {
             self.cgroup.delegate(name, pid, self.user)?;
         }
-        // Only now: a container whose process is known is no longer "creating".
-        state.init = Some(Process::of(pid).context("look at the container's process")?);
-        self.directory.save(state)
+        self.directory.put_state_in_place()
     }
 
     /// Gives the process all that it waits for, in the order in which it does; returns its system call filter.
-    fn furnish(&mut self, pid: i32, state: &State, made: &mut Made) -> Result<Option<seccomp::Program>> {
+    fn furnish(&mut self, pid: i32, state: &mut State, made: &mut Made) -> Result<Option<seccomp::Program>> {
         self.admit(pid, state)?;
         let completed = self.cgroup.complete(&self.request);
         made.cgroup = Some(self.cgroup.made());
@@ -102,6 +101,12 @@ impl Beside<'_> {
             self.channel.hand_filter(&bytes)?;
             self.directory.write_bytes("seccomp.bpf", &bytes)?;
         }
+        // From here on whoever finds the container can find its process too, if this program is killed; and when the
+        // process is ready, only a name has to change.
+        state.init = Some(Process::of(pid).context("look at the container's process")?);
+        self.directory.save(state)?;
+        state.creating = false;
+        self.directory.stage_state(state)?;
         Ok(filter)
     }
 

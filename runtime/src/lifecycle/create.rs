@@ -18,13 +18,12 @@ use crate::container::directory::Directory;
 use crate::container::state::State;
 use crate::init::channel::{self, Report, RuntimeEnd};
 use crate::init::{self, wait};
-use crate::intel_rdt;
-use crate::log;
 use crate::namespace::Namespaces;
 use crate::rootfs::{mount, propagation, shared};
 use crate::security::procfs::Procfs;
 use crate::spec::document::Document;
 use crate::spec::{annotations, check, load};
+use crate::{intel_rdt, log, own_exe};
 
 /// What is asked for.
 #[derive(Debug)]
@@ -55,6 +54,8 @@ pub struct Created {
     /// The terminal's master end, where nobody else has got it.
     pub terminal: Option<OwnedFd>,
     channel: RuntimeEnd,
+    /// Whether its process waits for us now.
+    asks: bool,
 }
 
 /// All that is known before anything is made.
@@ -90,13 +91,14 @@ pub fn create(request: &Request<'_>) -> Result<Created> {
     let directory = Directory::reserve(request.root, &flags.id)?;
     let mut made = Made::default();
     let result = make(&input, &directory, &mut made);
+    let asks = asks(&input);
     // Not given back piece by piece: every piece's page is shared with the container's process by now, and would be
     // copied first.
     std::mem::forget(input);
     match result {
         Ok((state, channel)) => {
             let Some(pidfd) = made.pidfd else { bail!("no process was made") };
-            Ok(Created { directory, state, pidfd, terminal: made.terminal, channel })
+            Ok(Created { directory, state, pidfd, terminal: made.terminal, channel, asks })
         }
         Err(err) => {
             made.undo(&directory);
@@ -163,6 +165,18 @@ fn hand_over(input: &Input<'_>, state: &State, made: &mut Made) -> Result<()> {
     flags.pid_file.as_ref().map_or(Ok(()), |path| pid_file::write(path, init.pid))
 }
 
+/// Whether anything has to be done before the program may run once its process is ready: a cgroup to be given away,
+/// [`hand_over`], or `start`.
+fn asks(input: &Input<'_>) -> bool {
+    let (flags, document) = (input.request.flags, &input.document);
+    let cgroup = cgroup::Request { annotations: Some(&document.annotations), ..cgroup::Request::default() };
+    let wanted = flags.console_socket.is_some() || flags.pid_file.is_some() || flags.pidfd_socket.is_some();
+    wanted
+        || input.request.waits
+        || cgroup.delegated().is_some()
+        || annotations::pidfd_receiver(document).is_some()
+}
+
 /// Notes the groups of Intel RDT that the container is to have; returns where resctrl is mounted.
 fn allocate(input: &Input<'_>, state: &mut State) -> Result<Option<PathBuf>> {
     let Some(wanted) = &input.document.linux.intel_rdt else { return Ok(None) };
@@ -226,6 +240,7 @@ fn spawn(
             // The child has its own copies of our descriptors: our end of the channel would keep it from noticing our
             // death, and the directory's would hold the lock.
             drop(ours);
+            own_exe::let_go_of_mount();
             directory.release();
             let plan = init::create::Plan {
                 document,
@@ -237,6 +252,7 @@ fn spawn(
                 cgroup: cgroup.location(),
                 makes_network,
                 proc: &input.proc,
+                asks: asks(input),
                 waiting,
                 no_pivot: flags.no_pivot,
                 new_keyring: !flags.no_new_keyring,
@@ -278,12 +294,14 @@ impl Created {
         self.channel.proceed()
     }
 
-    /// Lets the process execute its program, and returns once it runs.
+    /// Lets the process execute its program, unless it is at it already, and returns once that runs.
     ///
     /// # Errors
     /// The program could not be executed.
     pub fn launch(&self) -> Result<()> {
-        self.channel.proceed()?;
+        if self.asks {
+            self.channel.proceed()?;
+        }
         loop {
             match self.channel.receive()? {
                 Report::Closed => return Ok(()),

@@ -23,7 +23,7 @@ use crate::init::steps::Last;
 use crate::security::procfs::Procfs;
 use crate::spec::process::{Capabilities, ConsoleSize, Process};
 use crate::spec::{check, load};
-use crate::{console, init, log, seccomp};
+use crate::{console, init, log, own_exe, seccomp};
 
 /// A process that runs in the container.
 #[derive(Debug)]
@@ -132,11 +132,13 @@ fn spawn(input: &Input<'_>) -> Result<Running> {
     match clone_into(&input.cgroup, input.state, &proc)? {
         Cloned::Child => {
             drop(ours);
+            own_exe::let_go_of_mount();
             let last = Last {
                 process: input.process,
                 filter: input.filter.as_ref(),
                 proc: &proc,
                 channel: &theirs,
+                asks: asks(input),
                 descriptors: input.descriptors,
             };
             let plan = init::exec::Plan {
@@ -160,6 +162,11 @@ fn spawn(input: &Input<'_>) -> Result<Running> {
             Ok(running)
         }
     }
+}
+
+/// Whether [`converse`] has anything to do before the program may run.
+fn asks(input: &Input<'_>) -> bool {
+    input.flags.pidfd_socket.is_some() || input.flags.pid_file.is_some()
 }
 
 fn clone_into(cgroup: &Cgroup, state: &State, proc: &Procfs) -> Result<Cloned> {
@@ -194,6 +201,7 @@ fn cgroup_of_init(state: &State, proc: &Procfs) -> Result<PathBuf> {
 
 fn converse(input: &Input<'_>, channel: &RuntimeEnd, mut pid: i32, running: &mut Running) -> Result<()> {
     let flags = input.flags;
+    own_exe::let_go_of_mount();
     loop {
         match channel.receive()? {
             Report::Terminal(master) => match &flags.console_socket {
@@ -205,6 +213,7 @@ fn converse(input: &Input<'_>, channel: &RuntimeEnd, mut pid: i32, running: &mut
                 introduce(input.filter.as_ref(), &view, pid, &fd)?;
                 channel.proceed()?;
             }
+            Report::Ready if !asks(input) => {}
             Report::Ready => {
                 if let Some(socket) = &flags.pidfd_socket {
                     console::send(socket, running.pidfd.as_fd())?;

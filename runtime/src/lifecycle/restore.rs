@@ -217,6 +217,7 @@ fn follow(
                 // CRIU restores the clocks by a time namespace, which `exec` has to join.
                 state.namespaces |= sys::clone::CLONE_NEWTIME;
             }
+            state.creating = false;
             directory.save(state)
         }
         ("orphan-pts-master", Some(master)) => match &input.request.flags.console_socket {

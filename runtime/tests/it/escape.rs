@@ -49,6 +49,53 @@ fn the_runtimes_program_cannot_be_written() {
     assert!(fs::read(runtime()).unwrap() == before, "the runtime's program was changed");
 }
 
+/// CVE-2019-5736 at the root: what `/proc/PID/exe` of a process that is still the runtime leads to is read-only, not only
+/// busy while it runs. So it is also where the kernel does not let the runtime go on from another file, and it starts itself
+/// again.
+#[test]
+fn the_runtimes_program_is_on_a_read_only_mount() {
+    if !can_run() {
+        return;
+    }
+    let refused = std::thread::spawn(|| {
+        // For this thread, and what it starts.
+        sys::seccomp::install(&refuse_to_change_the_file(), 0).unwrap();
+        waits_on_a_read_only_mount();
+    });
+    waits_on_a_read_only_mount();
+    refused.join().unwrap();
+}
+
+fn waits_on_a_read_only_mount() {
+    let rig = Rig::new(&["/bin/true"]);
+    rig.runtime(&["create", "--pid-file", "pid", "@c"]).ok();
+    let pid = fs::read_to_string(rig.bundle().join("pid")).unwrap();
+    let link = format!("/proc/{pid}/exe");
+    let flags = |path: &str| nix::sys::statvfs::statvfs(path).unwrap().flags();
+    assert!(flags(&link).contains(nix::sys::statvfs::FsFlags::ST_RDONLY));
+    assert!(!flags(runtime()).contains(nix::sys::statvfs::FsFlags::ST_RDONLY), "else this shows nothing");
+    // It is the same program all the same.
+    assert!(fs::read(&link).unwrap() == fs::read(runtime()).unwrap());
+    rig.runtime(&["start", "@c"]).ok();
+}
+
+/// `prctl(PR_SET_MM)` fails with `EPERM`, everything else works (seccomp(2)).
+fn refuse_to_change_the_file() -> [sys::seccomp::Instruction; 6] {
+    const PR_SET_MM: u32 = 35;
+    let line = |code, jt, jf, k| sys::seccomp::Instruction { code, jt, jf, k };
+    let load = |offset| line(0x20, 0, 0, offset);
+    let skip_unless = |value, lines| line(0x15, 0, lines, value);
+    let give = |action| line(0x06, 0, 0, action);
+    [
+        load(0),
+        skip_unless(nix::libc::SYS_prctl.try_into().unwrap(), 3),
+        load(16),
+        skip_unless(PR_SET_MM, 1),
+        give(0x0005_0000 | nix::libc::EPERM.cast_unsigned()),
+        give(0x7fff_0000),
+    ]
+}
+
 /// CVE-2019-19921, CVE-2023-27561: `/proc` as a link.
 #[test]
 fn proc_must_be_a_directory() {
