@@ -36,7 +36,7 @@ use contracts::report;
 
 fn main() -> ExitCode {
     #[cfg(feature = "self-doc")]
-    if let Some(result) = contracts::self_doc::asked::<cli::Cli>("shim") {
+    if let Some(result) = contracts::self_doc::asked_of("shim", cli::command) {
         return contracts::report::finish("shim", result);
     }
     let arguments: Vec<OsString> = std::env::args_os().collect();

@@ -14,9 +14,15 @@ use crate::fault;
 /// Writes the documents if the command line asks for them.
 #[must_use]
 pub fn asked<Cli: CommandFactory>(name: &'static str) -> Option<Result<Exit>> {
+    asked_of(name, Cli::command)
+}
+
+/// [`asked`] where the command line is more than what is derived.
+#[must_use]
+pub fn asked_of(name: &'static str, command: impl FnOnce() -> Command) -> Option<Result<Exit>> {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, verb, kind, directory] = arguments.as_slice() else { return None };
-    (verb == "self-doc").then(|| write(Cli::command().name(name), kind, directory.into()).map(|()| Exit::Ok))
+    (verb == "self-doc").then(|| write(command().name(name), kind, directory.into()).map(|()| Exit::Ok))
 }
 
 fn write(mut command: Command, kind: &str, directory: PathBuf) -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod create;
+mod examples;
 pub mod foreign;
 mod podman;
 mod selection;
@@ -135,8 +136,9 @@ pub fn parse(mut arguments: Vec<std::ffi::OsString>) -> Result<Cli, clap::Error>
     Cli::from_arg_matches(&matches)
 }
 
-fn command() -> clap::Command {
-    let mut command = switches(Cli::command());
+/// The command line, whole: with examples, and switches as docker has them.
+pub fn command() -> clap::Command {
+    let mut command = examples::add(switches(Cli::command()));
     // Where docker has other flags of these letters.
     for (verb, letters) in [("start", &["all", "latest"][..]), ("rm", &["latest"])] {
         for name in letters {
