@@ -2,11 +2,12 @@
 
 use anyhow::Result;
 use contracts::fault;
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources};
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxWeightDevice};
 
 use super::super::conversion::{blkio_to_io_weight, or_max, shares_to_weight, swap_alone};
 use super::super::file::Dir;
 use super::{Writes, cpuset, page_size, pids, rdma, throttles};
+use crate::log;
 
 /// Adds to a change what holds now, where version 2 has in one file, or in relation, what the configuration has apart: the
 /// quota and its period, the memory limit and its sum with swap.
@@ -39,6 +40,12 @@ pub fn plan(resources: &LinuxResources) -> Result<Writes> {
     }
     pids(&mut writes, "", resources);
     if let Some(block) = resources.block_io() {
+        let leaf = |device: &LinuxWeightDevice| device.leaf_weight().is_some_and(|weight| weight != 0);
+        if block.leaf_weight().is_some_and(|weight| weight != 0)
+            || block.weight_device().iter().flatten().any(leaf)
+        {
+            log::warn("blockIO.leafWeight: ignored, cgroup v2 has no such thing");
+        }
         block_files(&mut writes, block);
     }
     for limit in resources.hugepage_limits().iter().flatten() {
@@ -66,6 +73,16 @@ pub fn plan(resources: &LinuxResources) -> Result<Writes> {
 }
 
 fn memory_files(writes: &mut Writes, memory: &LinuxMemory) -> Result<()> {
+    // Where runc goes on without a word, and crun refuses.
+    for (field, asked) in [
+        ("disableOOMKiller", memory.disable_oom_killer() == Some(true)),
+        ("kernelTCP", memory.kernel_tcp().is_some_and(|limit| limit > 0)),
+        ("swappiness", memory.swappiness().is_some()),
+    ] {
+        if asked {
+            log::warn(&format!("memory.{field}: ignored, cgroup v2 has no such thing"));
+        }
+    }
     let limit = memory.limit().filter(|limit| *limit != 0);
     if let Some(swap) = swap_alone(limit, memory.swap())? {
         // Without swap accounting no swap and unlimited swap are what there is.
