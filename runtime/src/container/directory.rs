@@ -1,5 +1,6 @@
 //! The directories of containers: reserving an id, finding, locking and removing.
 
+use std::cell::Cell;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd as _;
@@ -20,6 +21,7 @@ pub struct Directory {
     path: PathBuf,
     id: String,
     file: File,
+    locked: Cell<bool>,
 }
 
 impl Directory {
@@ -77,7 +79,7 @@ impl Directory {
     fn open_if_exists(root: &Path, id: &str) -> Result<Option<Self>> {
         let path = root.join(id);
         match File::open(&path) {
-            Ok(file) => Ok(Some(Self { path, id: id.to_owned(), file })),
+            Ok(file) => Ok(Some(Self { path, id: id.to_owned(), file, locked: Cell::new(false) })),
             Err(err) if err.kind() == ErrorKind::NotFound => Ok(None),
             Err(err) => Err(err).with_context(|| format!("open {}", path.display())),
         }
@@ -112,7 +114,9 @@ impl Directory {
     /// # Errors
     /// None in practice.
     pub fn lock(&self) -> Result<()> {
-        self.file.lock().with_context(|| format!("lock {}", self.path.display()))
+        self.file.lock().with_context(|| format!("lock {}", self.path.display()))?;
+        self.locked.set(true);
+        Ok(())
     }
 
     /// Takes the lock if it is free.
@@ -121,7 +125,10 @@ impl Directory {
     /// None in practice.
     pub fn try_lock(&self) -> Result<bool> {
         match self.file.try_lock() {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.locked.set(true);
+                Ok(true)
+            }
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(err)) => {
                 Err(err).with_context(|| format!("lock {}", self.path.display()))
@@ -134,7 +141,23 @@ impl Directory {
     /// # Errors
     /// None in practice.
     pub fn unlock(&self) -> Result<()> {
+        self.locked.set(false);
         self.file.unlock().with_context(|| format!("unlock {}", self.path.display()))
+    }
+
+    /// Whether another process has the lock now.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn is_locked_elsewhere(&self) -> Result<bool> {
+        if self.locked.get() {
+            return Ok(false);
+        }
+        let free = self.try_lock()?;
+        if free {
+            self.unlock()?;
+        }
+        Ok(!free)
     }
 
     /// Closes the lock, which a copy of this process would otherwise hold as well. Only for such a copy.

@@ -31,7 +31,7 @@ impl Status {
     /// The cgroup's freezer cannot be read.
     pub fn of(directory: &Directory, state: &State) -> Result<Self> {
         // Whoever creates it holds the lock; a free lock means that they died over it.
-        if state.creating && !directory.try_lock()? {
+        if state.creating && directory.is_locked_elsewhere()? {
             return Ok(Self::Creating);
         }
         let Some(init) = state.init else { return Ok(Self::Stopped) };

@@ -144,3 +144,27 @@ fn an_interrupted_creation_is_stopped() {
     rig.runtime(&["delete", "@c"]).ok();
     rig.is_clean();
 }
+
+/// A `run` that was killed when its program ran already, but before it could say that the container is made.
+#[test]
+fn an_interrupted_run_whose_program_runs() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/sleep", "1000"]);
+    rig.runtime(&["run", "-d", "@c"]).ok();
+    let path = rig.root().join(rig.id("c")).join("state.json");
+    let mut state: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert_eq!(state.get("creating"), None, "of no use once it is made");
+    state["creating"] = true.into();
+    fs::write(&path, state.to_string()).unwrap();
+    assert_eq!(rig.status("c"), "running");
+    // One command does not keep others away.
+    let mut long = rig.command(&["exec", "@c", "/bin/sleep", "1000"]).spawn().unwrap();
+    rig.runtime(&["exec", "@c", "/bin/true"]).ok();
+    rig.runtime(&["kill", "@c", "KILL"]).ok();
+    long.wait().unwrap();
+    rig.wait_for_status("c", "stopped");
+    rig.runtime(&["delete", "@c"]).ok();
+    rig.is_clean();
+}
