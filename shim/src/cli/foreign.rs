@@ -49,6 +49,8 @@ const FLAGS: &[(&str, &str)] = &[
     ("--pidfile", "`shim inspect -f '{{.State.Pid}}'` shows the process"),
     ("--preserve-fd", "only stdin, stdout and stderr are passed on"),
     ("--preserve-fds", "only stdin, stdout and stderr are passed on"),
+    ("--hooks-dir", "hooks are the runtime's: in a config.json of one's own"),
+    ("--intel-rdt-closid", "use a runtime's config.json"),
     ("--rdt-class", "use a runtime's config.json"),
     ("--seccomp-policy", "use --security-opt seccomp=FILE"),
     ("--secret", "use --mount type=bind,readonly"),
