@@ -80,7 +80,7 @@ conformance: build ## Black-box cases against RUNTIME= (default: ours), and agai
 	 else echo "== $$peer is not installed: skipped"; fi; done
 
 bench: build ## Side by side with the peers that are installed, in parts: ratios from one run (BENCH_IN= enters a userland that has them)
-	@bad=; for part in "" "--engines --runs 12" "--logs --runs 4" "--net --runs 12" "--names --runs 4" "--images --runs 4"; do \
+	@bad=; for part in "" "--engines --runs 12" "--logs --line 100,20,1000 --runs 4" "--net --runs 12" "--names --runs 4" "--images --runs 4"; do \
 	   echo "== conformance bench $$part"; $(SUDO) $(BENCH_IN) $(BIN)/conformance bench --tools $(BIN) $$part || bad=1; done; [ -z "$$bad" ]
 	@$(MAKE) --no-print-directory size
 

@@ -145,12 +145,22 @@ impl Work {
     /// # Errors
     /// It cannot be made or mounted.
     pub fn in_memory(parent: &Path) -> Result<Self> {
+        Self::in_namespaces(parent, true)
+    }
+
+    /// The same, in memory or on the disk that `parent` is on.
+    ///
+    /// # Errors
+    /// It cannot be made or mounted.
+    pub fn in_namespaces(parent: &Path, memory: bool) -> Result<Self> {
         let dir = parent.join(format!("conformance-{}", std::process::id()));
         fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).context("make namespaces")?;
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
-        mount(Some("tmpfs"), &dir, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
-            .with_context(|| format!("mount a tmpfs on {}", dir.display()))?;
+        if memory {
+            mount(Some("tmpfs"), &dir, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
+                .with_context(|| format!("mount a tmpfs on {}", dir.display()))?;
+        }
         // Without `ip` the loopback stays down; who needs it says so.
         let _ = Command::new("ip").args(["link", "set", "lo", "up"]).status();
         Self::with_probe(dir)

@@ -132,8 +132,15 @@ pub struct Bench {
     pub names: Option<u32>,
     /// Load loggers instead: shim (of --tools) and conmon (--peer, or the one installed), with so many MiB of lines
     #[arg(long, value_name = "MIB", conflicts_with_all = ["net", "names"], num_args = 0..=1,
-          default_missing_value = "256")]
+          default_missing_value = "1024")]
     pub logs: Option<u32>,
+    /// For --logs: lines of so many bytes, newline included; several give several tables
+    #[arg(long, value_name = "BYTES,…", requires = "logs", value_delimiter = ',', default_value = "100",
+          value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub line: Vec<u32>,
+    /// For --logs: into files on the disk that the work directory is on, not in memory
+    #[arg(long, requires = "logs")]
+    pub on_disk: bool,
     /// Time images instead: pull, unpack, build, save and load, by imgtool (of --tools), skopeo with umoci, podman and
     /// buildah
     #[arg(long, conflicts_with_all = ["net", "names", "logs"])]

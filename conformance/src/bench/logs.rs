@@ -1,5 +1,5 @@
-//! Loggers under load: a payload in a container writes lines of 100 bytes as fast as they are taken, and whoever logs them
-//! writes a file in memory. Rounds take turns.
+//! Loggers under load: a payload in a container writes lines, 16,000 bytes at a time, as fast as they are taken, and whoever
+//! logs them writes a file, in memory or on a disk. Pipes are as long as whoever makes them wants. Rounds take turns.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -23,7 +23,7 @@ use crate::tool::LIMIT;
 
 /// Who writes the file.
 enum Kind {
-    /// A copy from the pipe into a file: no logger does less.
+    /// A copy from the pipe into a file, by read(2) and write(2): no logger does less.
     Copy(PathBuf),
     /// conmon's command line, with its format.
     Conmon(PathBuf, Vec<&'static str>),
@@ -44,6 +44,8 @@ struct Contender {
 struct Bed<'a> {
     tools: &'a Path,
     mib: u32,
+    /// Bytes in a line.
+    line: u32,
 }
 
 /// Measures; true when all could be.
@@ -55,10 +57,17 @@ pub fn run(flags: &Bench, mib: u32) -> Result<bool> {
     let tools = flags.tools.as_deref().context("say where runtime, shim and imgtool are (--tools DIR)")?;
     let tools = &tools.canonicalize().with_context(|| format!("find {}", tools.display()))?;
     kernel::become_subreaper()?;
-    let work = Work::in_memory(&flags.work)?;
-    let bed = Bed { tools, mib };
+    let work = Work::in_namespaces(&flags.work, !flags.on_disk)?;
+    for &line in &flags.line {
+        measure(flags, &Bed { tools, mib, line }, &work)?;
+    }
+    Ok(true)
+}
+
+/// The table of one length of lines.
+fn measure(flags: &Bench, bed: &Bed<'_>, work: &Work) -> Result<()> {
     let mut contenders = vec![("copy", Kind::Copy(work.probe.clone()))];
-    contenders.push(("shim as conmon", Kind::Conmon(check::find(&tools.join("shim"))?, vec!["conmon"])));
+    contenders.push(("shim as conmon", Kind::Conmon(check::find(&bed.tools.join("shim"))?, vec!["conmon"])));
     contenders.push(("shim, k8s-file", Kind::Shim("k8s-file")));
     contenders.push(("shim, json-file", Kind::Shim("json-file")));
     let peer = flags.peer.first().map_or(Path::new("conmon"), PathBuf::as_path);
@@ -67,9 +76,9 @@ pub fn run(flags: &Bench, mib: u32) -> Result<bool> {
     }
     let mut rows = Vec::new();
     for (name, kind) in contenders {
-        let dir = work.dir.join(name.replace([' ', ','], "-"));
+        let dir = work.dir.join(format!("{}-{}", name.replace([' ', ','], "-"), bed.line));
         let contender = Contender { name, kind, dir, speed: Vec::new(), processor: Vec::new() };
-        contender.prepare(&bed, &work.probe).with_context(|| format!("prepare {name}"))?;
+        contender.prepare(bed, &work.probe).with_context(|| format!("prepare {name}"))?;
         rows.push(contender);
     }
     for round in 0..flags.runs {
@@ -77,20 +86,19 @@ pub fn run(flags: &Bench, mib: u32) -> Result<bool> {
         for turn in 0..count {
             let contender = &mut rows[(turn + usize::try_from(round)?) % count];
             let name = contender.name;
-            contender.measure(&bed, round > 0 || flags.runs == 1).with_context(|| name.to_owned())?;
+            contender.measure(bed, round > 0 || flags.runs == 1).with_context(|| name.to_owned())?;
         }
     }
-    print(flags, mib, &rows)?;
-    Ok(true)
+    print(flags, bed, &rows)
 }
 
 impl Contender {
     fn prepare(&self, bed: &Bed<'_>, probe: &Path) -> Result<()> {
-        let mib = bed.mib.to_string();
+        let (mib, line) = (bed.mib.to_string(), bed.line.to_string());
         match &self.kind {
             Kind::Copy(_) => fs::create_dir_all(&self.dir)?,
             Kind::Conmon(..) => {
-                let args = ["/probe", "lines", &mib];
+                let args = ["/probe", "lines", &mib, &line];
                 let bundle = self.dir.join("bundle");
                 bundle::root_file_system(&bundle.join("rootfs"), probe)?;
                 let mut config = bundle::config(&args);
@@ -102,8 +110,8 @@ impl Contender {
                 let context = self.dir.join("context");
                 fs::create_dir_all(&context)?;
                 fs::copy(probe, context.join("probe"))?;
-                let text =
-                    format!("FROM scratch\nCOPY probe /probe\nCMD [\"/probe\", \"lines\", \"{mib}\"]\n");
+                let command = format!("[\"/probe\", \"lines\", \"{mib}\", \"{line}\"]");
+                let text = format!("FROM scratch\nCOPY probe /probe\nCMD {command}\n");
                 fs::write(context.join("Dockerfile"), text)?;
                 let build = ["build", "-q", "-t", "conformance-logs", &context.to_string_lossy()];
                 said(self.tool(&bed.tools.join("imgtool")).args(build))?;
@@ -133,8 +141,8 @@ impl Contender {
     fn copy(&self, probe: &Path, bed: &Bed<'_>) -> Result<(Duration, PathBuf)> {
         let log = self.dir.join("log");
         let began = Instant::now();
-        let mut writer =
-            Command::new(probe).args(["lines", &bed.mib.to_string()]).stdout(Stdio::piped()).spawn()?;
+        let args = ["lines", &bed.mib.to_string(), &bed.line.to_string()];
+        let mut writer = Command::new(probe).args(args).stdout(Stdio::piped()).spawn()?;
         let lines = writer.stdout.take().context("the writer's pipe")?;
         done(Command::new(probe).arg("cat").stdin(lines).stdout(File::create(&log)?))?;
         writer.wait()?;
@@ -223,17 +231,18 @@ fn processor() -> Result<f64> {
     Ok(Duration::from_micros(microseconds.unsigned_abs()).as_secs_f64())
 }
 
-fn print(flags: &Bench, mib: u32, rows: &[Contender]) -> Result<()> {
+fn print(flags: &Bench, bed: &Bed<'_>, rows: &[Contender]) -> Result<()> {
+    let Bed { mib, line, .. } = bed;
     let mut out = io::stdout().lock();
     if flags.json {
         let all: Vec<_> = rows
             .iter()
             .map(|row| json!({"name": row.name, "mib_per_second": row.speed, "processor_s": row.processor}))
             .collect();
-        return writeln!(out, "{}", json!({"mib": mib, "loggers": all})).context("print");
+        return writeln!(out, "{}", json!({"mib": mib, "line": line, "loggers": all})).context("print");
     }
     let base = rows.last().filter(|row| row.name == "conmon");
-    writeln!(out, "medians of {} rounds, {mib} MiB in lines of 100 bytes", flags.runs)?;
+    writeln!(out, "medians of {} rounds, {mib} MiB in lines of {line} bytes", flags.runs)?;
     writeln!(out, "{:18}{:>10}{:>10}{:>12}{:>12}", "", "MiB/s", "cpu s", "/ conmon", "cpu /")?;
     for row in rows {
         let (speed, cpu) = (median(&row.speed), median(&row.processor));

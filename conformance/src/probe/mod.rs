@@ -20,7 +20,7 @@ use crate::kernel;
 
 /// Runs the probe verb in `args`.
 ///
-/// `facts` · `tty` · `try OP…` · `exit CODE` · `die SIGNAL` · `echo WORD…` · `cat` · `lines MIB` · `pause` (until SIGTERM) · `signals` (names
+/// `facts` · `tty` · `try OP…` · `exit CODE` · `die SIGNAL` · `echo WORD…` · `cat` · `lines MIB BYTES` · `pause` (until SIGTERM) · `signals` (names
 /// those it gets, until SIGTERM) · `exchange PATH PATH` (for ever) · `hook NAME FILE [EXIT]` · `fork N` · `eat MIB`
 pub fn run(args: &[String]) -> ExitCode {
     let argument = |index: usize| args.get(index).map_or("", String::as_str);
@@ -35,10 +35,13 @@ pub fn run(args: &[String]) -> ExitCode {
         }
         "echo" => say(&args[1..].join(" ")),
         "cat" => {
-            let copied = io::copy(&mut io::stdin(), &mut io::stdout());
-            if copied.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            if copy().is_ok() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
         }
-        "lines" => lines(argument(1)),
+        "lines" => lines(argument(1), argument(2)),
         "pause" => await_signals(false),
         "signals" => await_signals(true),
         "exchange" => exchange(argument(1), argument(2)),
@@ -52,13 +55,30 @@ pub fn run(args: &[String]) -> ExitCode {
     }
 }
 
-/// That many MiB of lines of 100 bytes, in blocks as a buffered writer makes them.
-fn lines(mib: &str) -> ExitCode {
-    let Ok(mib) = mib.parse::<usize>() else { return ExitCode::from(2) };
-    let mut line = [b'x'; 100];
-    line[99] = b'\n';
-    let block = line.repeat(160);
-    let mut left = (mib << 20).div_ceil(100) * 100;
+/// By read(2) and write(2), 64 KiB at a time: as a benchmark's floor it must not be slower, as splice(2) into memory is.
+fn copy() -> io::Result<()> {
+    let mut from = std::fs::File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut to = std::fs::File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) => to.write_all(&buffer[..length])?,
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+            Err(err) => return Err(err),
+        }
+    }
+}
+
+/// That many MiB of lines of so many bytes, in blocks as a buffered writer makes them.
+fn lines(mib: &str, length: &str) -> ExitCode {
+    let (Ok(mib), Ok(length @ 1..)) = (mib.parse::<usize>(), length.parse::<usize>()) else {
+        return ExitCode::from(2);
+    };
+    let mut line = vec![b'x'; length];
+    line[length - 1] = b'\n';
+    let block = line.repeat((16_000 / length).max(1));
+    let mut left = (mib << 20).div_ceil(length) * length;
     let Ok(out) = io::stdout().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
     let mut out = std::fs::File::from(out);
     while left > 0 {
