@@ -1,7 +1,7 @@
 //! Every raw system call of the suite, one file per kernel area, and the only crate where `unsafe` is allowed.
 //!
 //! The wrappers take and return safe types (`BorrowedFd`, `OwnedFd`, `Path`) and `std::io::Result`; callers add
-//! which object the call was about. Nothing here knows about containers.
+//! which object the call was about. Nothing here knows about containers. `vector` is no call, but as close to the machine.
 #![allow(unsafe_code)]
 
 pub mod bpf;
@@ -29,4 +29,5 @@ pub mod pty;
 pub mod sched;
 pub mod seccomp;
 pub mod seqpacket;
+pub mod vector;
 pub mod xattr;

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
+use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,8 @@ use jiff::Zoned;
 use super::cli::Options;
 use super::journal::Journal;
 use crate::log::Stream;
-use crate::log::stamp::{Stamp, append};
+use crate::log::batch::{Batch, Stamp};
+use crate::log::lines::split;
 
 /// Timestamp, stream and tag of a line, as the size limit counts them.
 const OVERHEAD: u64 = 46;
@@ -35,7 +37,7 @@ struct KubernetesFile {
     max: u64,
     global_max: u64,
     /// Encoded lines, kept to spare allocations.
-    batch: Vec<u8>,
+    batch: Batch,
     /// Old files that are kept; 0 where the content just goes.
     rotate: u32,
 }
@@ -117,7 +119,7 @@ impl KubernetesFile {
             file,
             size,
             total: size,
-            batch: Vec::new(),
+            batch: Batch::default(),
             max: options.log_size_max,
             global_max: options.log_global_size_max,
             rotate: if options.log_rotate { options.log_max_files.max(1) } else { 0 },
@@ -133,37 +135,37 @@ impl KubernetesFile {
         let whole = Stamp::new(format!("{stamp} {word} F "));
         let part = Stamp::new(format!("{stamp} {word} P "));
         let mut batch = std::mem::take(&mut self.batch);
-        batch.clear();
-        batch.reserve(bytes.len() * 2);
-        let mut at = 0;
-        while at < bytes.len() {
-            let look = &bytes[at..bytes.len().min(at + LONGEST)];
-            let length = memchr::memchr(b'\n', look).map_or(look.len(), |at| at + 1);
-            let partial = !look[..length].ends_with(b"\n");
-            let counted = OVERHEAD + length as u64 + u64::from(partial);
-            let before = self.size + batch.len() as u64;
-            if self.max > 0 && before + counted > self.max && before > 0 {
-                self.put(&batch)?;
-                batch.clear();
-                self.turn()?;
+        batch.begin(bytes.len() * 2);
+        let mut failed = Ok(());
+        let mut each = |bytes: &[u8], line: Range<usize>| {
+            let partial = !bytes[..line.end].ends_with(b"\n");
+            if self.max > 0 && failed.is_ok() {
+                let counted = OVERHEAD + line.len() as u64 + u64::from(partial);
+                let before = self.size + batch.len() as u64;
+                if before + counted > self.max && before > 0 {
+                    failed = self.put(&batch).and_then(|()| self.turn());
+                    batch.truncate(0);
+                }
             }
-            if partial { &part } else { &whole }.append_to(&mut batch);
-            append(&mut batch, bytes, at..at + length);
+            batch.stamp(if partial { &part } else { &whole });
+            batch.copy(bytes, line);
             if partial {
                 batch.push(b'\n');
             }
-            at += length;
+        };
+        let rest = split(bytes, 0, LONGEST, &mut each);
+        if rest < bytes.len() {
+            each(bytes, rest..bytes.len());
         }
+        failed?;
         self.put(&batch)?;
-        // Kept while a payload floods us.
-        if batch.capacity() <= LONGEST || batch.len() >= batch.capacity() / 8 {
-            self.batch = batch;
-        }
+        batch.rest();
+        self.batch = batch;
         Ok(())
     }
 
-    fn put(&mut self, batch: &[u8]) -> Result<()> {
-        self.file.write_all(batch)?;
+    fn put(&mut self, batch: &Batch) -> Result<()> {
+        self.file.write_all(batch.bytes())?;
         self.size += batch.len() as u64;
         self.total += batch.len() as u64;
         Ok(())

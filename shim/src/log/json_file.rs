@@ -13,14 +13,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use contracts::container::now;
 
+use super::batch::{Batch, Stamp};
 use super::lines::Splitter;
-use super::stamp::{Stamp, append};
 use super::{Limits, Stream, compress};
 
 /// What each line of docker's begins with.
 const HEAD: &str = "{\"log\":\"";
-/// A batch this small is kept for the next one in any case.
-const KEPT: usize = 8 << 10;
 
 /// The log being written.
 #[derive(Debug)]
@@ -35,7 +33,7 @@ pub struct Writer {
     stdout: Splitter,
     stderr: Splitter,
     /// Encoded lines, kept to spare allocations.
-    batch: Vec<u8>,
+    batch: Batch,
     /// Where each line ends in it.
     ends: Vec<usize>,
     cri: bool,
@@ -85,9 +83,8 @@ impl Writer {
         encoder.finish();
         *self.splitter(stream) = splitter;
         let written = self.write_out();
-        // Kept while a payload floods us.
-        if self.batch.capacity() > KEPT && self.batch.len() < self.batch.capacity() / 8 {
-            self.batch = Vec::new();
+        self.batch.rest();
+        if self.batch.len() == 0 {
             self.ends = Vec::new();
         }
         written.inspect_err(|_| *self.splitter(stream) = before)
@@ -127,10 +124,9 @@ impl Writer {
             let part = format!("\",\"stream\":\"{word}\"{},\"time\":\"{now}\"}}\n{HEAD}", self.attributes);
             (format!("\\n{part}"), part)
         };
-        self.batch.clear();
-        self.batch.reserve(length * 2);
+        self.batch.begin(length * 2);
         if !self.cri {
-            self.batch.extend_from_slice(HEAD.as_bytes());
+            self.batch.copy(HEAD.as_bytes(), 0..HEAD.len());
         }
         self.ends.clear();
         let ends = (self.limits.size > 0).then_some(&mut self.ends);
@@ -162,7 +158,7 @@ impl Writer {
         if start == end {
             return Ok(());
         }
-        if let Err(err) = self.file.write_all(&self.batch[start..end]) {
+        if let Err(err) = self.file.write_all(&self.batch.bytes()[start..end]) {
             // Half a line must not stay; where even this fails, readers skip what they cannot parse.
             let _ = self.file.set_len(self.size);
             return Err(err).with_context(|| format!("write {}", self.path.display()));
@@ -235,7 +231,7 @@ impl Writer {
 
 /// Lines on their way into a batch.
 struct Encoder<'a> {
-    batch: &'a mut Vec<u8>,
+    batch: &'a mut Batch,
     /// Where each line ends, for a log that rotates.
     ends: Option<&'a mut Vec<usize>>,
     /// What stands before a whole line in CRI's form; in docker's what stands behind it, and the next one's head.
@@ -247,23 +243,19 @@ struct Encoder<'a> {
 
 impl Encoder<'_> {
     /// Adds the line that is `line` of `bytes`.
+    #[inline]
     fn line(&mut self, bytes: &[u8], line: Range<usize>) {
         let is_whole = bytes[..line.end].ends_with(b"\n");
         let around = if is_whole { &self.whole } else { &self.part };
         if self.cri {
-            around.append_to(self.batch);
-            append(self.batch, bytes, line);
+            self.batch.stamp(around);
+            self.batch.copy(bytes, line);
             if !is_whole {
                 self.batch.push(b'\n');
             }
         } else {
-            let text = line.start..line.end - usize::from(is_whole);
-            if plain_length(&bytes[text.clone()]) == text.len() {
-                append(self.batch, bytes, text);
-            } else {
-                escape(&bytes[text], self.batch);
-            }
-            around.append_to(self.batch);
+            self.batch.escape(bytes, line.start..line.end - usize::from(is_whole));
+            self.batch.stamp(around);
         }
         if let Some(ends) = &mut self.ends {
             ends.push(self.batch.len() - if self.cri { 0 } else { HEAD.len() });
@@ -294,54 +286,6 @@ fn open(path: &Path) -> Result<File> {
         .mode(0o640)
         .open(path)
         .with_context(|| format!("open {}", path.display()))
-}
-
-/// The inside of a JSON string. Bytes that are no UTF-8 become U+FFFD, as docker's do.
-fn escape(mut line: &[u8], out: &mut Vec<u8>) {
-    loop {
-        let (plain, rest) = line.split_at(plain_length(line));
-        out.extend_from_slice(plain);
-        let Some((&byte, after)) = rest.split_first() else { return };
-        if byte >= 0x80 {
-            // An ASCII byte ends every sequence, whole or not.
-            let length = rest.iter().position(u8::is_ascii).unwrap_or(rest.len());
-            for chunk in rest[..length].utf8_chunks() {
-                out.extend_from_slice(chunk.valid().as_bytes());
-                if !chunk.invalid().is_empty() {
-                    out.extend_from_slice("\u{fffd}".as_bytes());
-                }
-            }
-            line = &rest[length..];
-            continue;
-        }
-        match byte {
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            _ => {
-                const HEX: &[u8; 16] = b"0123456789abcdef";
-                out.extend_from_slice(b"\\u00");
-                out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-            }
-        }
-        line = after;
-    }
-}
-
-/// How many bytes at the beginning stand for themselves in JSON. Many are looked at together: the compiler makes vector
-/// instructions of it.
-fn plain_length(line: &[u8]) -> usize {
-    let special = |byte: u8| !(0x20..0x80).contains(&byte) | (byte == b'"') | (byte == b'\\');
-    let (blocks, _) = line.as_chunks::<32>();
-    let plain =
-        |block: &&[u8; 32]| block.iter().fold(0_u8, |found, &byte| found | u8::from(special(byte))) == 0;
-    let at = blocks.iter().take_while(plain).count() * 32;
-    // The last block reaches back into the one before it.
-    if line.len() - at < 32 && line.last_chunk().is_some_and(|last| plain(&last)) {
-        return line.len();
-    }
-    at + line[at..].iter().position(|&byte| special(byte)).unwrap_or(line.len() - at)
 }
 
 #[cfg(test)]
@@ -386,18 +330,6 @@ mod tests {
         assert!(lines.len() > 10 && lines.len() < 40 && !dir.path().join("log.json.2").exists());
         let first: usize = lines[0]["log"].as_str().unwrap().trim()[5..].parse().unwrap();
         assert_eq!(lines.len(), 101 - first, "no line is missing in between");
-    }
-
-    #[test]
-    fn what_needs_no_escape_is_found_at_every_place() {
-        for special in [0_u8, 0x1f, b'"', b'\\', 0x80, 0xff, b'\n'] {
-            for at in 0..40 {
-                let mut line = vec![b'a'; 40];
-                line[at] = special;
-                assert_eq!(plain_length(&line), at, "{special} at {at}");
-            }
-        }
-        assert_eq!(plain_length(b" !#[]~\x7f plain text that is longer"), 33);
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! What the payload writes, kept: in files of our own, or with another program.
 
 pub mod attributes;
+pub mod batch;
 pub mod compress;
 pub mod json_file;
 pub mod lines;
 pub mod options;
 pub mod read;
 pub mod remote;
-pub mod stamp;
 mod values;
 
 use std::os::fd::BorrowedFd;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, tee};
+use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice, tee};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use nix::unistd::{mkfifo, pipe2, read};
@@ -22,6 +22,7 @@ const LOOK: usize = 128 << 10;
 const KEPT: usize = 4 << 10;
 /// A pipe's smallest number of slots: fewer bytes than these cannot fill it, however they were written.
 const SLOTS: usize = 16;
+const PAGE: usize = 4096;
 
 /// One of the two.
 pub(super) struct Output {
@@ -88,6 +89,8 @@ impl Output {
 pub(super) struct Glass {
     read: OwnedFd,
     write: OwnedFd,
+    /// Where what was taken goes.
+    null: File,
     large: bool,
     buffer: Vec<u8>,
 }
@@ -95,7 +98,8 @@ pub(super) struct Glass {
 impl Glass {
     pub fn new() -> Result<Self> {
         let (read, write) = pipe2(OFlag::O_CLOEXEC).context("make a pipe")?;
-        Ok(Self { read, write, large: false, buffer: Vec::new() })
+        let null = File::options().write(true).open("/dev/null").context("open /dev/null")?;
+        Ok(Self { read, write, null, large: false, buffer: Vec::new() })
     }
 
     /// What is in `output`: `None` at its end, `EAGAIN` where it is empty. With `all` an unfinished line counts as one.
@@ -139,13 +143,18 @@ impl Glass {
         output.large = self.large && fcntl(&output.pipe, size).is_ok();
     }
 
-    /// Takes the first `length` bytes out for good, over the look that has shown them. By read(2), which lets a payload
-    /// that waits for room go on at once, on our processor where there is no other; after a splice(2) to nowhere it waits
-    /// for its turn like everybody.
-    pub fn take(&mut self, output: &mut Output, length: usize, over: &mut [u8]) {
-        let mut left = length;
+    /// Takes the first `length` bytes out for good. The first page by read(2), which lets a payload that waits for room go
+    /// on at once, on our processor where there is no other (after a splice(2) it waits for its turn like everybody), the
+    /// rest without copying it.
+    pub fn take(&mut self, output: &mut Output, length: usize) {
+        let (mut left, mut page) = (length, [0; PAGE]);
         while left > 0 {
-            match read(&output.pipe, &mut over[..left]) {
+            let taken = if left == length {
+                read(&output.pipe, &mut page[..left.min(PAGE)])
+            } else {
+                splice(&output.pipe, None, &self.null, None, left, SpliceFFlags::SPLICE_F_NONBLOCK)
+            };
+            match taken {
                 Ok(0) => break,
                 Ok(count) => left -= count,
                 Err(Errno::EINTR) => {}
@@ -184,9 +193,10 @@ mod tests {
         let lines = [&[b'x'; 99][..], b"\n"].concat().repeat(1000);
         assert_eq!(theirs.write(&lines).unwrap(), SMALL);
         let mut glass = Glass::new().unwrap();
-        let mut look = glass.look(&mut output, false).unwrap().unwrap();
+        let look = glass.look(&mut output, false).unwrap().unwrap();
         assert_eq!((look.bytes.len(), look.lines, look.new), (SMALL, SMALL / 100 * 100, 0));
-        glass.take(&mut output, look.lines, &mut look.bytes);
+        glass.take(&mut output, look.lines);
+        glass.done(look);
         assert!(output.has_more(0) && output.large, "it was full, and has more room now");
         let look = glass.look(&mut output, false).unwrap().unwrap();
         assert_eq!((look.bytes.len(), look.lines, look.new), (SMALL % 100, 0, SMALL % 100));

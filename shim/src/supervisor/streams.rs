@@ -224,7 +224,7 @@ impl Supervisor {
     fn look(&mut self, first: bool, all: bool) -> bool {
         let Streams { stdout, stderr, glass: Some(glass), .. } = &mut self.streams else { return false };
         let Some(output) = (if first { stdout } else { stderr }) else { return false };
-        let mut look = match glass.look(output, all) {
+        let look = match glass.look(output, all) {
             Err(Errno::EAGAIN) => return false,
             Err(Errno::EINTR) => return true,
             Ok(None) | Err(_) => {
@@ -247,7 +247,7 @@ impl Supervisor {
         output.refused = !taken && !all && self.log_buffer.is_none();
         let refused = output.refused;
         if !refused {
-            glass.take(output, look.lines, &mut look.bytes);
+            glass.take(output, look.lines);
         }
         let rest = look.bytes.len() - look.lines;
         glass.done(look);
