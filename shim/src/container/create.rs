@@ -236,7 +236,22 @@ fn make_working_dir(record: &Container, rootfs: &Root) -> Result<()> {
 fn take_ids(store: &Store, record: &mut Container, ids: &Ids, users: u32) -> Result<()> {
     record.host_config.id_mappings = ids.settle(store, &record.id, users)?;
     record.network.id_maps.clone_from(&record.host_config.id_mappings);
+    if record.host_config.id_mappings.is_some() {
+        let_through(&store.paths.store)?;
+    }
     Ok(())
+}
+
+/// Lets others pass through the store's directory, as through docker's: runc and crun go to the root file system as the
+/// container's root. What is in it has modes of its own.
+fn let_through(store: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = fs::metadata(store).with_context(|| format!("stat {}", store.display()))?.permissions().mode();
+    if mode & 0o011 == 0o011 {
+        return Ok(());
+    }
+    fs::set_permissions(store, fs::Permissions::from_mode((mode & 0o7777) | 0o011))
+        .with_context(|| format!("chmod {}", store.display()))
 }
 
 /// How many ids the users and groups of the image need, and the container's own, as podman counts: 1024 at least.
