@@ -5,6 +5,7 @@
 //! named volumes, `ctr.log` its log.
 
 pub mod describe;
+mod ordinary;
 pub mod read;
 pub mod stats;
 pub mod write;

@@ -17,7 +17,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde_json::Value;
 use sys::path::Root;
 
-use super::{IMAGES, MEMORY, Recompress, describe};
+use super::{IMAGES, MEMORY, Recompress, describe, ordinary};
 use crate::container::create::{self, Source};
 use crate::container::{Store, checkpoints, claim, image_mounts, is_id, make_dir, names, subpaths};
 use crate::copy::archive::{self, Place};
@@ -115,9 +115,9 @@ fn rename(record: &mut Container, note: &mut checkpoints::Note, wish: &Wish<'_>)
             at.mac = None;
         }
     }
-    if !record.runtime.exists() {
-        record.runtime = contracts::tool::find("runtime");
-    }
+    // A program by this name, but of this machine's: the archive does not say what is executed here.
+    let runtime = record.runtime.file_name().and_then(|name| name.to_str()).unwrap_or("runtime");
+    record.runtime = contracts::tool::find(runtime);
     Ok(())
 }
 
@@ -155,7 +155,9 @@ fn unpack(store: &Store, record: &Container, file: &Path, name: &str) -> Result<
     let _ = std::io::copy(&mut output, &mut std::io::sink());
     drop(output);
     unpacker.end()?;
-    unpacked.map(|()| dir)
+    unpacked?;
+    ordinary::check_images(&dir.join(IMAGES)).and_then(|()| ordinary::check_images(&dir.join(MEMORY)))?;
+    Ok(dir)
 }
 
 fn fill(store: &Store, record: &mut Container, wish: &Wish<'_>, volumes: &mut Vec<String>) -> Result<()> {
@@ -190,10 +192,8 @@ fn fill(store: &Store, record: &mut Container, wish: &Wish<'_>, volumes: &mut Ve
     let mut config = spec::read(&bundle)?;
     spec::merge(store, record, &mut config, &rootfs)?;
     atomic::write_json(&bundle.join("config.json"), &config, 0o600)?;
-    match fs::rename(dir.join("ctr.log"), store.log(&record.id)) {
-        Err(err) if err.kind() != ErrorKind::NotFound => Err(err).context("take the log in"),
-        _ => Ok(()),
-    }
+    let log = ordinary::path(&dir, "ctr.log")?;
+    log.map_or(Ok(()), |log| fs::rename(log, store.log(&record.id)).context("take the log in"))
 }
 
 fn take_volume(
@@ -215,11 +215,11 @@ fn take_volume(
         volume::ensure(store, &Volume { name: name.into(), anonymous, ..Volume::default() })?;
         made.push(name.into());
     }
-    let packed = dir.join("volumes").join(format!("{name}.tar"));
-    if ignore || !packed.exists() {
+    if ignore {
         return Ok(());
     }
-    let mut packed = File::open(&packed).with_context(|| format!("open {}", packed.display()))?;
+    let packed = Path::new("volumes").join(format!("{name}.tar"));
+    let Some(mut packed) = ordinary::open(dir, &packed)? else { return Ok(()) };
     let place = Place::root(&volume::data(store, name), name)?;
     archive::unpack(&mut packed, &place, Path::new("/"), Owners::Kept)
         .with_context(|| format!("fill volume {name}"))
@@ -227,13 +227,16 @@ fn take_volume(
 
 /// The changes of the container's files since its image.
 fn take_changes(record: &Container, dir: &Path, rootfs: &Path) -> Result<()> {
-    if let Some(gone) = atomic::read_json::<Vec<PathBuf>>(&dir.join("deleted.files"))? {
+    if let Some(list) = ordinary::open(dir, Path::new("deleted.files"))? {
+        let mut text = Vec::new();
+        list.take(DOCUMENT).read_to_end(&mut text).context("read deleted.files")?;
+        let gone: Vec<PathBuf> = serde_json::from_slice(&text).context("read deleted.files")?;
         let root = Root::open(rootfs)?;
         for path in gone {
             remove(&root, &path).with_context(|| format!("remove {}", path.display()))?;
         }
     }
-    let Ok(mut changed) = File::open(dir.join("rootfs-diff.tar")) else { return Ok(()) };
+    let Some(mut changed) = ordinary::open(dir, Path::new("rootfs-diff.tar"))? else { return Ok(()) };
     let place = Place::root(rootfs, &record.name)?;
     archive::unpack(&mut changed, &place, Path::new("/"), Owners::Kept).context("take the changed files in")
 }
