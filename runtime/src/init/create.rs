@@ -141,7 +141,9 @@ fn become_container(
     if let Some(policy) = &plan.document.linux.memory_policy {
         scheduling::set_memory_policy(policy)?;
     }
-    steps::become_program(&last, &root, waiting, || run_hooks(&plan, "startContainer", Status::Created))
+    let hooks = || run_hooks(&plan, "startContainer", Status::Created);
+    let before = (!plan.document.hooks.start_container.is_empty()).then_some(hooks);
+    steps::become_program(&last, &root, waiting, before)
 }
 
 /// A PID namespace is joined by one's children only, and a user namespace must be joined before others are made in

@@ -102,5 +102,5 @@ fn enter_watched(plan: &Plan<'_>) -> Result<()> {
 fn finish(last: &Last<'_>) -> Result<Infallible> {
     let root = Root::open(Path::new("/")).context("open the container's root")?;
     steps::standard_streams(last, &root, false)?;
-    steps::become_program(last, &root, None, || Ok(()))
+    steps::become_program(last, &root, None, None::<fn() -> Result<()>>)
 }

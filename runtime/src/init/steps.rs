@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result};
+use nix::libc;
 use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{Gid, Uid, fchown, setsid};
 use sys::path::Root;
@@ -80,7 +81,7 @@ fn give_streams(uid: u32) -> Result<()> {
 }
 
 /// From root with a set-up container to the program. `waiting` is how a created container waits for `start`;
-/// `before` runs just before the program.
+/// `before`, if anything, is done just before the program.
 ///
 /// # Errors
 /// Any; the caller reports it.
@@ -88,7 +89,7 @@ pub fn become_program(
     last: &Last<'_>,
     root: &Root,
     waiting: Option<&mut Waiting>,
-    before: impl FnOnce() -> Result<()>,
+    before: Option<impl FnOnce() -> Result<()>>,
 ) -> Result<Infallible> {
     let process = last.process;
     labels::apply(last.proc, &process.apparmor_profile, &process.selinux_label)?;
@@ -131,17 +132,27 @@ pub fn become_program(
     if last.asks {
         last.channel.wait()?;
     }
+    let confine = || -> Result<()> {
+        if let (Some(filter), None) = (last.filter, notifies) {
+            install(filter, last.channel)?;
+        }
+        if extra != 0 {
+            capabilities::finish(masks, 0)?;
+        }
+        Ok(())
+    };
+    // As late as can be, for from here on the profile has to allow what we do; but the kernel takes its time, and `start`
+    // need not wait for it where all that is left is to read the word for it.
+    let mut confined = None;
     if let Some(waiting) = waiting {
+        if before.is_none() && last.filter.is_none_or(|filter| filter.always_allows(libc::SYS_read)) {
+            confined = Some(confine());
+        }
         waiting.wait()?;
     }
-    before()?;
-    // As late as can be: from here on the profile has to allow what we do.
-    if let (Some(filter), None) = (last.filter, notifies) {
-        install(filter, last.channel)?;
-    }
-    if extra != 0 {
-        capabilities::finish(masks, 0)?;
-    }
+    before.map_or(Ok(()), |before| before())?;
+    // Why it failed is for `start` to say: nobody else listens.
+    confined.unwrap_or_else(confine)?;
     program.execute()
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The parent compiles before the container's process exists; that process only installs, and `exec` finds the program
 //! ready. `calls` and `abi` know the numbers, `profile` checks, `compile` decides, `assemble` writes instructions,
-//! `program` installs and keeps them, `notify` talks to the agent.
+//! `program` installs and keeps them, `verdict` reads them, `notify` talks to the agent.
 
 mod abi;
 mod assemble;
@@ -11,6 +11,7 @@ mod compile;
 mod notify;
 mod profile;
 mod program;
+mod verdict;
 
 use anyhow::{Context as _, Result};
 use contracts::fault;

@@ -5,9 +5,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use anyhow::{Context as _, Result};
+use nix::libc;
 use sys::seccomp::Instruction;
 
+use super::abi;
 use super::notify::Listener;
+use super::verdict::verdict;
 
 /// First bytes of the file: what it is, and the version of its form.
 const MAGIC: [u8; 8] = *b"seccomp1";
@@ -32,6 +35,14 @@ impl Program {
     /// Whatever `seccomp(2)` says.
     pub fn install(&self) -> io::Result<Option<OwnedFd>> {
         sys::seccomp::install(&self.instructions, self.flags)
+    }
+
+    /// Whether it lets a system call of this architecture through whatever its arguments are, without a word to anybody.
+    #[must_use]
+    pub fn always_allows(&self, call: libc::c_long) -> bool {
+        const ALLOW: u32 = 0x7fff_0000;
+        let says = |number| verdict(&self.instructions, (abi::NATIVE as u32, number), None);
+        u32::try_from(call).is_ok_and(|number| says(number) == Some(ALLOW))
     }
 
     /// The program as a file: magic, flags, the lengths of the listener's path and metadata, both, the instructions;

@@ -10,6 +10,7 @@ use sys::seccomp::Instruction;
 use super::calls::Call;
 use super::compile::compile as build;
 use super::profile::Profile;
+use super::verdict::verdict;
 use crate::spec::seccomp::Seccomp;
 
 const AUDIT_X86_64: u32 = 0xc000_003e;
@@ -32,37 +33,24 @@ fn program(profile: &Value) -> Vec<Instruction> {
     program_for(profile, Arch::ScmpArchX86_64)
 }
 
-/// What a filter says of one call: a reading of the kernel's BPF rules, on a little-endian machine.
 fn run(program: &[Instruction], arch: u32, number: u32, args: [u64; 6]) -> u32 {
-    let mut words = vec![number, arch, 0, 0];
-    words.extend(
-        args.iter().flat_map(|arg| [arg & 0xffff_ffff, arg >> 32]).map(|half| u32::try_from(half).unwrap()),
-    );
-    let (mut at, mut accumulator) = (0, 0);
-    loop {
-        let Instruction { code, jt, jf, k } = program[at];
-        at += 1;
-        let holds = match code {
-            0x20 => {
-                accumulator = words[k as usize / 4];
-                continue;
-            }
-            0x54 => {
-                accumulator &= k;
-                continue;
-            }
-            0x05 => {
-                at += k as usize;
-                continue;
-            }
-            0x06 => return k,
-            0x15 => accumulator == k,
-            0x25 => accumulator > k,
-            0x35 => accumulator >= k,
-            0x45 => accumulator & k != 0,
-            _ => panic!("operation {code:#x}"),
-        };
-        at += usize::from(if holds { jt } else { jf });
+    verdict(program, (arch, number), Some(args)).expect("a program of ours")
+}
+
+#[test]
+fn what_depends_on_arguments_is_not_known_without_them() {
+    let program = program(&json!({
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "syscalls": [
+            { "names": ["read"], "action": "SCMP_ACT_ALLOW" },
+            { "names": ["prctl"], "action": "SCMP_ACT_ALLOW", "args": [{ "index": 0, "value": 1, "op": "SCMP_CMP_EQ" }] },
+        ],
+    }));
+    let of = |number| verdict(&program, (AUDIT_X86_64, number), None);
+    assert_eq!([of(0), of(1), of(157)], [Some(ALLOW), Some(EPERM), None]);
+    // Neither a program that leads nowhere, nor one with an operation that ours have not.
+    for code in [0x05, 0x80] {
+        assert_eq!(verdict(&[Instruction { code, jt: 0, jf: 0, k: 7 }], (AUDIT_X86_64, 0), None), None);
     }
 }
 

@@ -1,10 +1,11 @@
 //! What config.json says of the process and its namespaces.
 
+use std::fs;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::rig::{Rig, can_run, run};
+use crate::rig::{Rig, can_run, run, wait_until};
 
 #[test]
 fn identity_limits_and_masks() {
@@ -133,6 +134,43 @@ fn a_filter_holds_for_run_and_exec() {
         let privileges = u8::from(no_new_privileges);
         assert_eq!(said.ok(), format!("NoNewPrivs:\t{privileges}\nSeccomp:\t2\n"));
         assert!(!rig.rootfs().join("tmp/x").exists());
+    }
+}
+
+/// The kernel takes its time over a filter, so a created container has it before `start`, unless what is still to come
+/// needs more than read(2).
+#[test]
+fn a_created_container_may_have_its_filter() {
+    if !can_run() {
+        return;
+    }
+    let mkdir = json!([{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO" }]);
+    let reading = json!([{ "names": ["read"], "action": "SCMP_ACT_ERRNO" }]);
+    let hooks = json!([{ "path": "/bin/true" }]);
+    for (calls, hooks, early) in
+        [(&mkdir, json!([]), true), (&reading, json!([]), false), (&mkdir, hooks, false)]
+    {
+        for no_new_privileges in [true, false] {
+            let rig = Rig::new(&["/bin/sleep", "1000"]).with(|config| {
+                config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": calls });
+                config["process"]["noNewPrivileges"] = no_new_privileges.into();
+                config["hooks"]["startContainer"] = hooks.clone();
+            });
+            rig.runtime(&["create", "--pid-file", "pid", "@c"]).ok();
+            let pid = fs::read_to_string(rig.bundle().join("pid")).unwrap();
+            let status = || fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            let is_filtered = || status().contains("Seccomp:\t2\n");
+            if early {
+                wait_until("the filter", is_filtered);
+            } else {
+                assert!(!is_filtered());
+            }
+            assert_eq!(rig.status("c"), "created");
+            rig.runtime(&["start", "@c"]).ok();
+            assert!(is_filtered());
+            // What installing it may take is given up.
+            assert!(status().contains("CapEff:\t0000000020000420\n"), "{}", status());
+        }
     }
 }
 
