@@ -19,6 +19,7 @@ use super::network::Network;
 use super::progress::Vertex;
 use super::state::State;
 use super::stubs::Stubs;
+use super::sweep;
 use super::work::Work;
 use crate::bundle::config::{self, environment};
 use crate::store::document::Platform;
@@ -257,7 +258,11 @@ fn start(work: &Work, planned: &Planned, vertex: &Vertex<'_>) -> Result<()> {
     let shown = planned.words.join(" ");
     match status.code() {
         Some(code) => bail!("process \"{shown}\" did not complete successfully: exit code: {code}"),
-        None => bail!("process \"{shown}\" did not complete successfully: {status}"),
+        None => {
+            // The runtime was killed, and with it nobody is left who would remove the container.
+            sweep::delete_container(work.id().as_ref());
+            bail!("process \"{shown}\" did not complete successfully: {status}")
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What killed builds left: work directories whose lock is free, the container that ran in one, its network.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::process::{Command, Stdio};
@@ -28,14 +29,7 @@ pub fn sweep(paths: &Paths) -> Result<()> {
             continue;
         }
         if let Some(id) = path.file_name().filter(|_| path.join("config.json").exists()) {
-            // The container of a killed RUN; mostly there is none.
-            let _ = Command::new(tool::find("runtime"))
-                .args(["delete", "--force"])
-                .arg(id)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status();
+            delete_container(id);
         }
         if let Some(id) =
             path.file_name().and_then(|name| name.to_str()).filter(|_| path.join(network::MARK).exists())
@@ -45,4 +39,15 @@ pub fn sweep(paths: &Paths) -> Result<()> {
         clear(&path);
     }
     Ok(())
+}
+
+/// Removes the container of a RUN that was killed, or whose runtime was; mostly there is none.
+pub fn delete_container(id: &OsStr) {
+    let _ = Command::new(tool::find("runtime"))
+        .args(["delete", "--force"])
+        .arg(id)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
 }
