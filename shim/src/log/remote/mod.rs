@@ -172,8 +172,14 @@ impl Writer {
                 *ordinal = 0;
             }
         });
-        self.queued += messages.iter().map(|message| message.bytes.len()).sum::<usize>();
-        self.queue.extend(messages);
+        let room = if self.driver.lossy { self.driver.limit } else { None };
+        for message in messages {
+            if room.is_some_and(|limit| self.queued >= limit) {
+                break;
+            }
+            self.queued += message.bytes.len();
+            self.queue.push_back(message);
+        }
     }
 
     /// Sends what the receiver takes, and hears what it answers.
