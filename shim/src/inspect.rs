@@ -1,5 +1,7 @@
 //! A container as docker's `inspect` shows it.
 
+use std::path::{Path, PathBuf};
+
 use contracts::container::{Container, State, Status};
 use contracts::network::{self, Endpoint};
 use serde_json::{Map, Value, json};
@@ -13,8 +15,7 @@ const NEVER: &str = "0001-01-01T00:00:00Z";
 pub fn object(store: &Store, record: &Container, status: &Status, sizes: bool) -> Value {
     let bundle = store.bundle(&record.id);
     let network = status.network.as_ref();
-    let file =
-        |path: Option<&std::path::PathBuf>| path.map(|path| path.display().to_string()).unwrap_or_default();
+    let file = |path: Option<&PathBuf>| path.map(|path| path.display().to_string()).unwrap_or_default();
     let driver = record.host_config.log_config.driver.as_str();
     let log = if matches!(driver, "none" | "syslog") {
         String::new()
@@ -42,12 +43,16 @@ pub fn object(store: &Store, record: &Container, status: &Status, sizes: bool) -
         "ExecIDs": null,
         "HostConfig": record.host_config,
         "GraphDriver": { "Name": "overlay", "Data": {
-            "MergedDir": bundle.join("rootfs"), "UpperDir": bundle.join("upper"), "WorkDir": bundle.join("work"),
+            "LowerDir": lower_dirs(store, &bundle), "MergedDir": bundle.join("rootfs"), "UpperDir": bundle.join("upper"), "WorkDir": bundle.join("work"),
         } },
         "Mounts": record.mounts,
         "Config": record.config,
         "NetworkSettings": network_settings(store, record, status),
     });
+    // Windows' keys, which docker shows everywhere.
+    for key in ["CpuCount", "CpuPercent", "IOMaximumBandwidth", "IOMaximumIOps"] {
+        object["HostConfig"][key] = json!(0);
+    }
     if sizes {
         let (own, all) = self::sizes(store, &record.id);
         object["SizeRw"] = json!(own);
@@ -63,16 +68,26 @@ pub fn sizes(store: &Store, id: &str) -> (u64, u64) {
     if tools::is_mounted(&bundle) {
         return (own, volume::size(&bundle.join("rootfs")));
     }
+    (own, own + layers(store, &bundle).iter().map(|dir| volume::size(dir)).sum::<u64>())
+}
+
+/// The directories of a container's layers, the lowest first.
+fn layers(store: &Store, bundle: &Path) -> Vec<PathBuf> {
     let note =
         contracts::atomic::read_json::<Value>(&bundle.join("bundle.json")).ok().flatten().unwrap_or_default();
     let layers = note["layers"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let below = layers.filter_map(|layer| layer.split_once(':'));
     // A layer may lie in an additional store.
     let mut roots = vec![store.paths.layers()];
     roots
         .extend(store.paths.additional_stores().unwrap_or_default().iter().map(|other| other.join("layers")));
     let layer = |hex: &str| roots.iter().map(|root| root.join(hex)).find(|dir| dir.is_dir());
-    (own, own + below.filter_map(|(_, hex)| layer(hex)).map(|dir| volume::size(&dir)).sum::<u64>())
+    layers.filter_map(|layer| layer.split_once(':')).filter_map(|(_, hex)| layer(hex)).collect()
+}
+
+/// As overlayfs is told: the highest first.
+fn lower_dirs(store: &Store, bundle: &Path) -> String {
+    let dirs = layers(store, bundle);
+    dirs.iter().rev().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":")
 }
 
 fn state(status: &Status) -> Value {

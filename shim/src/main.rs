@@ -90,6 +90,12 @@ fn usage(err: &clap::Error, payload: bool) -> ExitCode {
         report::print_error("shim", &fault.into());
         return if payload { Exit::Payload(125).into() } else { Exit::Unsupported.into() };
     }
+    let verb = err.get(ContextKind::InvalidSubcommand).map(ToString::to_string);
+    if let Some((verb, why)) = verb.and_then(|verb| cli::foreign::whose(&verb).map(|why| (verb, why))) {
+        let fault = Fault::new(Kind::Unsupported, format!("{verb} is no verb of shim: {why}"));
+        report::print_error("shim", &fault.into());
+        return Exit::Unsupported.into();
+    }
     let _ = err.print();
     let _ = std::io::stdout().flush();
     match err.exit_code() {

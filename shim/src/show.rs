@@ -17,6 +17,35 @@ pub fn line(line: &str) -> Result<()> {
     text(&format!("{line}\n"))
 }
 
+/// What keys of docker's objects print in a template where they are null.
+const NULLS: &[(&str, &str)] = &[
+    ("Aliases", "[]"),
+    ("Binds", "[]"),
+    ("CapAdd", "[]"),
+    ("CapDrop", "[]"),
+    ("Cmd", "[]"),
+    ("DNSNames", "[]"),
+    ("DeviceCgroupRules", "[]"),
+    ("DeviceRequests", "[]"),
+    ("DriverOpts", "map[]"),
+    ("Entrypoint", "[]"),
+    ("ExecIDs", "[]"),
+    ("ExtraHosts", "[]"),
+    ("GroupAdd", "[]"),
+    ("IPAMConfig", "<nil>"),
+    ("Labels", "map[]"),
+    ("Links", "[]"),
+    ("MemorySwappiness", "<nil>"),
+    ("OnBuild", "[]"),
+    ("Options", "map[]"),
+    ("PidsLimit", "<nil>"),
+    ("SecondaryIPAddresses", "[]"),
+    ("SecondaryIPv6Addresses", "[]"),
+    ("SecurityOpt", "[]"),
+    ("Volumes", "map[]"),
+    ("VolumesFrom", "[]"),
+];
+
 /// `inspect`: an indented JSON list, or a template's line per object.
 pub fn objects(format: Option<&str>, objects: &[Value]) -> Result<()> {
     match format {
@@ -32,7 +61,7 @@ pub fn objects(format: Option<&str>, objects: &[Value]) -> Result<()> {
             let template = Template::parse(template)?;
             let mut out = String::new();
             for object in objects {
-                out.push_str(&template.render(object)?);
+                out.push_str(&template.render_with(object, NULLS)?);
                 out.push('\n');
             }
             text(&out)

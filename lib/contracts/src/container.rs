@@ -331,6 +331,8 @@ pub struct MountPoint {
 pub enum State {
     #[default]
     Created,
+    /// Made ready up to its program (`shim init`): the namespaces stand, nothing runs in them.
+    Initialized,
     Running,
     Paused,
     /// Waiting for its next start by the restart policy.
@@ -346,6 +348,7 @@ impl State {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Created => "created",
+            Self::Initialized => "initialized",
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Restarting => "restarting",
@@ -355,10 +358,10 @@ impl State {
         }
     }
 
-    /// Whether a supervisor has work with it (running, paused, or waiting to start again).
+    /// Whether a supervisor has work with it (ready, running, paused, or waiting to start again).
     #[must_use]
     pub const fn is_live(self) -> bool {
-        matches!(self, Self::Running | Self::Paused | Self::Restarting)
+        matches!(self, Self::Initialized | Self::Running | Self::Paused | Self::Restarting)
     }
 }
 

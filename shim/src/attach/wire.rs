@@ -33,6 +33,8 @@ pub enum Request {
         /// Whether stdin will be sent.
         stdin: bool,
     },
+    /// Let the program begin that `init` made ready.
+    Start,
     /// Send a signal to the payload.
     Signal {
         /// Its number.

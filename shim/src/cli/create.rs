@@ -115,7 +115,7 @@ pub struct CreateFlags {
 }
 
 /// Health check.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Health")]
 pub struct HealthFlags {
     /// Command that tells whether the container is healthy

@@ -1,4 +1,4 @@
-//! Flags that docker or podman have and that mean nothing here: refused by name, with what to do instead.
+//! Flags and verbs that docker or podman have and that mean nothing here: refused by name, with what to do instead.
 
 /// The flag, and why not.
 const FLAGS: &[(&str, &str)] = &[
@@ -66,6 +66,35 @@ const FLAGS: &[(&str, &str)] = &[
     ("--watch", "watch(1) does that"),
 ];
 
+/// Verbs, and whose they are.
+const VERBS: &[(&[&str], &str)] = &[
+    (
+        &[
+            "build", "builder", "buildx", "history", "image", "images", "import", "load", "login", "logout",
+            "manifest", "pull", "push", "rmi", "save", "tag", "trust", "untag",
+        ],
+        "images are imgtool's: see `imgtool --help`",
+    ),
+    (&["network"], "networks are netctl's: see `netctl --help`"),
+    (&["unshare"], "`imgtool unshare` does that"),
+    (&["system"], "see `shim info`, `shim events`, `shim prune` and `imgtool prune`"),
+    (&["search"], "no registry is searched: `imgtool catalog` lists one's repositories"),
+    (&["compose"], "there is no compose"),
+    (&["pod"], "there are no pods: share namespaces with --network, --pid and --ipc container:NAME"),
+    (&["kube", "play", "generate"], "there are no pods and no units: see `shim boot --help`"),
+    (&["quadlet", "auto-update"], "nothing runs by itself: see `shim boot --help`"),
+    (&["secret"], "there are no secrets: use --mount type=bind,readonly"),
+    (&["runlabel"], "`shim run` takes what the label says"),
+    (&["machine", "context"], "containers are on this machine"),
+    (&["config", "node", "plugin", "service", "stack", "swarm"], "there is no swarm"),
+    (&["farm", "artifact", "scout"], "see `imgtool --help`"),
+];
+
+/// What to do instead of a verb that is known elsewhere; `None` for one that nobody knows.
+pub fn whose(verb: &str) -> Option<&'static str> {
+    VERBS.iter().find(|(known, _)| known.contains(&verb)).map(|(_, why)| *why)
+}
+
 /// Why a flag that is known elsewhere is not taken; `None` for one that nobody knows.
 pub fn why(flag: &str) -> Option<&'static str> {
     let name = flag.split('=').next().unwrap_or(flag);
@@ -80,5 +109,12 @@ mod tests {
     fn what_is_refused_is_known_by_its_name() {
         assert!(why("--pod").is_some_and(|why| why.contains("no pods")));
         assert!(why("--pod=x").is_some() && why("--podd").is_none());
+        assert!(whose("images").is_some_and(|why| why.contains("imgtool")) && whose("imagse").is_none());
+        // None of ours is among them.
+        let ours = super::super::command();
+        assert!(
+            ours.get_subcommands()
+                .all(|verb| verb.get_name_and_visible_aliases().iter().all(|name| whose(name).is_none()))
+        );
     }
 }

@@ -5,11 +5,13 @@ mod create;
 mod examples;
 pub mod foreign;
 mod podman;
+mod podman_verbs;
 mod selection;
 mod verbs;
 
 pub use checkpoint::{CheckpointCommand, CheckpointDump, CheckpointPlace, CheckpointVerb, RestoreFlags};
 pub use create::{CreateFlags, HealthFlags, NetworkFlags, ResourceFlags, SecurityFlags, WindowsFlags};
+pub use podman_verbs::*;
 pub use selection::Selection;
 pub use verbs::*;
 
@@ -41,12 +43,16 @@ pub enum Verb {
     Run(Box<RunFlags>),
     /// Make a container without starting it
     Create(Box<CreateFlags>),
+    /// Make containers ready up to their program, which `shim start` then starts
+    Init(Names),
     /// Start stopped containers
     Start(StartFlags),
     /// Stop containers: signal, wait, SIGKILL
     Stop(StopFlags),
     /// Stop and start containers
     Restart(StopFlags),
+    /// Make a new container that is like another
+    Clone(Box<CloneFlags>),
     /// Send a signal to containers
     Kill(KillFlags),
     /// Remove containers
@@ -79,6 +85,8 @@ pub enum Verb {
         after_help = "Examples:\n  shim wait job\n  shim wait --condition healthy db && shim start web"
     )]
     Wait(WaitFlags),
+    /// Whether there is such a container: exit code 0 or 1
+    Exists(ExistsFlags),
     /// Show everything about containers
     Inspect(InspectFlags),
     /// Write a container's file system as a tar
@@ -97,12 +105,19 @@ pub enum Verb {
     Pause(Names),
     /// Thaw containers
     Unpause(Names),
+    /// Mount root file systems and print where; without a name, show what is mounted
+    Mount(MountFlags),
+    /// Unmount what `shim mount` mounted
+    #[command(visible_alias = "umount")]
+    Unmount(UnmountFlags),
     /// Copy files between a container and here
     Cp(CpFlags),
     /// Show what containers use
     Stats(StatsFlags),
     /// Change limits and restart policy of containers
     Update(Box<UpdateFlags>),
+    /// Unmount and disconnect what has ended (every other command does so, too)
+    Cleanup(CleanupFlags),
     /// Remove all stopped containers
     Prune(PruneFlags),
     /// Show what happened

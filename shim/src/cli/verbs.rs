@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::create::{CreateFlags, ResourceFlags};
+use super::create::{CreateFlags, HealthFlags, ResourceFlags};
 use super::selection::Selection;
 
 #[derive(Debug, Args)]
@@ -126,6 +126,12 @@ pub struct PsFlags {
     /// Show sizes
     #[arg(short, long)]
     pub size: bool,
+    /// Order of the rows
+    #[arg(long, value_name = "KEY", value_parser = ["command", "created", "id", "image", "names", "runningfor", "size", "status"])]
+    pub sort: Option<String>,
+    /// No line of headings
+    #[arg(long)]
+    pub noheading: bool,
 }
 
 #[derive(Debug, Args)]
@@ -208,8 +214,8 @@ pub struct Names {
 
 #[derive(Debug, Args)]
 pub struct WaitFlags {
-    /// Wait until it is so, any of several: stopped, running, paused, created, exited, removed, healthy, unhealthy
-    #[arg(long, value_name = "CONDITION", value_delimiter = ',', value_parser = ["stopped", "not-running", "running", "paused", "created", "exited", "removed", "healthy", "unhealthy"])]
+    /// Wait until it is so, any of several: stopped, running, paused, created, initialized, exited, removed, healthy, unhealthy
+    #[arg(long, value_name = "CONDITION", value_delimiter = ',', value_parser = ["stopped", "not-running", "running", "paused", "created", "initialized", "exited", "removed", "healthy", "unhealthy"])]
     pub condition: Vec<String>,
     /// Time between looks for a condition
     #[arg(short, long, value_name = "DURATION", default_value = "250ms")]
@@ -313,6 +319,12 @@ pub struct StatsFlags {
     /// `table`, `json` or a template
     #[arg(long)]
     pub format: Option<String>,
+    /// Seconds between two looks
+    #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
+    pub interval: u64,
+    /// Do not clear the screen between two looks
+    #[arg(long)]
+    pub no_reset: bool,
     /// Show once
     #[arg(long)]
     pub no_stream: bool,
@@ -330,6 +342,14 @@ pub struct UpdateFlags {
     /// Restart policy
     #[arg(long, value_name = "POLICY")]
     pub restart: Option<String>,
+    /// Set an environment variable, for the next start
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Take an environment variable away, for the next start
+    #[arg(long, value_name = "NAME")]
+    pub unsetenv: Vec<String>,
+    #[command(flatten)]
+    pub health: HealthFlags,
     #[arg(required = true, value_name = "CONTAINER")]
     pub containers: Vec<String>,
 }
@@ -396,6 +416,12 @@ pub enum VolumeVerb {
     Rm(VolumeRmFlags),
     /// Remove volumes that no container uses
     Prune(VolumePruneFlags),
+    /// Whether there is such a volume: exit code 0 or 1
+    Exists(super::ExistsFlags),
+    /// Write a volume's files as a tar
+    Export(super::VolumeExportFlags),
+    /// Unpack a tar into a volume
+    Import(super::VolumeImportFlags),
 }
 
 #[derive(Debug, Args)]

@@ -33,7 +33,7 @@ pub fn run(store: &Store, flags: &AttachFlags) -> Result<Exit> {
     join(store, &record, keys, !flags.no_stdin, flags.sig_proxy)
 }
 
-/// Joins a running container.
+/// Joins a running container, or one that is ready, which then begins.
 pub fn join(store: &Store, record: &Container, keys: Keys, stdin: bool, proxy: bool) -> Result<Exit> {
     if log::is_passthrough(record) {
         let driver = &record.host_config.log_config.driver;
@@ -49,6 +49,9 @@ pub fn join(store: &Store, record: &Container, keys: Keys, stdin: bool, proxy: b
     };
     let stdin = stdin && record.config.open_stdin;
     client::ask(&socket, &Request::Attach { stdin })?;
+    if status::read(store, &record.id)?.state == State::Initialized {
+        client::request(store, &record.id, &Request::Start)?;
+    }
     let options = Options { stdin, tty: record.config.tty, keys, show: (true, true) };
     match session::run(&socket, &signals, options)? {
         Outcome::Ended(code) => Ok(Exit::Payload(u8::try_from(code).unwrap_or(255))),

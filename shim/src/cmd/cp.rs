@@ -48,7 +48,7 @@ pub fn run(store: &Store, flags: &CpFlags) -> Result<Exit> {
     // It holds the mount.
     drop(inside);
     if mounted_here && !live {
-        unmount(&bundle)?;
+        unmount(store, &id)?;
     }
     drop(lock);
     done?;

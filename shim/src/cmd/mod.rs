@@ -3,17 +3,22 @@
 mod attach;
 mod boot;
 mod checkpoint;
+mod cleanup;
+mod clone;
 mod commit;
 mod cp;
 mod create;
 mod events;
 mod exec;
+mod exists;
 mod export;
 mod healthcheck;
 mod info;
+mod init;
 mod inspect;
 mod kill;
 mod logs;
+mod mount;
 mod pause;
 mod port;
 mod prune;
@@ -38,7 +43,7 @@ use contracts::container::State;
 use contracts::exit::Exit;
 use contracts::report;
 
-use crate::cli::Verb;
+use crate::cli::{Selection, Verb};
 use crate::container::{Store, remove};
 use crate::request::defaults;
 use crate::{finish, show};
@@ -57,33 +62,30 @@ pub fn run(verb: Verb) -> ExitCode {
         }
         Verb::Exec(flags) => report::finish_payload("shim", exec::run(store, &flags)),
         Verb::Start(mut flags) if flags.attach || flags.interactive => {
-            let ready = select::select(store, &mut flags.which, |state| !state.is_live());
+            let ready = select::select(store, &mut flags.which, can_start);
             report::finish_payload("shim", ready.and_then(|()| start::attached(store, &flags)))
         }
         Verb::Create(mut flags) => {
             let ready = defaults::apply(store, &mut flags).and_then(|()| rm::replaced(store, &flags));
             finish(ready.and_then(|()| create::run(store, &flags)))
         }
-        Verb::Start(mut flags) => finish(
-            select::select(store, &mut flags.which, |state| !state.is_live())
-                .and_then(|()| each(&flags.which.containers, |name| start::one(store, name, &flags))),
-        ),
-        Verb::Stop(mut flags) => finish(
-            select::select(store, &mut flags.which, State::is_live)
-                .and_then(|()| each(&flags.which.containers, |name| stop::stop(store, name, &flags))),
-        ),
-        Verb::Restart(mut flags) => finish(
-            select::select(store, &mut flags.which, |state| !flags.running || state.is_live())
-                .and_then(|()| each(&flags.which.containers, |name| stop::restart(store, name, &flags))),
-        ),
-        Verb::Kill(mut flags) => finish(
-            select::select(store, &mut flags.which, State::is_live)
-                .and_then(|()| each(&flags.which.containers, |name| kill::run(store, name, &flags))),
-        ),
-        Verb::Rm(mut flags) => finish(
-            select::select(store, &mut flags.which, |_| true)
-                .and_then(|()| each(&flags.which.containers, |name| rm::run(store, name, &flags))),
-        ),
+        Verb::Init(names) => {
+            each_of(store, names, |names| &mut names.which, |state| !state.is_live(), init::run)
+        }
+        Verb::Clone(flags) => finish(clone::run(store, &flags)),
+        Verb::Exists(flags) => finish(exists::run(store, &flags.name)),
+        Verb::Mount(flags) => finish(mount::run(store, &flags)),
+        Verb::Unmount(flags) => each_of(store, flags, |flags| &mut flags.which, |_| true, mount::undo),
+        Verb::Cleanup(flags) => each_of(store, flags, |flags| &mut flags.which, |_| true, cleanup::run),
+        Verb::Start(flags) => each_of(store, flags, |flags| &mut flags.which, can_start, start::one),
+        Verb::Stop(flags) => each_of(store, flags, |flags| &mut flags.which, State::is_live, stop::stop),
+        Verb::Restart(flags) => {
+            let running = flags.running;
+            let fit = |state: State| !running || state.is_live();
+            each_of(store, flags, |flags| &mut flags.which, fit, stop::restart)
+        }
+        Verb::Kill(flags) => each_of(store, flags, |flags| &mut flags.which, State::is_live, kill::run),
+        Verb::Rm(flags) => each_of(store, flags, |flags| &mut flags.which, |_| true, rm::run),
         Verb::Checkpoint(command) => checkpoint::run(store, &command),
         Verb::Restore(flags) => finish(restore::run(store, &flags)),
         Verb::Ps(flags) => finish(ps::run(store, &flags)),
@@ -97,14 +99,26 @@ pub fn run(verb: Verb) -> ExitCode {
         Verb::Port(flags) => finish(port::run(store, &flags)),
         Verb::Top(flags) => finish(top::run(store, &flags)),
         Verb::Rename(flags) => finish(rename::run(store, &flags)),
-        Verb::Pause(mut names) => finish(
-            select::select(store, &mut names.which, |state| state == State::Running)
-                .and_then(|()| each(&names.which.containers, |name| pause::run(store, name, true))),
-        ),
-        Verb::Unpause(mut names) => finish(
-            select::select(store, &mut names.which, |state| state == State::Paused)
-                .and_then(|()| each(&names.which.containers, |name| pause::run(store, name, false))),
-        ),
+        Verb::Pause(names) => {
+            let fit = |state| state == State::Running;
+            each_of(
+                store,
+                names,
+                |names| &mut names.which,
+                fit,
+                |store, name, _| pause::run(store, name, true),
+            )
+        }
+        Verb::Unpause(names) => {
+            let fit = |state| state == State::Paused;
+            each_of(
+                store,
+                names,
+                |names| &mut names.which,
+                fit,
+                |store, name, _| pause::run(store, name, false),
+            )
+        }
         Verb::Cp(flags) => finish(cp::run(store, &flags)),
         Verb::Stats(flags) => finish(stats::run(store, &flags)),
         Verb::Update(flags) => finish(each(&flags.containers, |name| update::run(store, name, &flags))),
@@ -116,6 +130,23 @@ pub fn run(verb: Verb) -> ExitCode {
         Verb::Info(flags) => finish(info::info(store, &flags)),
         Verb::Version(flags) => finish(info::version(&flags)),
     }
+}
+
+/// Does one thing to each container that is named or chosen; where all are, to those in a state that `fit`s.
+fn each_of<F>(
+    store: &Store,
+    mut flags: F,
+    which: fn(&mut F) -> &mut Selection,
+    fit: impl Fn(State) -> bool,
+    one: impl Fn(&Store, &str, &F) -> Result<Option<String>>,
+) -> ExitCode {
+    let chosen = select::select(store, which(&mut flags), fit);
+    let names = chosen.map(|()| which(&mut flags).containers.clone());
+    finish(names.and_then(|names| each(&names, |name| one(store, name, &flags))))
+}
+
+fn can_start(state: State) -> bool {
+    !state.is_live() || state == State::Initialized
 }
 
 /// Does one thing to each name, prints what it returns, goes on after an error; the first error's code counts.

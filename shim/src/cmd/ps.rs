@@ -50,16 +50,42 @@ pub fn run(store: &Store, flags: &PsFlags) -> Result<Exit> {
     {
         rows.truncate(limit);
     }
+    let sizes = flags.size
+        || flags.sort.as_deref() == Some("size")
+        || flags.format.as_deref().is_some_and(|format| format.contains(".Size"));
+    if let Some(key) = &flags.sort {
+        sort(store, &mut rows, key);
+    }
     if flags.quiet && flags.format.is_none() {
         let id =
             |row: &Row| format!("{}\n", if flags.no_trunc { &row.record.id } else { short(&row.record.id) });
         show::text(&rows.iter().map(id).collect::<String>())?;
         return Ok(Exit::Ok);
     }
-    let sizes = flags.size || flags.format.as_deref().is_some_and(|format| format.contains(".Size"));
     let values: Vec<Value> = rows.iter().map(|row| value(store, row, flags.no_trunc, sizes)).collect();
-    show::text(&format.render(HEADINGS, &values)?)?;
+    let text = format.render(HEADINGS, &values)?;
+    let is_table = matches!(format, Format::Table(_));
+    show::text(match text.split_once('\n') {
+        Some((_, rows)) if flags.noheading && is_table => rows,
+        _ => &text,
+    })?;
     Ok(Exit::Ok)
+}
+
+/// Podman's `--sort`: the smallest, or oldest, first.
+fn sort(store: &Store, rows: &mut [Row], key: &str) {
+    match key {
+        "id" => rows.sort_by(|a, b| a.record.id.cmp(&b.record.id)),
+        "names" => rows.sort_by(|a, b| a.record.name.cmp(&b.record.name)),
+        "image" => rows.sort_by(|a, b| a.record.image.cmp(&b.record.image)),
+        "command" => {
+            rows.sort_by(|a, b| (&a.record.path, &a.record.args).cmp(&(&b.record.path, &b.record.args)))
+        }
+        "status" => rows.sort_by(|a, b| a.status.state.word().cmp(b.status.state.word())),
+        "size" => rows.sort_by_cached_key(|row| inspect::sizes(store, &row.record.id).0),
+        "runningfor" => rows.sort_by(|a, b| a.status.started_at.cmp(&b.status.started_at)),
+        _ => rows.sort_by(|a, b| a.record.created.cmp(&b.record.created)),
+    }
 }
 
 /// All containers, newest first.
@@ -145,6 +171,7 @@ pub fn status_words(status: &Status) -> String {
         State::Restarting => format!("Restarting ({}) {} ago", status.exit_code, since(&status.finished_at)),
         State::Exited => format!("Exited ({}) {} ago", status.exit_code, since(&status.finished_at)),
         State::Created => "Created".into(),
+        State::Initialized => "Initialized".into(),
         State::Removing => "Removal In Progress".into(),
         State::Dead => "Dead".into(),
     }

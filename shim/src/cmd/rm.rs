@@ -43,7 +43,7 @@ pub fn one(store: &Store, id: &str, name: &str, flags: &RmFlags) -> Result<()> {
     loop {
         let status = status::read(store, id)?;
         if status.state.is_live() {
-            if !flags.force {
+            if !flags.force && status.state != State::Initialized {
                 let what = if status.state == State::Paused {
                     "paused and must be unpaused first"
                 } else {

@@ -62,7 +62,7 @@ fn start(store: &Store, created: create::Created, client: Option<std::os::fd::Ow
         store,
         &record,
         &created.lock,
-        Start { network: created.network, client, checkpoint: None },
+        Start { network: created.network, client, ..Start::default() },
     );
     if started.is_err() && record.host_config.auto_remove {
         let _ = remove::everything(store, &record, true);

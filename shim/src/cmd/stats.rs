@@ -56,15 +56,16 @@ pub fn run(store: &Store, flags: &StatsFlags) -> Result<Exit> {
         // The first look has nothing to compare with: it is only the beginning of the second.
         if first && !rows.is_empty() {
             first = false;
-            sleep(Duration::from_millis(if flags.no_stream { 250 } else { 1000 }));
+            sleep(Duration::from_millis(if flags.no_stream { 250 } else { 1000 * flags.interval }));
             continue;
         }
-        let clear = if flags.no_stream || flags.format.is_some() { "" } else { "\x1b[2J\x1b[H" };
+        let clear =
+            if flags.no_stream || flags.no_reset || flags.format.is_some() { "" } else { "\x1b[2J\x1b[H" };
         show::text(&format!("{clear}{}", format.render(HEADINGS, &values)?))?;
         if flags.no_stream {
             return Ok(Exit::Ok);
         }
-        sleep(Duration::from_secs(1));
+        sleep(Duration::from_secs(flags.interval));
     }
 }
 

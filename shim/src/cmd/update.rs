@@ -10,7 +10,7 @@ use crate::attach::client;
 use crate::attach::wire::Request;
 use crate::cli::UpdateFlags;
 use crate::container::{Store, status};
-use crate::request::{self, health, resources as flags_resources};
+use crate::request::{self, env, health, resources as flags_resources};
 use crate::spec::{self, resources};
 use crate::{events, tools};
 
@@ -30,16 +30,23 @@ pub fn run(store: &Store, name: &str, flags: &UpdateFlags) -> Result<Option<Stri
         }
         record.host_config.restart_policy = health::restart_policy(policy)?;
     }
+    health::change(&flags.health, &mut record).with_context(|| format!("Cannot update container {id}"))?;
     let after = resources::of(&record.host_config)?;
+    let env = env::collect(&[], &flags.env)?;
     let status = status::read_locked(store, &id, &lock)?;
-    if before != after {
-        if matches!(status.state, State::Running | State::Paused) {
-            apply(store, &record, &after)?;
-        }
+    if before != after && matches!(status.state, State::Initialized | State::Running | State::Paused) {
+        apply(store, &record, &after)?;
+    }
+    if before != after || !env.is_empty() || !flags.unsetenv.is_empty() {
         // For the next start.
         let bundle = store.bundle(&id);
         let mut config = spec::read(&bundle)?;
         spec::set_resources(&mut config, after);
+        let kept = |known: &String| !flags.unsetenv.iter().any(|name| known.split('=').next() == Some(name));
+        record.config.env = env::merge(&record.config.env, &env).into_iter().filter(kept).collect();
+        spec::process::change_environment(&mut config, |now| {
+            env::merge(now, &env).into_iter().filter(kept).collect()
+        });
         contracts::atomic::write_json(&bundle.join("config.json"), &config, 0o600)?;
     }
     store.save(&record)?;

@@ -1,5 +1,7 @@
 //! `shim volume …`
 
+mod contents;
+
 use anyhow::Result;
 use contracts::exit::Exit;
 use contracts::fault;
@@ -24,6 +26,11 @@ pub fn run(store: &Store, verb: &VolumeVerb) -> Result<Exit> {
         VolumeVerb::Inspect(flags) => inspect(store, flags),
         VolumeVerb::Rm(flags) => rm(store, flags),
         VolumeVerb::Prune(flags) => prune(store, flags),
+        VolumeVerb::Exists(flags) => {
+            Ok(if volume::load(store, &flags.name)?.is_some() { Exit::Ok } else { Exit::Failed })
+        }
+        VolumeVerb::Export(flags) => contents::export(store, flags),
+        VolumeVerb::Import(flags) => contents::import(store, flags),
     }
 }
 

@@ -4,17 +4,23 @@ use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result};
 use contracts::atomic;
-use contracts::container::Status;
+use contracts::container::{State, Status};
 use contracts::lock::Lock;
 use contracts::process::Process;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::start::{Start, start};
 use super::{Store, status};
+use crate::attach::client;
+use crate::attach::wire::Request;
 
 /// Starts a stopped container: `start`, `restart`, `boot`.
 pub fn again(store: &Store, id: &str, how: Start<'_>) -> Result<bool> {
     let (lock, status) = lock_settled(store, id)?;
+    if status.state == State::Initialized && how.checkpoint.is_none() {
+        drop(lock);
+        return client::request(store, id, &Request::Start).map(|()| true);
+    }
     if status.owner.is_some() {
         return Ok(false);
     }

@@ -215,7 +215,7 @@ pub fn make_bundle(source: &Source<'_>, record: &Container, bundle: &Path) -> Re
 }
 
 /// A missing working directory is made, owned by root, as docker does.
-fn make_working_dir(record: &Container, rootfs: &Root) -> Result<()> {
+pub fn make_working_dir(record: &Container, rootfs: &Root) -> Result<()> {
     let dir = Path::new(&record.config.working_dir);
     rootfs
         .mkdir_all(dir, Mode::from_bits_truncate(0o755))

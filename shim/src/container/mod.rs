@@ -3,6 +3,7 @@
 pub mod again;
 pub mod checkpoints;
 pub mod claim;
+pub mod clone;
 pub mod create;
 pub mod image_mounts;
 pub mod names;

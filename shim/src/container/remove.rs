@@ -9,7 +9,7 @@ use contracts::atomic;
 use contracts::container::{Container, Status};
 use contracts::lock::Lock;
 
-use super::{Store, image_mounts, make_dir, names, shared_memory, subpaths};
+use super::{Store, image_mounts, make_dir, names, shared_memory, subpaths, unmount};
 use crate::{events, tools, volume};
 
 /// The record of a container that is being removed.
@@ -53,6 +53,7 @@ pub fn files(store: &Store, id: &str) -> Result<()> {
     subpaths::remove(&bundle)?;
     image_mounts::remove(&bundle)?;
     image_mounts::unbundle(&bundle)?;
+    unmount::hold(store, id, 0)?;
     live(store, id)?;
     gone(&store.dir(id))
 }

@@ -39,12 +39,15 @@ pub struct Start<'a> {
     pub client: Option<OwnedFd>,
     /// Go on from this checkpoint.
     pub checkpoint: Option<&'a Path>,
+    /// Up to the program, which waits for another start.
+    pub init: bool,
 }
 
-/// Starts the container and returns when its payload runs.
+/// Starts the container and returns when its payload runs, or is ready to.
 pub fn start(store: &Store, record: &Container, lock: &Lock, how: Start<'_>) -> Result<()> {
     own(store, &record.id)?;
     let flags = match how.checkpoint.map(Path::to_str) {
+        None if how.init => vec!["--init"],
         None => vec![],
         Some(Some(images)) => vec!["--restore", images],
         Some(None) => fault!(Usage, "the checkpoint's directory has a name that is not UTF-8"),
@@ -115,7 +118,7 @@ fn failed(store: &Store, record: &Container, err: &anyhow::Error) {
     }
     let _ = tools::run(tools::runtime(store, record).args(["delete", "--force", id]));
     let _ = tools::network_down(id);
-    let _ = unmount(&store.bundle(id));
+    let _ = unmount(store, id);
     let _ = store.save_kept(id, &status);
     let _ = remove::live(store, id);
     let _ = volume::options::release(store, record);

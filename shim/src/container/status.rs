@@ -96,7 +96,7 @@ fn recover(store: &Store, id: &str, lock: &Lock) -> Result<Status> {
         return Ok(status);
     }
     network?;
-    unmount(&store.bundle(id))?;
+    unmount(store, id)?;
     store.save_kept(id, &status)?;
     let _ = remove::live(store, id);
     let _ = volume::options::release(store, &record);

@@ -11,18 +11,21 @@ pub mod stats;
 pub mod write;
 
 use std::fs::File;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
 pub use crate::container::checkpoints::MEMORY;
+use crate::copy::archive::{self, Place};
+use crate::copy::owners::Owners;
 use crate::tools;
 
 /// The directory of a whole dump in the archive; that of one of memory alone has the name it has here, too.
 const IMAGES: &str = "checkpoint";
 
 /// `imgtool recompress` at work.
-struct Recompress {
+pub struct Recompress {
     command: Command,
     child: Child,
 }
@@ -38,6 +41,18 @@ impl Recompress {
     /// Of a file that is read to its end, or for as long as the caller likes.
     fn reading(file: File) -> Result<Self> {
         Self::start("none", file.into(), Stdio::piped())
+    }
+
+    /// Unpacks a tar in whatever compression.
+    pub fn unpack(file: File, place: &Place) -> Result<()> {
+        let mut unpacker = Self::reading(file)?;
+        let mut output = unpacker.child.stdout.take().context("reach imgtool")?;
+        let unpacked = archive::unpack(&mut output, place, Path::new("/"), Owners::Kept);
+        // What follows the archive's end.
+        let _ = std::io::copy(&mut output, &mut std::io::sink());
+        drop(output);
+        unpacker.end()?;
+        unpacked
     }
 
     fn end(self) -> Result<()> {

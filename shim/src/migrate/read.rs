@@ -146,16 +146,8 @@ fn document(file: &Path) -> Result<Value> {
 fn unpack(store: &Store, record: &Container, file: &Path, name: &str) -> Result<PathBuf> {
     let dir = store.dir(&record.id).join(name);
     make_dir(&dir)?;
-    let mut unpacker =
-        Recompress::reading(File::open(file).with_context(|| format!("open {}", file.display()))?)?;
-    let mut output = unpacker.child.stdout.take().context("reach imgtool")?;
-    let place = Place::root(&dir, &record.name)?;
-    let unpacked = archive::unpack(&mut output, &place, Path::new("/"), Owners::Kept);
-    // What follows the archive's end.
-    let _ = std::io::copy(&mut output, &mut std::io::sink());
-    drop(output);
-    unpacker.end()?;
-    unpacked?;
+    let archive = File::open(file).with_context(|| format!("open {}", file.display()))?;
+    Recompress::unpack(archive, &Place::root(&dir, &record.name)?)?;
     ordinary::check_images(&dir.join(IMAGES)).and_then(|()| ordinary::check_images(&dir.join(MEMORY)))?;
     Ok(dir)
 }

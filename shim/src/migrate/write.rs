@@ -142,7 +142,7 @@ fn changes(store: &Store, record: &Container, tar: &mut tar::Builder<impl Write>
         Ok(())
     })();
     if mounted_here {
-        unmount(&bundle)?;
+        unmount(store, &record.id)?;
     }
     done
 }

@@ -91,6 +91,43 @@ pub fn has_what_it_starts(record: &Container) -> Result<()> {
     Ok(())
 }
 
+/// `update`: what the flags change of a container's check; what they do not name stays.
+pub fn change(flags: &HealthFlags, record: &mut Container) -> Result<()> {
+    if let Some(asked) = check(flags)? {
+        let runs = |known: &Healthcheck| known.test.first().is_some_and(|word| word != "NONE");
+        let known = record.config.healthcheck.take().filter(|known| runs(known) && !flags.no_healthcheck);
+        let check = inherit(Some(asked), known);
+        if check.as_ref().is_some_and(|check| check.test.is_empty()) {
+            fault!(Usage, "there is no health check to change: give one with --health-cmd");
+        }
+        record.config.healthcheck = check;
+    }
+    let known = std::mem::take(&mut record.health_more);
+    let mut all = flags.clone();
+    let before = known.startup.as_ref().and_then(|check| check.test.get(1).cloned());
+    all.health_startup_cmd = all.health_startup_cmd.or(before);
+    let mut more = more(&all)?;
+    let retries = flags.health_startup_retries.map(i64::from);
+    more.startup = inherit(more.startup, known.startup);
+    if let (Some(startup), Some(retries)) = (&mut more.startup, retries) {
+        startup.retries = retries;
+    }
+    more.startup_success = flags.health_startup_success.unwrap_or(known.startup_success);
+    more.max_log_count = more.max_log_count.or(known.max_log_count);
+    more.max_log_size = more.max_log_size.or(known.max_log_size);
+    if flags.health_log_destination.is_none() {
+        more.log_dir = known.log_dir;
+    }
+    if flags.no_healthcheck {
+        more.startup = None;
+    }
+    record.health_more = more;
+    if let Some(action) = &flags.health_on_failure {
+        record.health_on_failure.clone_from(action);
+    }
+    has_what_it_starts(record)
+}
+
 /// The image's check under the user's.
 pub fn inherit(user: Option<Healthcheck>, image: Option<Healthcheck>) -> Option<Healthcheck> {
     let (Some(mut check), Some(image)) = (user.clone(), image.clone()) else { return user.or(image) };

@@ -162,7 +162,9 @@ fn running(store: &Store, name: &str) -> Result<(String, i32)> {
     let id = store.resolve(name)?;
     let status = status::read(store, &id)?;
     match status.process {
-        Some(process) if matches!(status.state, State::Running | State::Paused) => Ok((id, process.pid)),
+        Some(process) if matches!(status.state, State::Initialized | State::Running | State::Paused) => {
+            Ok((id, process.pid))
+        }
         _ => fault!(WrongState, "cannot join namespace of container {name}: it is not running"),
     }
 }

@@ -70,6 +70,12 @@ pub fn user_json(user: &passwd::User, umask: Option<u32>) -> Value {
     value
 }
 
+/// Changes the variables of a spec that is whole.
+pub fn change_environment(spec: &mut Value, change: impl FnOnce(&[String]) -> Vec<String>) {
+    let now = super::strings(spec, "/process/env");
+    set(spec, "/process/env", json!(change(&now)));
+}
+
 fn environment(record: &Container, home: &str) -> Vec<String> {
     let hostname = match super::hostname(record) {
         name if name.is_empty() => {

@@ -179,6 +179,10 @@ impl Supervisor {
                 }
                 events::container(&self.store, &self.record, "attach", &[]);
             }
+            Request::Start => {
+                let error = self.begin().err().map(|err| contracts::report::one_line(&err));
+                self.reply(token, error);
+            }
             Request::Checkpoint => {
                 if let Some(client) = self.clients.get_mut(&token) {
                     (client.waits, client.checkpoints) = (true, true);
@@ -207,8 +211,13 @@ impl Supervisor {
             }
             Request::Reload => {
                 if let Ok(record) = self.store.load(&self.record.id) {
+                    let other = record.config.healthcheck != self.record.config.healthcheck
+                        || record.health_more != self.record.health_more;
                     self.record = record;
                     self.watch_memory();
+                    if other {
+                        self.health_changed();
+                    }
                 }
                 self.reply(token, None);
             }
@@ -317,6 +326,11 @@ impl Supervisor {
                 self.tell_kill(signal);
                 let patience = u64::try_from(timeout).ok();
                 self.kill_at = patience.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+                Ok(())
+            }
+            Phase::Ready => {
+                // There is no program yet that could take any other.
+                self.signal(libc::SIGKILL);
                 Ok(())
             }
             Phase::Waiting(_) => self.finish(),

@@ -134,7 +134,7 @@ impl Supervisor {
         if !ports {
             let _ = tools::network_down(&id);
         }
-        let _ = unmount(&self.store.bundle(&id));
+        let _ = unmount(&self.store, &id);
         let _ = remove::live(&self.store, &id);
         let _ = volume::options::release(&self.store, &self.record);
         Ok(())

@@ -132,7 +132,11 @@ fn nanos(value: i64) -> Option<Duration> {
 impl Supervisor {
     /// A run of the payload begins.
     pub(super) fn health_began(&mut self) {
-        let Some(check) = &mut self.health else { return };
+        let Some(check) = &mut self.health else {
+            // One that was taken away since its last run.
+            self.status.health = None;
+            return;
+        };
         check.since = Instant::now();
         check.startup = Startup::of(&self.record);
         let starting = check.in_start_period();
@@ -155,7 +159,20 @@ impl Supervisor {
                 let _ = self.epoll.delete(output);
             }
         }
-        self.tell_health(Some("the container ended before its health check"));
+        self.tell_health(Some(
+            "the container ended, or its health check was changed, before it had an answer",
+        ));
+    }
+
+    /// Another check than before, from its beginning.
+    pub(super) fn health_changed(&mut self) {
+        self.health_stopped();
+        self.health = Check::of(&self.record);
+        self.status.health = None;
+        if self.status.state == contracts::container::State::Running {
+            self.health_began();
+        }
+        self.publish();
     }
 
     pub(super) fn health_timer(&mut self, now: Instant) {

@@ -31,21 +31,65 @@ struct Console {
 impl Supervisor {
     /// Starts the payload; returns when it runs.
     pub(super) fn launch(&mut self) -> Result<()> {
+        match self.images.take() {
+            Some(images) => {
+                let live = self.store.live(&self.record.id);
+                self.execute(|command| {
+                    checkpoints::restore(command, &images, &live)?;
+                    command.arg("--detach");
+                    Ok(())
+                })?;
+            }
+            None => self.execute(|command| {
+                command.args(["run", "--detach"]);
+                Ok(())
+            })?,
+        }
+        self.began()?;
+        events::container(&self.store, &self.record, "start", &[]);
+        Ok(())
+    }
+
+    /// `shim init`: everything but the program itself, which waits.
+    pub(super) fn make_ready(&mut self) -> Result<()> {
+        self.execute(|command| {
+            command.arg("create");
+            Ok(())
+        })?;
+        self.status.version = 1;
+        self.status.state = State::Initialized;
+        self.status.error = String::new();
+        self.phase = Phase::Ready;
+        self.store.save_live(&self.record.id, &self.status)?;
+        events::container(&self.store, &self.record, "init", &[]);
+        Ok(())
+    }
+
+    /// Lets the program begin that was made ready.
+    pub(super) fn begin(&mut self) -> Result<()> {
+        if self.phase != Phase::Ready {
+            bail!("container {} is {} already", self.record.id, self.status.state.word());
+        }
+        tools::run(tools::runtime(&self.store, &self.record).args(["start", &self.record.id]))?;
+        self.status.manually_stopped = false;
+        self.began()?;
+        if !self.record.host_config.auto_remove {
+            self.store.save_kept(&self.record.id, &self.status)?;
+        }
+        events::container(&self.store, &self.record, "start", &[]);
+        Ok(())
+    }
+
+    /// One execution of the runtime that makes the container; `verb` adds what it is to do.
+    fn execute(&mut self, verb: impl FnOnce(&mut Command) -> Result<()>) -> Result<()> {
         let id = self.record.id.clone();
         let live = self.store.live(&id);
         let mut command = tools::runtime(&self.store, &self.record);
         let runtime_log = live.join("runtime.log");
         let _ = fs::remove_file(&runtime_log);
         command.arg("--log").arg(&runtime_log).args(["--log-format", "json"]);
-        match self.images.take() {
-            Some(images) => checkpoints::restore(&mut command, &images, &live)?,
-            None => drop(command.arg("run")),
-        }
-        command
-            .args(["--detach", "--bundle"])
-            .arg(self.store.bundle(&id))
-            .arg("--pid-file")
-            .arg(live.join("pid"));
+        verb(&mut command)?;
+        command.arg("--bundle").arg(self.store.bundle(&id)).arg("--pid-file").arg(live.join("pid"));
         let console = if self.record.config.tty { Some(Console::listen(&live)?) } else { None };
         if let Some(console) = &console {
             command.arg("--console-socket").arg(&console.path);
@@ -63,8 +107,6 @@ impl Supervisor {
             .context("read the pid that the runtime wrote")?;
         self.payload = Some(sys::pidfd::open(pid).context("open the payload")?);
         self.status.process = Some(Process::of(pid).context("look at the payload")?);
-        self.began()?;
-        events::container(&self.store, &self.record, "start", &[]);
         Ok(())
     }
 
@@ -123,6 +165,11 @@ impl Supervisor {
         self.epoll.add(&pidfd, EpollEvent::new(EpollFlags::EPOLLIN, ADOPTED))?;
         self.payload = Some(pidfd);
         self.streams.adopt(&self.store.live(&self.record.id), &self.record)?;
+        if self.status.state == State::Initialized {
+            self.phase = Phase::Ready;
+            self.publish();
+            return Ok(());
+        }
         self.streams.watch(&self.epoll)?;
         self.phase = Phase::Running;
         self.kill_at = self.last_moment();

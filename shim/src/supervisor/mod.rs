@@ -63,6 +63,8 @@ pub struct Answer {
 /// What the payload is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// All but the program is there; a client starts it.
+    Ready,
     Running,
     /// The policy starts it again at this time.
     Waiting(Instant),
@@ -107,11 +109,16 @@ struct Supervisor {
     quiet_at: Option<Instant>,
 }
 
-/// `shim supervise ID [--adopt|--revive|--restore DIR]`: answers with one line on stdout, then goes on alone.
+/// `shim supervise ID [--adopt|--revive|--restore DIR|--init]`: answers with one line on stdout, then goes on alone.
 pub fn main(id: &str, flag: &str, value: &str) -> Exit {
     let started = Supervisor::open(id).and_then(|mut supervisor| {
         match flag {
             "--adopt" => supervisor.adopt()?,
+            "--init" => {
+                supervisor.status.restart_count = 0;
+                supervisor.inherit_client();
+                supervisor.make_ready()?;
+            }
             "--revive" => {
                 supervisor.status.restart_count += 1;
                 supervisor.first_start()?;

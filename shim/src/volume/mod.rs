@@ -16,6 +16,7 @@ use contracts::lock::Lock;
 use serde::{Deserialize, Serialize};
 
 use crate::container::{Store, make_dir};
+use crate::copy::archive::Place;
 use crate::events;
 
 /// `volume.json`.
@@ -132,6 +133,24 @@ pub fn remove(store: &Store, name: &str, except: Option<&str>) -> Result<u64> {
     drop(lock);
     events::volume(store, name, "destroy");
     Ok(size)
+}
+
+/// Does something with a volume's files; what its options name is mounted meanwhile.
+pub fn with_files(store: &Store, name: &str, work: impl FnOnce(&Place) -> Result<()>) -> Result<()> {
+    let held = lock(store)?;
+    let Some(volume) = load(store, name)? else { fault!(NotFound, "get {name}: no such volume") };
+    options::mount_one(store, &volume)?;
+    // From here on the files are those, even if somebody unmounts the volume.
+    let files = Place::root(&data(store, name), name)?;
+    drop(held);
+    let done = work(&files);
+    drop(files);
+    let _held = lock(store)?;
+    let used = |id: &String| store.live(id).exists();
+    if !volume.options.is_empty() && !users(store, name)?.iter().any(used) {
+        options::unmount(store, name)?;
+    }
+    done
 }
 
 /// Bytes of the regular files below `path`.

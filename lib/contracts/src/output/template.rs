@@ -44,12 +44,20 @@ impl Template {
     /// What Go would refuse at run time: a field of something that has none, an index out of range, a comparison of
     /// unlike kinds, a wrong number of arguments.
     pub fn render(&self, value: &Value) -> Result<String> {
-        eval::run(&self.nodes, value, None).context("format template")
+        self.render_with(value, &[])
+    }
+
+    /// As [`Template::render`]; a field that is there and null prints as `nulls` has it by its name: `("Binds", "[]")`.
+    ///
+    /// # Errors
+    /// As [`Template::render`].
+    pub fn render_with(&self, value: &Value, nulls: &[(&str, &str)]) -> Result<String> {
+        eval::run(&self.nodes, value, None, nulls).context("format template")
     }
 
     /// The header line of a `table` template: every field stands for its heading.
     fn heading(&self, headings: &[(&str, &str)]) -> Result<String> {
-        eval::run(&self.nodes, &Value::Null, Some(headings)).context("format template")
+        eval::run(&self.nodes, &Value::Null, Some(headings), &[]).context("format template")
     }
 }
 

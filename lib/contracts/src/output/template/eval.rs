@@ -14,10 +14,18 @@ const MAX_COUNT: i64 = 1_000_000;
 
 type Val<'a> = Cow<'a, Value>;
 
+/// Words for names: a field and its heading, or a field and what it prints where it is there and null.
+pub(super) type Words<'w> = &'w [(&'w str, &'w str)];
+
 /// Renders `nodes` for `root`. With `headings` every field stands for its heading instead of its value.
-pub(super) fn run(nodes: &[Node], root: &Value, headings: Option<&[(&str, &str)]>) -> Result<String> {
+pub(super) fn run(
+    nodes: &[Node],
+    root: &Value,
+    headings: Option<Words<'_>>,
+    nulls: Words<'_>,
+) -> Result<String> {
     let root = Cow::Borrowed(root);
-    let mut machine = Machine { variables: vec![("", root.clone())], out: String::new(), headings };
+    let mut machine = Machine { variables: vec![("", root.clone())], out: String::new(), headings, nulls };
     machine.walk(nodes, &root)?;
     Ok(machine.out)
 }
@@ -32,10 +40,11 @@ enum Flow {
 struct Machine<'a, 'h> {
     variables: Vec<(&'a str, Val<'a>)>,
     out: String,
-    headings: Option<&'h [(&'h str, &'h str)]>,
+    headings: Option<Words<'h>>,
+    nulls: Words<'h>,
 }
 
-impl<'a> Machine<'a, '_> {
+impl<'a, 'h> Machine<'a, 'h> {
     fn walk(&mut self, nodes: &'a [Node], dot: &Val<'a>) -> Result<Flow> {
         for node in nodes {
             let flow = match node {
@@ -46,7 +55,11 @@ impl<'a> Machine<'a, '_> {
                 Node::Output(pipeline) => {
                     let value = self.pipeline(pipeline, dot)?;
                     if pipeline.variables.is_empty() {
-                        print::top(&mut self.out, &value);
+                        let word = if value.is_null() { self.null_word(pipeline, dot) } else { None };
+                        match word {
+                            Some(word) => self.out.push_str(word),
+                            None => print::top(&mut self.out, &value),
+                        }
                     } else {
                         self.bind(pipeline, &[&value])?;
                     }
@@ -66,6 +79,16 @@ impl<'a> Machine<'a, '_> {
             }
         }
         Ok(Flow::Next)
+    }
+
+    /// What a field that is there prints when it is null: an empty list is one in Go, whatever JSON says.
+    fn null_word(&self, pipeline: &Pipeline, dot: &Val<'a>) -> Option<&'h str> {
+        let [Command { operands }] = &pipeline.commands[..] else { return None };
+        let [Operand { base, fields }] = &operands[..] else { return None };
+        let (last, path) = fields.split_last()?;
+        let word = self.nulls.iter().find_map(|&(name, word)| (name == last).then_some(word))?;
+        let parent = self.operand(&Operand { base: base.clone(), fields: path.to_vec() }, dot).ok()?;
+        parent.as_object()?.contains_key(last).then_some(word)
     }
 
     fn block(&mut self, block: &'a Block, dot: &Val<'a>) -> Result<Flow> {

@@ -105,6 +105,7 @@ fn length(value: &Value) -> Result<usize> {
         Value::String(text) => text.len(),
         Value::Array(items) => items.len(),
         Value::Object(map) => map.len(),
+        Value::Null => 0,
         _ => bail!("len of {}", print::type_name(value)),
     })
 }

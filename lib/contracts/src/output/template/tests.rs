@@ -119,6 +119,10 @@ fn wrong_templates_say_where() {
     fails("{{.Nope.Deep}}", "no value");
     fails("{{index .Names 7}}", "out of range");
     fails("{{len 3}}", "len of int");
+    shows("{{len .None}} {{.None}} {{.Nope}}", "0 <no value> <no value>");
+    let typed = Template::parse("{{.None}} {{$.None}} {{.Nope}} {{json .None}}").unwrap();
+    let text = typed.render_with(&json!({ "None": null }), &[("None", "[]"), ("Nope", "[]")]).unwrap();
+    assert_eq!(text, "[] [] <no value> null");
     fails("{{eq 1 \"a\"}}", "incompatible");
     fails("{{range 1.5}}{{end}}", "iterate");
     fails("{{.ID 3}}", "not a function");

@@ -1,0 +1,76 @@
+//! `shim mount` and `shim unmount`
+
+use anyhow::Result;
+use contracts::exit::Exit;
+use contracts::fault;
+use contracts::output::template::Format;
+use contracts::report;
+use serde_json::{Value, json};
+
+use super::select;
+use crate::cli::{MountFlags, UnmountFlags};
+use crate::container::unmount::{hold, holds, unmount};
+use crate::container::{Store, again, short};
+use crate::{show, tools};
+
+pub fn run(store: &Store, flags: &MountFlags) -> Result<Exit> {
+    let names = select::chosen(store, &flags.containers, flags.all, flags.latest, |_| Ok(true))?;
+    let (mut rows, mut exit) = (Vec::new(), Exit::Ok);
+    if names.is_empty() && !flags.all {
+        for id in store.ids()? {
+            if tools::is_mounted(&store.bundle(&id)) {
+                rows.extend(row(store, &id, flags.no_trunc).ok());
+            }
+        }
+        rows.sort_by(|one, other| one["Names"].as_str().cmp(&other["Names"].as_str()));
+        let lines = Format::parse(flags.format.as_deref().or(Some("{{.ID}}\\t{{.Path}}")), "")?;
+        show::text(&lines.render(&[], &rows)?)?;
+        return Ok(exit);
+    }
+    for name in &names {
+        match mount(store, name).and_then(|id| row(store, &id, flags.no_trunc)) {
+            Ok(row) => rows.push(row),
+            Err(err) => {
+                report::print_error("shim", &err);
+                exit = if exit == Exit::Ok { Exit::from(&err) } else { exit };
+            }
+        }
+    }
+    let lines = Format::parse(flags.format.as_deref().or(Some("{{.Path}}")), "")?;
+    show::text(&lines.render(&[], &rows)?)?;
+    Ok(exit)
+}
+
+fn row(store: &Store, id: &str, no_trunc: bool) -> Result<Value> {
+    let record = store.load(id)?;
+    Ok(json!({
+        "ID": if no_trunc { id } else { short(id) }, "Names": record.name, "Path": store.bundle(id).join("rootfs"),
+    }))
+}
+
+fn mount(store: &Store, name: &str) -> Result<String> {
+    let id = store.resolve(name)?;
+    let (_lock, _) = again::lock_settled(store, &id)?;
+    tools::mount(&store.bundle(&id))?;
+    hold(store, &id, holds(store, &id) + 1)?;
+    Ok(id)
+}
+
+/// Lets one go; `all` minds none that has to stay.
+pub fn undo(store: &Store, name: &str, flags: &UnmountFlags) -> Result<Option<String>> {
+    let id = store.resolve(name)?;
+    let (_lock, status) = again::lock_settled(store, &id)?;
+    let times = holds(store, &id);
+    if times == 0 && status.owner.is_some() {
+        if flags.which.all {
+            return Ok(None);
+        }
+        fault!(WrongState, "cannot unmount the files of container {name}: it is {}", status.state.word());
+    }
+    let left = if flags.force || flags.which.all { 0 } else { times.saturating_sub(1) };
+    hold(store, &id, left)?;
+    if status.owner.is_none() && left == 0 {
+        unmount(store, &id)?;
+    }
+    Ok(Some(name.to_owned()))
+}
