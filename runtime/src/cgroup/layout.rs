@@ -114,31 +114,31 @@ impl Layout {
         }
         Ok(Self::V1(hierarchies))
     }
+}
 
-    /// Where `cgroupsPath` leads, as in runc; `..` is resolved without leaving the root.
-    ///
-    /// # Errors
-    /// A path without any name, which would be the root cgroup itself.
-    pub fn relative_path(&self, path: Option<&Path>, id: &str) -> Result<Place> {
-        let path = path.filter(|path| !path.as_os_str().is_empty());
-        let Some(path) = path else {
-            return Ok(Place::FromOwn(id.into()));
-        };
-        let mut clean = PathBuf::new();
-        for part in path.components() {
-            match part {
-                Component::Normal(name) => clean.push(name),
-                Component::ParentDir => {
-                    clean.pop();
-                }
-                _ => {}
+/// Where `cgroupsPath` leads, as in runc; `..` is resolved without leaving the root.
+///
+/// # Errors
+/// A path without any name, which would be the root cgroup itself.
+pub fn relative_path(path: Option<&Path>, id: &str) -> Result<Place> {
+    let path = path.filter(|path| !path.as_os_str().is_empty());
+    let Some(path) = path else {
+        return Ok(Place::FromOwn(id.into()));
+    };
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
             }
+            _ => {}
         }
-        if clean.as_os_str().is_empty() {
-            fault!(Usage, "cgroupsPath {}: names no cgroup", path.display());
-        }
-        Ok(if path.is_absolute() { Place::FromRoot(clean) } else { Place::FromOwn(clean) })
     }
+    if clean.as_os_str().is_empty() {
+        fault!(Usage, "cgroupsPath {}: names no cgroup", path.display());
+    }
+    Ok(if path.is_absolute() { Place::FromRoot(clean) } else { Place::FromOwn(clean) })
 }
 
 /// systemd's own hierarchy of version 1, which has no controllers and may be mounted beside the unified one.
@@ -215,15 +215,14 @@ mod tests {
     fn paths_as_runc_reads_them() {
         let v1 = found("cpu", "/sys/fs/cgroup/cpu".into(), "/us");
         let v2 = found("", BASE.into(), "/user.slice/session");
-        let layout = Layout::V2(v2.clone());
-        let place = |path: Option<&str>| layout.relative_path(path.map(Path::new), "c1").unwrap();
+        let place = |path: Option<&str>| relative_path(path.map(Path::new), "c1").unwrap();
         let at = |path, found: &Found| place(path).in_hierarchy(found).display().to_string();
         assert_eq!(at(None, &v1), "us/c1");
         assert_eq!(at(None, &v2), "user.slice/c1");
         assert_eq!(at(Some("/a/../../b//c"), &v1), "b/c");
         assert_eq!(at(Some("b/c"), &v1), "us/b/c");
         assert_eq!(at(Some(""), &v2), "user.slice/c1");
-        assert!(layout.relative_path(Some(Path::new("/..")), "c1").is_err());
+        assert!(relative_path(Some(Path::new("/..")), "c1").is_err());
     }
 
     #[test]

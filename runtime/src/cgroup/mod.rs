@@ -19,6 +19,7 @@ pub mod layout;
 mod mounts;
 mod oom;
 pub mod owner;
+mod plan;
 mod remove;
 mod resources;
 pub mod stats;
@@ -169,7 +170,7 @@ impl Location {
         resources::check_usage(&dirs, resources)?;
         let resources = resources::complete(&dirs, resources);
         if let Some(unit) = &self.unit {
-            systemd::update(unit, &resources)?;
+            systemd::update(unit, systemd::Version::of(self), &resources)?;
         }
         resources::apply(&dirs, &resources)
     }
@@ -219,56 +220,6 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// Makes what a process can be born in: the directory in the unified hierarchy, without limits. The rest is for
-    /// [`Cgroup::complete`], which can work while the process sets itself up.
-    ///
-    /// `record` is told where all of it is going to be before anything is made, so that a caller who is killed
-    /// meanwhile leaves a trail.
-    ///
-    /// # Errors
-    /// It exists and has processes, or may not be made. Nothing new is left then.
-    pub fn prepare(request: &Request<'_>, record: impl FnOnce(&Location) -> Result<()>) -> Result<Self> {
-        if request.disabled {
-            return Self::none(request, record);
-        }
-        let layout = match layout::Layout::find() {
-            Err(_) if request.path.is_none() && may_be_none(request.rootless) => {
-                return Self::none(request, record);
-            }
-            other => other?,
-        };
-        let planned = planned(&layout, request)?;
-        if let (layout::Layout::V1(_), Some(_)) = (&layout, request.delegated()) {
-            fault!(Unsupported, "annotation {}: needs cgroup v2, this machine has v1", beneath::DELEGATED);
-        }
-        record(&planned)?;
-        let systemd_v1 = planned.systemd_v1.clone();
-        if request.systemd {
-            let layout::Layout::V2(root) = &layout else {
-                fault!(Unsupported, "--systemd-cgroup: needs cgroup v2, this machine has v1");
-            };
-            let (dirs, location, placeholder) = systemd::create(root, request)?;
-            return Self { placeholder, ..Self::of(dirs, location) }.with_systemd_v1(systemd_v1);
-        }
-        let place = layout.relative_path(request.path, request.id)?;
-        let (dirs, location, later) = match layout {
-            layout::Layout::V2(root) => {
-                let (dirs, location) = v2::create(&root, &place, request)?;
-                (dirs, location, Vec::new())
-            }
-            // Which ones it gets is known only when all have been tried.
-            layout::Layout::V1(hierarchies) if may_be_none(request.rootless) => {
-                let (dirs, location) = v1::create(&hierarchies, &place, request)?;
-                (dirs, location, Vec::new())
-            }
-            layout::Layout::V1(mut later) => {
-                let unified: Vec<_> = later.extract_if(.., |found| found.controllers.is_empty()).collect();
-                (v1::create(&unified, &place, request)?.0, planned, later)
-            }
-        };
-        Self { later, place: Some(place), ..Self::of(dirs, location) }.with_systemd_v1(systemd_v1)
-    }
-
     /// Makes the directory in systemd's own hierarchy, too.
     fn with_systemd_v1(mut self, member: Option<Member>) -> Result<Self> {
         if let Some(member) = &member {
@@ -289,7 +240,8 @@ impl Cgroup {
     pub fn complete(&mut self, request: &Request<'_>) -> Result<()> {
         let later = std::mem::take(&mut self.later);
         if let Some(place) = &self.place {
-            self.dirs.splice(..0, v1::create(&later, place, request)?.0);
+            let first = self.placeholder.as_ref().map(|placeholder| placeholder.pid);
+            self.dirs.splice(..0, v1::create(&later, place, request, first)?.0);
         }
         self.limit(request)
     }
@@ -297,10 +249,14 @@ impl Cgroup {
     /// What has been made of it so far.
     #[must_use]
     pub fn made(&self) -> Location {
+        // What has a unit's name is the unit's.
+        if self.location.unit.is_some() {
+            return self.location.clone();
+        }
         let member = |dir: &Dir| Member { controllers: dir.controllers.clone(), path: dir.path.clone() };
         Location {
             dirs: self.dirs.iter().map(member).collect(),
-            unit: self.location.unit.clone(),
+            unit: None,
             systemd_v1: self.location.systemd_v1.clone(),
         }
     }
@@ -350,33 +306,6 @@ impl Cgroup {
 /// Whether the container can do without a cgroup: where its runtime is rootless, or root of a user namespace only.
 fn may_be_none(rootless: bool) -> bool {
     rootless || sys::namespace::in_user_namespace()
-}
-
-/// Where [`Cgroup::create`] is going to make directories, or the unit that it is going to start.
-fn planned(layout: &layout::Layout, request: &Request<'_>) -> Result<Location> {
-    if request.systemd {
-        let unit = systemd::name(request)?;
-        let systemd_v1 = match layout {
-            layout::Layout::V1(_) => None,
-            layout::Layout::V2(_) => request.systemd_v1(|found| found.own.join(&unit))?,
-        };
-        return Ok(Location { unit: Some(unit), systemd_v1, ..Location::default() });
-    }
-    let place = layout.relative_path(request.path, request.id)?;
-    let member = |found: &layout::Found| Member {
-        controllers: found.controllers.clone(),
-        path: found.mount.join(place.in_hierarchy(found)),
-    };
-    Ok(match layout {
-        layout::Layout::V1(hierarchies) => {
-            Location { dirs: hierarchies.iter().map(member).collect(), ..Location::default() }
-        }
-        layout::Layout::V2(root) => Location {
-            dirs: vec![Member { controllers: String::new(), ..member(root) }],
-            systemd_v1: request.systemd_v1(|found| place.in_hierarchy(found))?,
-            unit: None,
-        },
-    })
 }
 
 /// Moves the calling thread into the cgroups of these `tasks` files. The process must have no other thread: `tasks`

@@ -21,8 +21,10 @@ pub fn remove(location: &Location) -> Result<()> {
     let end = Instant::now() + PATIENCE;
     let mut first = Ok(());
     for member in location.dirs.iter().chain(&location.systemd_v1) {
-        let removed = remove_until(&member.path, end)
-            .with_context(|| format!("remove cgroup {}", member.path.display()));
+        // A container that is below its unit has all of it.
+        let is_unit = |dir: &&Path| location.unit.as_ref().is_some_and(|unit| dir.ends_with(unit));
+        let dir = member.path.ancestors().find(is_unit).unwrap_or(&member.path);
+        let removed = remove_until(dir, end).with_context(|| format!("remove cgroup {}", dir.display()));
         if first.is_ok() {
             first = removed;
         }
@@ -79,6 +81,9 @@ impl Location {
     /// # Errors
     /// As [`Self::remove`].
     pub fn remove_unfinished(&self) -> Result<()> {
-        remove(self).and(self.unit.as_deref().map_or(Ok(()), super::systemd::stop_where_empty))
+        match &self.unit {
+            Some(unit) if !super::systemd::stop_where_empty(unit)? => Ok(()),
+            _ => remove(self),
+        }
     }
 }

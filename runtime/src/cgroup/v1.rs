@@ -12,20 +12,28 @@ use super::layout::{Found, Place};
 use super::owner::may_go_without;
 use super::{Location, Member, Request, remove};
 
-/// Makes the directories. What this call made is removed again on failure.
-pub fn create(hierarchies: &[Found], place: &Place, request: &Request<'_>) -> Result<(Vec<Dir>, Location)> {
+/// Makes the directories. What this call made is removed again on failure; not where systemd made some of them already and
+/// put the process `first` into them, which go with its unit.
+pub fn create(
+    hierarchies: &[Found],
+    place: &Place,
+    request: &Request<'_>,
+    first: Option<i32>,
+) -> Result<(Vec<Dir>, Location)> {
     let mut location = Location::default();
     let mut dirs = Vec::new();
     for found in hierarchies {
         let path = found.mount.join(place.in_hierarchy(found));
-        match create_in(found, &path) {
+        match create_in(found, &path, first) {
             Ok(dir) => {
                 location.dirs.push(Member { controllers: found.controllers.clone(), path });
                 dirs.push(dir);
             }
             Err(err) if request.path.is_none() && may_go_without(request.rootless, &err) => {}
             Err(err) => {
-                let _ = remove::remove(&location);
+                if !request.systemd {
+                    let _ = remove::remove(&location);
+                }
                 return Err(err);
             }
         }
@@ -33,11 +41,11 @@ pub fn create(hierarchies: &[Found], place: &Place, request: &Request<'_>) -> Re
     Ok((dirs, location))
 }
 
-fn create_in(found: &Found, path: &Path) -> Result<Dir> {
+fn create_in(found: &Found, path: &Path, first: Option<i32>) -> Result<Dir> {
     let made = make_dir(path).with_context(|| format!("create cgroup {}", path.display()))?;
     let dir = Dir::open(&found.controllers, path)?;
     if !made {
-        refuse_if_used(&dir)?;
+        refuse_if_used(&dir, first)?;
     }
     if dir.has("cpuset") {
         inherit_cpuset(&found.mount, path)?;
@@ -58,11 +66,11 @@ pub fn make_dir(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// A left-over directory is taken over, one in use is not: our limits would be its processes' limits.
-pub fn refuse_if_used(dir: &Dir) -> Result<()> {
+/// A left-over directory is taken over, one in use by others than `ours` is not: our limits would be its processes' limits.
+pub fn refuse_if_used(dir: &Dir, ours: Option<i32>) -> Result<()> {
     let path = dir.path.display();
     let pids = dir.read("cgroup.procs").with_context(|| format!("read cgroup {path}"))?;
-    let count = pids.lines().count();
+    let count = pids.lines().filter(|line| line.parse().ok() != ours || ours.is_none()).count();
     if count > 0 {
         fault!(Busy, "cgroup {path}: in use by {count} processes");
     }

@@ -25,7 +25,7 @@ pub fn create(root: &Found, place: &Place, request: &Request<'_>) -> Result<(Vec
     if made {
         enable_controllers(&root.mount, &path)?;
     } else {
-        refuse_if_used(&dir)?;
+        refuse_if_used(&dir, None)?;
     }
     let location =
         Location { dirs: vec![Member { controllers: String::new(), path }], ..Location::default() };

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxCpu, LinuxResources};
 
 use super::super::conversion::{blkio_to_io_weight, shares_to_weight, swap_alone};
 use super::super::device_rules::{Kind, Rule};
@@ -17,14 +17,14 @@ const INFINITY: u64 = u64::MAX;
 /// The kernel's default period, in microseconds.
 const PERIOD: u64 = 100_000;
 
-/// The limits that systemd knows.
+/// The limits that systemd knows, on version 2.
 ///
 /// # Errors
 /// A list of processors or a swap limit makes no sense.
 pub fn limits(resources: &LinuxResources) -> Result<Vec<Property>> {
     let mut all = Vec::new();
     let mut add = |name: &str, value: Value| all.push((name.to_owned(), value));
-    let number = |value: i64| Value::U64(u64::try_from(value).unwrap_or(INFINITY));
+    let number = |value: i64| Value::U64(or_infinity(value));
     if let Some(memory) = resources.memory() {
         let limit = memory.limit().filter(|limit| *limit != 0);
         if let Some(limit) = limit {
@@ -44,13 +44,7 @@ pub fn limits(resources: &LinuxResources) -> Result<Vec<Property>> {
         if cpu.idle() == Some(1) {
             add("CPUWeight", Value::U64(0));
         }
-        let period = cpu.period().filter(|period| *period != 0);
-        if let Some(period) = period {
-            add("CPUQuotaPeriodUSec", Value::U64(period));
-        }
-        if let Some(quota) = cpu.quota().filter(|quota| *quota != 0) {
-            add("CPUQuotaPerSecUSec", Value::U64(quota_per_second(quota, period.unwrap_or(PERIOD))));
-        }
+        quota(cpu).into_iter().for_each(|(name, value)| add(name, Value::U64(value)));
         for (name, list) in [("AllowedCPUs", cpu.cpus()), ("AllowedMemoryNodes", cpu.mems())] {
             if let Some(list) = list.as_deref().filter(|list| !list.is_empty()) {
                 add(name, Value::Bytes(bitmap(list)?));
@@ -91,6 +85,20 @@ fn from_file(file: &str, value: &str) -> Result<Option<Property>> {
     // A size that only the kernel reads (`1G`) stays the file's alone.
     let number = if value == "max" { Some(INFINITY) } else { value.parse().ok() };
     Ok(number.map(|number| (name.to_owned(), Value::U64(number))))
+}
+
+/// A limit, where -1 is none.
+pub fn or_infinity(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(INFINITY)
+}
+
+/// How much of its processors a container may use.
+pub fn quota(cpu: &LinuxCpu) -> Vec<(&'static str, u64)> {
+    let period = cpu.period().filter(|period| *period != 0);
+    let quota = cpu.quota().filter(|quota| *quota != 0);
+    let per_second = quota.map(|quota| quota_per_second(quota, period.unwrap_or(PERIOD)));
+    let named = [("CPUQuotaPeriodUSec", period), ("CPUQuotaPerSecUSec", per_second)];
+    named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
 /// systemd rounds up to 1 % of a processor, so it is given whole hundredths.
