@@ -9,7 +9,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use contracts::fault;
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socketpair};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use sys::clone::{CloneOptions, Cloned};
@@ -19,6 +21,8 @@ use crate::init::channel::{self, Report};
 
 /// The program, looked for in PATH.
 const PROGRAM: &str = "criu";
+/// How many seconds CRIU may say nothing after the process that it restores has begun to end.
+const PATIENCE: u32 = 10;
 /// More than any answer of CRIU's takes.
 const LONGEST: usize = 40 << 10;
 
@@ -46,6 +50,9 @@ pub enum Kind {
     /// Which abilities there are.
     FeatureCheck = 9,
 }
+
+/// `PF_EXITING` of the kernel.
+const EXITING: u32 = 4;
 
 /// `criu_req_type` of notifications.
 const NOTIFY: i32 = 6;
@@ -122,8 +129,10 @@ impl Service {
         let mut request = Message::default();
         request.number(REQ_TYPE, kind as i64).text(REQ_OPTS, options.bytes());
         self.send(&request)?;
+        // The first process that CRIU tells of is the container's.
+        let mut first = None;
         loop {
-            let (answer, fd) = self.receive()?;
+            let (answer, fd) = self.receive(first)?;
             if field(&answer, RESP_TYPE).map(Value::int) != Some(NOTIFY) {
                 let restored = match field(&answer, RESP_RESTORE) {
                     Some(Value::Bytes(body)) => field(body, 1).map_or(0, Value::int),
@@ -136,7 +145,9 @@ impl Service {
             };
             let script = field(body, 1).map(Value::text).unwrap_or_default();
             crate::log::debug(format_args!("criu: {script}"));
-            notice(Notice { script, pid: field(body, 2).map_or(0, Value::int), fd })?;
+            let pid = field(body, 2).map_or(0, Value::int);
+            first = first.or((kind == Kind::Restore && pid > 0).then_some(pid));
+            notice(Notice { script, pid, fd })?;
             let mut answer = Message::default();
             answer.number(REQ_TYPE, NOTIFY.into()).flag(REQ_NOTIFY_SUCCESS, true);
             self.send(&answer)?;
@@ -154,7 +165,7 @@ impl Service {
             features.flag(feature as u32, true);
         });
         service.send(&request)?;
-        let (answer, _) = service.receive()?;
+        let (answer, _) = service.receive(None)?;
         let has = match field(&answer, RESP_FEATURES) {
             Some(Value::Bytes(body)) => field(body, feature as u32).map_or(0, Value::int) == 1,
             _ => false,
@@ -191,7 +202,7 @@ impl Service {
         loop {
             match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) {
                 Ok(WaitStatus::Exited(_, 0)) => break,
-                Err(nix::errno::Errno::EINTR) => {}
+                Err(Errno::EINTR) => {}
                 Ok(status) => bail!("criu ended with {status:?}"),
                 Err(err) => return Err(err).context("wait for criu"),
             }
@@ -205,7 +216,30 @@ impl Service {
         Ok(())
     }
 
-    fn receive(&self) -> Result<(Vec<u8>, Option<OwnedFd>)> {
+    /// Waits for a message; not for ever where none can come: CRIU has ended (the processes that it restores hold its
+    /// socket, too), or the process `restored` is ending and CRIU waits for that, which waits for what CRIU traces.
+    fn await_message(&self, restored: Option<i32>) -> Result<()> {
+        let mut ending = 0;
+        loop {
+            let mut both = [&self.socket, &self.pidfd].map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN));
+            match poll(&mut both, PollTimeout::from(1000_u16)) {
+                Err(Errno::EINTR) => continue,
+                other => other.context("wait for criu")?,
+            };
+            match both.map(|one| one.any().unwrap_or_default()) {
+                [true, _] => return Ok(()),
+                [_, true] => bail!("criu has ended early"),
+                _ if restored.is_some_and(is_ending) => ending += 1,
+                _ => ending = 0,
+            }
+            if ending == PATIENCE {
+                bail!("criu failed: the restored process ended, and criu waits for its end");
+            }
+        }
+    }
+
+    fn receive(&self, restored: Option<i32>) -> Result<(Vec<u8>, Option<OwnedFd>)> {
+        self.await_message(restored)?;
         let mut buffer = vec![0; LONGEST];
         let (length, fd) = match sys::pass_fd::receive(&self.socket, &mut buffer) {
             Err(err) if err.kind() == ErrorKind::ConnectionReset => bail!("criu has ended early"),
@@ -237,6 +271,14 @@ impl Drop for Service {
         let _ = sys::pidfd::send_signal(&self.pidfd, nix::libc::SIGKILL);
         let _ = waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED);
     }
+}
+
+/// Whether a process is gone, or at its end: the first process of a PID namespace stays until all others there have gone.
+fn is_ending(pid: i32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    // proc_pid_stat(5): the name is in brackets; the flags follow six fields after it.
+    let flags = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(6)?.parse::<u32>().ok());
+    flags.is_some_and(|flags| flags & EXITING != 0)
 }
 
 fn execute(socket: &OwnedFd) -> Result<()> {
