@@ -19,16 +19,27 @@ pub struct Ends {
     pub sync: Option<File>,
     /// The key of its next number.
     pub key: &'static str,
+    /// What podman leaked into us: its reserved ports.
+    pub leaked: Vec<RawFd>,
 }
 
 impl Default for Ends {
     fn default() -> Self {
-        Self { sync: None, key: "data" }
+        Self { sync: None, key: "data", leaked: leaked_descriptors() }
+    }
+}
+
+impl Ends {
+    /// Lets go of what was leaked: the ports are free for whoever sees the exit file.
+    pub fn close_leaked(&mut self) {
+        for number in self.leaked.drain(..) {
+            sys::inherited::close(number);
+        }
     }
 }
 
 /// What was inherited beyond the streams and is no pipe to us.
-pub fn leaked_descriptors() -> Vec<RawFd> {
+fn leaked_descriptors() -> Vec<RawFd> {
     let ours: Vec<String> = ["_OCI_SYNCPIPE", "_OCI_STARTPIPE", "_OCI_ATTACHPIPE"]
         .iter()
         .filter_map(|name| std::env::var(name).ok())
@@ -63,10 +74,9 @@ pub fn write_exit_files(options: &Options, code: i32) {
 }
 
 /// The exit command, whatever happened; its failure is ours.
-pub fn finish(options: &Options, leaked: Vec<RawFd>, code: u8) -> u8 {
-    for number in leaked {
-        sys::inherited::close(number);
-    }
+pub fn finish(options: &Options, mut ends: Ends, code: u8) -> u8 {
+    ends.close_leaked();
+    drop(ends);
     let Some(program) = &options.exit_command else { return code };
     // Its children are not ours.
     let _ = nix::sys::prctl::set_child_subreaper(false);

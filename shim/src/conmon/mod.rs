@@ -91,8 +91,7 @@ fn begin(words: &[String], stays: bool) -> Result<u8> {
 
 /// The life of the process that stays; the code is the container's.
 fn supervise(options: &Options) -> u8 {
-    // podman leaks its reserved ports into us; they must be free only when the container has ended.
-    let leaked = ending::leaked_descriptors();
+    // Before any descriptor of our own: podman leaks its reserved ports into us.
     let mut ends = ending::Ends::default();
     let code = match run::Monitor::start(options, &mut ends).and_then(run::Monitor::run) {
         Ok(code) => code,
@@ -104,7 +103,7 @@ fn supervise(options: &Options) -> u8 {
             1
         }
     };
-    ending::finish(options, leaked, code)
+    ending::finish(options, ends, code)
 }
 
 /// A word of our own: whoever stays has no stderr.

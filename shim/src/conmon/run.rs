@@ -196,6 +196,7 @@ impl<'a> Monitor<'a> {
         if self.ooms.on_ready(OOM).is_some() {
             ending::write_oom(self.options);
         }
+        self.ends.close_leaked();
         ending::write_exit_files(self.options, code);
         if self.options.exec {
             let why = self.timed_out.then_some("command timed out");

@@ -14,14 +14,19 @@ use sys::seqpacket;
 use crate::rig::{bundle, done, tool, wait_until};
 
 /// A container's bundle, and where conmon puts things.
-struct Pod {
+pub struct Pod {
     dir: tempfile::TempDir,
-    id: String,
+    pub id: String,
 }
 
 impl Pod {
-    fn new(args: &[&str], change: impl FnOnce(&mut Value)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+    pub fn new(args: &[&str], change: impl FnOnce(&mut Value)) -> Self {
+        Self::within(&std::env::temp_dir(), args, change)
+    }
+
+    /// With everything somewhere below `parent`.
+    pub fn within(parent: &Path, args: &[&str], change: impl FnOnce(&mut Value)) -> Self {
+        let dir = tempfile::tempdir_in(parent).unwrap();
         let name = dir.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.').to_owned();
         let pod = Self { dir, id: format!("conmon-{name}") };
         for dir in ["exits", "persist", "bundle/notify", "sockets"] {
@@ -31,16 +36,16 @@ impl Pod {
         pod
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub fn text(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
     /// conmon for the container, with the descriptors 3, 4, ….
-    fn conmon(&self, flags: &[&str], descriptors: Vec<OwnedFd>) -> Command {
+    pub fn conmon(&self, flags: &[&str], descriptors: Vec<OwnedFd>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_shim"));
         command.arg("conmon").args(["-c", &self.id, "-n", "name"]).arg("-r").arg(tool("runtime"));
         command.arg("--runtime-arg=--root").arg(format!("--runtime-arg={}", self.path("state").display()));
@@ -50,15 +55,21 @@ impl Pod {
     }
 
     /// As podman: `--api-version 1` is a switch and a word that means nothing.
-    fn start(&self, flags: &[&str]) -> i32 {
+    pub fn start(&self, flags: &[&str]) -> i32 {
+        self.start_with(flags, Vec::new())
+    }
+
+    /// As [`Self::start`], with more descriptors from 4 on.
+    pub fn start_with(&self, flags: &[&str], more: Vec<OwnedFd>) -> i32 {
         let (read, write) = pipe();
+        let descriptors = std::iter::once(write).chain(more).collect();
         let path = |name: &str| self.path(name).display().to_string();
         let (bundle, pid, log) = (path("bundle"), path("pid"), format!("k8s-file:{}", path("log")));
         let (exits, persist, sockets) = (path("exits"), path("persist"), path("sockets"));
         let mut all = vec!["--api-version", "1", "-u", &self.id, "-b", &bundle, "-p", &pid, "-l", &log];
         all.extend(["--exit-dir", &exits, "--persist-dir", &persist, "--socket-dir-path", &sockets]);
         all.extend(flags);
-        let conmon = self.conmon(&all, vec![write]).env("_OCI_SYNCPIPE", "3").stdout(Stdio::null()).status();
+        let conmon = self.conmon(&all, descriptors).env("_OCI_SYNCPIPE", "3").stdout(Stdio::null()).status();
         assert!(conmon.unwrap().success());
         let told = line(read);
         let pid = told["data"].as_i64().unwrap();
@@ -67,20 +78,20 @@ impl Pod {
         i32::try_from(pid).unwrap()
     }
 
-    fn runtime(&self, args: &[&str]) {
+    pub fn runtime(&self, args: &[&str]) {
         let mut command = Command::new(tool("runtime"));
         let done = done(command.arg("--root").arg(self.path("state")).args(args).output().unwrap());
         assert_eq!(done.code, 0, "runtime {args:?}: {}", done.err);
     }
 
-    fn ended(&self) -> String {
+    pub fn ended(&self) -> String {
         let file = format!("exits/{}", self.id);
         assert!(wait_until(|| self.path(&file).exists()));
         self.text(&file)
     }
 
     /// What the log has of a stream: `F text`.
-    fn logged(&self, stream: &str) -> Vec<String> {
+    pub fn logged(&self, stream: &str) -> Vec<String> {
         let text = self.text("log");
         let lines = text.lines().filter_map(|line| line.split_once(&format!(" {stream} ")));
         lines.map(|(_, text)| text.to_owned()).collect()
@@ -94,19 +105,19 @@ impl Drop for Pod {
     }
 }
 
-fn pipe() -> (OwnedFd, OwnedFd) {
+pub fn pipe() -> (OwnedFd, OwnedFd) {
     nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap()
 }
 
 /// The one line of a pipe.
-fn line(pipe: OwnedFd) -> Value {
+pub fn line(pipe: OwnedFd) -> Value {
     let mut line = String::new();
     BufReader::new(File::from(pipe)).read_line(&mut line).unwrap();
     serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line:?}"))
 }
 
 /// Everything until the connection ends; without the kind of each packet, which must be `kind`.
-fn received(socket: &OwnedFd, kind: u8) -> String {
+pub fn received(socket: &OwnedFd, kind: u8) -> String {
     let (mut text, mut buffer) = (Vec::new(), [0; 10_000]);
     loop {
         match seqpacket::receive(socket, &mut buffer).unwrap() {
@@ -123,21 +134,18 @@ fn received(socket: &OwnedFd, kind: u8) -> String {
 fn pid_log_exit_files_and_exit_command() {
     let script = "echo out; echo err >&2; printf unfinished; exit 42";
     let pod = Pod::new(&["sh", "-c", script], |_| {});
-    let (seen, leaked) = (pod.path("seen").display().to_string(), pipe());
+    let seen = pod.path("seen").display().to_string();
     let pid_file = pod.path("conmon.pid").display().to_string();
-    // What is left open in it beyond its pipes (podman's reserved ports) is closed when the exit command runs.
-    let written =
-        format!("cat exits/{} > {seen}.new; ls /proc/self/fd >> {seen}.new; mv {seen}.new {seen}", pod.id);
+    let written = format!("cat exits/{} > {seen}.new; mv {seen}.new {seen}", pod.id);
     let mut flags = vec!["--full-attach", "--conmon-pidfile", &pid_file, "--exit-command", "/bin/sh"];
     for word in ["-c", &written] {
         flags.extend(["--exit-command-arg", word]);
     }
-    drop(leaked);
     pod.start(&flags);
     assert_eq!(pod.ended(), "42");
     assert_eq!(pod.text("persist/exit"), "42");
     assert!(wait_until(|| pod.path("seen").exists()));
-    assert!(pod.text("seen").starts_with("42"));
+    assert_eq!(pod.text("seen"), "42");
     assert_eq!(pod.logged("stdout"), ["F out", "P unfinished"]);
     assert_eq!(pod.logged("stderr"), ["F err"]);
     let conmon = pod.text("conmon.pid");

@@ -4,6 +4,7 @@
 
 mod attach;
 mod conmon;
+mod conmon_runtime;
 mod containerd;
 mod cp;
 mod crash;
