@@ -166,7 +166,9 @@ impl Options {
     /// One is gone.
     pub fn reopen(&self, service: &Service) -> Result<()> {
         for (path, number) in &self.directories {
-            let path = service.path(path);
+            // A link in it would lead back into our mounts, where CRIU could not mount anything below.
+            let real = fs::canonicalize(path).with_context(|| format!("open {}", path.display()))?;
+            let path = service.path(&real);
             let directory = File::open(&path).with_context(|| format!("open {}", path.display()))?;
             sys::clone::place_fd(directory.as_fd(), *number).context("hand a directory to criu")?;
         }
