@@ -28,21 +28,21 @@ fn varint(mut number: u64) -> Vec<u8> {
     bytes
 }
 
-fn number(tag: u64, value: u64) -> Vec<u8> {
+pub fn number(tag: u64, value: u64) -> Vec<u8> {
     [varint(tag << 3), varint(value)].concat()
 }
 
-fn field(tag: u64, bytes: impl AsRef<[u8]>) -> Vec<u8> {
+pub fn field(tag: u64, bytes: impl AsRef<[u8]>) -> Vec<u8> {
     let bytes = bytes.as_ref();
     [&varint(tag << 3 | 2), &varint(bytes.len() as u64), bytes].concat()
 }
 
 /// The fields of a message: a number, or bytes.
 #[derive(Debug, Default)]
-struct Fields(Vec<(u64, u64, Vec<u8>)>);
+pub struct Fields(Vec<(u64, u64, Vec<u8>)>);
 
 impl Fields {
-    fn read(mut bytes: &[u8]) -> Self {
+    pub fn read(mut bytes: &[u8]) -> Self {
         let next = |bytes: &mut &[u8]| {
             let (mut number, mut shift) = (0, 0);
             loop {
@@ -66,15 +66,15 @@ impl Fields {
         Self(fields)
     }
 
-    fn number(&self, tag: u64) -> u64 {
+    pub fn number(&self, tag: u64) -> u64 {
         self.0.iter().find(|(found, ..)| *found == tag).map_or(0, |(_, value, _)| *value)
     }
 
-    fn bytes(&self, tag: u64) -> &[u8] {
+    pub fn bytes(&self, tag: u64) -> &[u8] {
         self.0.iter().find(|(found, ..)| *found == tag).map_or(&[], |(.., bytes)| bytes)
     }
 
-    fn text(&self, tag: u64) -> String {
+    pub fn text(&self, tag: u64) -> String {
         String::from_utf8(self.bytes(tag).to_vec()).unwrap()
     }
 }
@@ -82,15 +82,20 @@ impl Fields {
 /// Whose, and the payload or the code and words of an error.
 type Answer = (u32, Result<Fields, (u64, String)>);
 
-struct Shim {
-    dir: tempfile::TempDir,
-    id: String,
+pub struct Shim {
+    pub dir: tempfile::TempDir,
+    pub id: String,
     socket: UnixStream,
     stream: Cell<u32>,
 }
 
 impl Shim {
-    fn start(script: &str) -> Self {
+    pub fn start(script: &str) -> Self {
+        Self::start_with(script, &[])
+    }
+
+    /// With more fields of containerd's options.
+    pub fn start_with(script: &str, more: &[Vec<u8>]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let name = dir.path().file_name().unwrap().to_str().unwrap().trim_start_matches('.').to_owned();
         let id = format!("task-{name}");
@@ -99,7 +104,7 @@ impl Shim {
         let events = dir.path().join("events").display().to_string();
         fs::write(&publisher, format!("#!/bin/sh\ncat >/dev/null; echo \"$*\" >>{events}\n")).unwrap();
         fs::set_permissions(&publisher, fs::Permissions::from_mode(0o755)).unwrap();
-        let any = options(dir.path());
+        let any = options_with(dir.path(), more);
         let mut command = Self::command(&dir, &id);
         let mut child = command.arg("start").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(&any).unwrap();
@@ -109,7 +114,7 @@ impl Shim {
         Self { dir, id, socket, stream: Cell::new(1) }
     }
 
-    fn command(dir: &tempfile::TempDir, id: &str) -> Command {
+    pub fn command(dir: &tempfile::TempDir, id: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_shim"));
         command.args(["containerd-shim", "-namespace", "tests", "-id", id]);
         command.args(["-address", "/nonexistent.sock", "-publish-binary"]).arg(dir.path().join("publish"));
@@ -117,11 +122,11 @@ impl Shim {
         command
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub fn text(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
@@ -161,7 +166,7 @@ impl Shim {
         Ok((stream, answer))
     }
 
-    fn call(&self, service: &str, method: &str, payload: &[u8]) -> Result<Fields, (u64, String)> {
+    pub fn call(&self, service: &str, method: &str, payload: &[u8]) -> Result<Fields, (u64, String)> {
         let asked = self.ask(service, method, payload);
         let (stream, answer) = self.answer();
         assert_eq!(stream, asked, "{method}");
@@ -169,7 +174,7 @@ impl Shim {
     }
 
     #[track_caller]
-    fn ok(&self, method: &str, fields: &[Vec<u8>]) -> Fields {
+    pub fn ok(&self, method: &str, fields: &[Vec<u8>]) -> Fields {
         let payload = [field(1, &self.id), fields.concat()].concat();
         self.call(TASK, method, &payload).unwrap_or_else(|err| panic!("{method}: {err:?}"))
     }
@@ -181,10 +186,15 @@ impl Shim {
         assert_eq!(err.0, code, "{method}: {err:?}");
     }
 
-    fn create(&self) {
+    pub fn create(&self) {
+        self.create_with(&[]);
+    }
+
+    /// With more fields of containerd's options.
+    pub fn create_with(&self, more: &[Vec<u8>]) {
         let bundle = self.path("bundle").display().to_string();
         let out = format!("file://{}", self.path("out").display());
-        let options = field(10, options(self.dir.path()));
+        let options = field(10, options_with(self.dir.path(), more));
         assert!(self.ok("Create", &[field(2, bundle), field(6, out), options]).number(1) > 0);
     }
 
@@ -216,8 +226,12 @@ impl Drop for Shim {
 }
 
 /// containerd's options for a runtime: the program, and where it keeps its containers.
-fn options(dir: &Path) -> Vec<u8> {
-    let options = [field(6, tool("runtime").to_str().unwrap()), field(7, dir.join("oci").to_str().unwrap())];
+pub fn options_with(dir: &Path, more: &[Vec<u8>]) -> Vec<u8> {
+    let options = [
+        more.concat(),
+        field(6, tool("runtime").to_str().unwrap()),
+        field(7, dir.join("oci").to_str().unwrap()),
+    ];
     [field(1, "containerd.runc.v1.Options"), field(2, options.concat())].concat()
 }
 

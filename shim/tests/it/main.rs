@@ -6,6 +6,7 @@ mod attach;
 mod conmon;
 mod conmon_runtime;
 mod containerd;
+mod containerd_start;
 mod cp;
 mod crash;
 mod create;
