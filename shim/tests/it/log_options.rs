@@ -245,8 +245,14 @@ fn the_cache_of_a_remote_driver_has_limits_of_its_own() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let to = format!("syslog-address=udp://{}", socket.local_addr().unwrap());
     let options = [&*to, "cache-max-size=1k", "cache-max-file=3", "cache-compress=true"];
-    let id = start(&rig, "cached", "syslog", &options, "for i in $(seq 200); do echo line $i; done");
-    assert!(wait_until(|| ended(&rig, &id)));
+    let id = start(
+        &rig,
+        "cached",
+        "syslog",
+        &options,
+        "for i in $(seq 200); do echo line $i; done; exec sleep 1000",
+    );
+    assert!(wait_until(|| rig.ok(&["logs", "cached"]).ends_with("line 200")));
     let kept = rig.ok(&["logs", "cached"]);
     assert!(kept.ends_with("line 200") && (1..60).contains(&kept.lines().count()), "{kept}");
     let names = || {
@@ -256,7 +262,8 @@ fn the_cache_of_a_remote_driver_has_limits_of_its_own() {
         names.sort();
         names
     };
-    assert_eq!(names(), ["log.json", "log.json.1.gz", "log.json.2.gz"]);
+    let packed = ["log.json", "log.json.1.gz", "log.json.2.gz"];
+    assert!(wait_until(|| names() == packed), "{:?}", names());
 }
 
 #[test]
