@@ -130,18 +130,41 @@ fn an_agent_for_a_program() {
     std::os::unix::fs::symlink("busybox", rig.rootfs().join("bin/mkdir")).unwrap();
     let socket = rig.path().join("agent");
     let listener = UnixListener::bind(&socket).unwrap();
-    let program = program_about_mkdir(NOTIFY);
-    let rig = rig.with(|c| c["annotations"] = json!({ "run.oci.seccomp_bpf_data": program }));
-    let mut command = rig.command(&["run", "-d", "@c"]);
-    let mut child = command.env("RUN_OCI_SECCOMP_RECEIVER", &socket).spawn().unwrap();
-    let (stream, _) = listener.accept().unwrap();
-    let mut state = vec![0; 16 << 10];
-    let (length, fd) = sys::pass_fd::receive(&stream, &mut state).unwrap();
-    assert!(String::from_utf8_lossy(&state[..length]).contains(&rig.id("c")));
-    drop(fd.expect("the notifications"));
-    assert!(child.wait().unwrap().success());
+    let by_annotation = json!({ "run.oci.seccomp_bpf_data": program_about_mkdir(NOTIFY), "run.oci.seccomp.receiver": socket });
+    for (name, annotations, variable) in [
+        ("annotated", by_annotation, "/nowhere"),
+        ("c", json!({ "run.oci.seccomp_bpf_data": program_about_mkdir(NOTIFY) }), socket.to_str().unwrap()),
+    ] {
+        let mut config = rig.config.clone();
+        config["annotations"] = annotations;
+        fs::write(rig.bundle().join("config.json"), config.to_string()).unwrap();
+        let mut command = rig.command(&["run", "-d", &format!("@{name}")]);
+        let mut child = command.env("RUN_OCI_SECCOMP_RECEIVER", variable).spawn().unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        let mut state = vec![0; 16 << 10];
+        let (length, fd) = sys::pass_fd::receive(&stream, &mut state).unwrap();
+        assert!(String::from_utf8_lossy(&state[..length]).contains(&rig.id(name)));
+        drop(fd.expect("the notifications"));
+        assert!(child.wait().unwrap().success());
+    }
     rig.wait_for_status("c", "running");
     assert!(!rig.rootfs().join("tmp/x").exists());
+}
+
+#[test]
+fn calls_that_nobody_knows_are_passed_over_or_refused() {
+    if !can_run() {
+        return;
+    }
+    let rule = json!({ "names": ["nosuchcall"], "action": "SCMP_ACT_ERRNO" });
+    let rig = Rig::new(&["/bin/true"]).with(|c| {
+        c["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] });
+    });
+    rig.runtime(&["run", "@c"]).ok();
+    let rig = rig.with(|c| c["annotations"] = json!({ "run.oci.seccomp_fail_unknown_syscall": "1" }));
+    let said = rig.runtime(&["run", "@c"]);
+    assert!(said.code != 0 && said.err.contains("nosuchcall"), "{said:?}");
+    rig.is_clean();
 }
 
 #[test]

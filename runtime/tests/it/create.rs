@@ -39,6 +39,23 @@ fn its_state_is_runcs() {
     assert_eq!(state["annotations"], json!({ "a": "b" }));
 }
 
+/// As the specification has it for properties that a runtime does not know.
+#[test]
+fn sections_of_other_platforms_mean_nothing() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/echo", "here"]).with(|config| {
+        config["windows"] = json!({ "layerFolders": ["C:\\\\Layers"], "network": { "endpointList": ["x"] } });
+        config["solaris"] = json!({ "limitpriv": "default" });
+        config["vm"] = json!({ "kernel": { "path": "/vmlinuz" } });
+        config["zos"] = json!({ "namespaces": [] });
+        config["freebsd"] = json!({ "jail": { "parent": "x" } });
+    });
+    assert_eq!(rig.runtime(&["run", "@c"]).ok(), "here\n");
+    rig.is_clean();
+}
+
 #[test]
 fn a_taken_id_is_refused_and_untouched() {
     if !can_run() {

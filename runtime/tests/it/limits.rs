@@ -24,13 +24,18 @@ fn limited(resources: &Value) -> Rig {
     })
 }
 
-/// A file of the container's cgroup in the hierarchy of a version 1 controller.
-fn file(rig: &Rig, controller: &str, name: &str) -> String {
+/// The container's cgroup in the hierarchy of a version 1 controller.
+fn cgroup(rig: &Rig, controller: &str) -> PathBuf {
     let state = rig.root().join(rig.id("c")).join("state.json");
     let state: Value = serde_json::from_slice(&fs::read(state).unwrap()).unwrap();
     let dirs = state["cgroup"]["dirs"].as_array().unwrap();
     let has = |dir: &&Value| dir["controllers"].as_str().unwrap().split(',').any(|one| one == controller);
-    let path = PathBuf::from(dirs.iter().find(has).unwrap()["path"].as_str().unwrap()).join(name);
+    dirs.iter().find(has).unwrap()["path"].as_str().unwrap().into()
+}
+
+/// One of its files.
+fn file(rig: &Rig, controller: &str, name: &str) -> String {
+    let path = cgroup(rig, controller).join(name);
     fs::read_to_string(&path).unwrap_or_else(|err| panic!("{}: {err}", path.display())).trim().to_owned()
 }
 
@@ -88,6 +93,38 @@ fn rates_of_block_devices() {
     {
         let line = format!("{major}:{minor} {rate}");
         assert_eq!(file(&rig, "blkio", &format!("blkio.throttle.{name}_device")), line);
+    }
+}
+
+#[test]
+fn each_limit_of_update() {
+    if !has_v1() {
+        return;
+    }
+    let rig = limited(&json!({ "memory": { "limit": 67_108_864 }, "cpu": { "quota": 50_000 } }));
+    rig.runtime(&["run", "-d", "@c"]).ok();
+    for (flag, value, controller, name, wanted) in [
+        ("--cpu-share", "300", "cpu", "cpu.shares", "300"),
+        ("--cpu-period", "50000", "cpu", "cpu.cfs_period_us", "50000"),
+        ("--cpu-quota", "25000", "cpu", "cpu.cfs_quota_us", "25000"),
+        ("--cpuset-cpus", "0", "cpuset", "cpuset.cpus", "0"),
+        ("--cpuset-mems", "0", "cpuset", "cpuset.mems", "0"),
+        ("--memory-swap", "256m", "memory", "memory.memsw.limit_in_bytes", "268435456"),
+        ("--memory", "128m", "memory", "memory.limit_in_bytes", "134217728"),
+        ("--memory-reservation", "16m", "memory", "memory.soft_limit_in_bytes", "16777216"),
+        ("--pids-limit", "9", "pids", "pids.max", "9"),
+    ] {
+        rig.runtime(&["update", flag, value, "@c"]).ok();
+        assert_eq!(file(&rig, controller, name), wanted, "{flag}");
+    }
+    // Which schedulers of block devices there are is the kernel's matter.
+    let said = rig.runtime(&["update", "--blkio-weight", "300", "@c"]);
+    let files = ["blkio.weight", "blkio.bfq.weight"].map(|name| cgroup(&rig, "blkio").join(name));
+    if files.iter().any(|path| path.exists()) {
+        said.ok();
+        assert!(files.iter().any(|path| fs::read_to_string(path).is_ok_and(|text| text.contains("300"))));
+    } else {
+        assert!(said.fails(7).contains("blkio.weight"));
     }
 }
 

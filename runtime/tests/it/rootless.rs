@@ -173,3 +173,24 @@ fn a_user_namespace_on_a_host_whose_mounts_are_shared() {
         assert_eq!(run(&mut command).ok(), "done\n", "{propagation:?}");
     }
 }
+
+/// Who owns the user namespace but not the network's may not mount a fresh one (runc issue 5016).
+#[test]
+fn sys_is_the_hosts_where_the_network_is() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script("grep ' /sys ' /proc/mounts; ls /sys/kernel >/dev/null && touch /sys/x");
+    let rig = rig.with(|config| {
+        let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+        config["linux"]["uidMappings"] = map.clone();
+        config["linux"]["gidMappings"] = map;
+        let list = config["linux"]["namespaces"].as_array_mut().unwrap();
+        list.retain(|one| one["type"] != "network");
+        list.push(json!({ "type": "user" }));
+    });
+    let said = rig.runtime(&["run", "@c"]);
+    assert!(said.code == 1 && said.out.contains(" /sys sysfs ro,"), "{said:?}");
+    assert!(said.err.contains("Read-only file system"), "{said:?}");
+    rig.is_clean();
+}
