@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use contracts::{passwd as accounts, report};
 
-use crate::cgroup::layout::{Layout, Place, parse_mount};
+use crate::cgroup::layout::{Place, parse_mount, relative_path};
 use crate::container::state::State;
 use crate::container::status::Status;
 use crate::container::view::{self, View};
@@ -126,7 +126,7 @@ pub fn mountinfo(bytes: &[u8]) {
             assert!(!mount.is_of(controllers) || unified == controllers.is_empty());
         }
     }
-    if let Some(place) = one_line(Layout::V1(Vec::new()).relative_path(Some(Path::new(&*text)), "id")) {
+    if let Some(place) = one_line(relative_path(Some(Path::new(&*text)), "id")) {
         let (Place::FromRoot(path) | Place::FromOwn(path)) = place;
         let inside = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
         assert!(inside && (path.components().count() > 0), "{text:?} leads to {}", path.display());
