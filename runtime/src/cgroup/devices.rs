@@ -47,7 +47,10 @@ fn write_v1(dir: &Dir, rules: &[Rule]) -> Result<()> {
 
 /// The rules as v1 can hold them: one word about all, then exceptions from it. What repeats that word changes
 /// nothing, unless it takes an exception back, which v1 can do only for that very exception.
-fn rules_v1(rules: &[Rule]) -> Result<Vec<Rule>> {
+///
+/// # Errors
+/// A rule takes back a part of an exception.
+pub fn rules_v1(rules: &[Rule]) -> Result<Vec<Rule>> {
     let Some((first, rest)) = rules.split_first() else { return Ok(Vec::new()) };
     let mut exceptions: Vec<Rule> = Vec::new();
     for rule in rest {

@@ -28,6 +28,7 @@ mod v1;
 mod v2;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -170,9 +171,24 @@ impl Location {
         resources::check_usage(&dirs, resources)?;
         let resources = resources::complete(&dirs, resources);
         if let Some(unit) = &self.unit {
-            systemd::update(unit, systemd::Version::of(self), &resources)?;
+            self.update_unit(unit, &resources)?;
         }
         resources::apply(&dirs, &resources)
+    }
+
+    /// Tells systemd about changed limits. On version 1 it then writes the list of devices again, beginning with none:
+    /// nobody is to run meanwhile.
+    fn update_unit(&self, unit: &str, resources: &LinuxResources) -> Result<()> {
+        let version = systemd::Version::of(self);
+        let list = self.with_controller("devices").map(|member| member.path.join("devices.list"));
+        let limited =
+            list.is_some_and(|list| fs::read_to_string(list).is_ok_and(|text| !text.starts_with("a ")));
+        let stopped = limited && !self.is_frozen()? && self.freeze().is_ok();
+        let updated = systemd::update(unit, version, resources);
+        if stopped {
+            self.thaw()?;
+        }
+        updated
     }
 
     /// Opens the container's directories, for a process that is to join them.

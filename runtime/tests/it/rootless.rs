@@ -194,3 +194,18 @@ fn sys_is_the_hosts_where_the_network_is() {
     assert!(said.err.contains("Read-only file system"), "{said:?}");
     rig.is_clean();
 }
+
+/// On version 1 systemd can give an ordinary user nothing.
+#[test]
+fn systemd_on_version_1_is_roots() {
+    if !can_run() || !Path::new("/sys/fs/cgroup/systemd").exists() {
+        return;
+    }
+    let (rig, said) = as_user(USER, "true", |_| {});
+    said.ok();
+    let mut command = std::process::Command::new(rig.path().join("runtime"));
+    command.arg("--root").arg(rig.root()).args(["--systemd-cgroup", "run", "c"]).current_dir(rig.bundle());
+    command.stdin(std::process::Stdio::null()).uid(USER).gid(USER);
+    assert!(run(&mut command).fails(125).contains("needs cgroup v2"));
+    rig.is_clean();
+}

@@ -172,7 +172,7 @@ fn properties(
     let accounting = ["MemoryAccounting", "CPUAccounting", "TasksAccounting", version.io_accounting()];
     properties.extend(accounting.map(|name| flag(name, true)));
     properties.push(flag("DefaultDependencies", false));
-    properties.extend(property::devices(&device_rules::rules(request.resources)?));
+    properties.extend(version.devices(&device_rules::rules(request.resources)?)?);
     if let Some(resources) = request.resources {
         properties.extend(version.limits(resources)?);
     }

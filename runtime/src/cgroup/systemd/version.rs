@@ -4,6 +4,8 @@ use anyhow::Result;
 use oci_spec::runtime::LinuxResources;
 
 use super::super::Location;
+use super::super::device_rules::Rule;
+use super::super::devices::rules_v1;
 use super::property;
 use super::wire::Value;
 
@@ -39,6 +41,18 @@ impl Version {
             Self::V1 => Ok(limits_v1(resources)),
             Self::V2 => property::limits(resources),
         }
+    }
+
+    /// Which devices may be used. On version 1 what systemd writes is all there is: what is refused of something allowed has
+    /// to be gone from it.
+    ///
+    /// # Errors
+    /// Rules that version 1 cannot hold.
+    pub fn devices(self, rules: &[Rule]) -> Result<Vec<(String, Value)>> {
+        Ok(match self {
+            Self::V1 => property::devices(&rules_v1(rules)?),
+            Self::V2 => property::devices(rules),
+        })
     }
 }
 
