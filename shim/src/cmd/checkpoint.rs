@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result};
 use contracts::container::{Container, State, Status};
 use contracts::exit::Exit;
 use contracts::fault;
-use contracts::report;
 use serde_json::{Value, json};
 
 use crate::attach::client;
@@ -60,19 +59,24 @@ fn podman(store: &Store, flags: &CheckpointCommand) -> Result<Exit> {
         fault!(Usage, "checkpoint: --pre-checkpoint and --with-previous exclude each other");
     }
     let plan = Plan { checkpoint: checkpoints::DEFAULT, dir: None, dump: &flags.dump, podman: Some(flags) };
-    let (begin, mut counted, mut exit) = (Instant::now(), Vec::new(), Exit::Ok);
-    for name in &names {
-        match create(store, name, &plan) {
-            Ok(numbers) if flags.print_stats => counted.push(numbers),
-            Ok(_) => show::line(name)?,
-            Err(err) => {
-                report::print_error("shim", &err);
-                exit = if exit == Exit::Ok { Exit::from(&err) } else { exit };
-            }
-        }
-    }
-    if flags.print_stats {
-        show::line(&stats::shown("checkpoint", begin.elapsed().as_micros(), &counted).to_string())?;
+    counting(("checkpoint", Instant::now()), &names, flags.print_stats, |name| create(store, name, &plan))
+}
+
+/// Does one thing to each name, as [`super::each`], and shows the names, or with `--print-stats` what each returned and how
+/// long it took since the verb `began`.
+pub fn counting(
+    (verb, began): (&str, Instant),
+    names: &[String],
+    print_stats: bool,
+    mut one: impl FnMut(&str) -> Result<Value>,
+) -> Result<Exit> {
+    let mut counted = Vec::new();
+    let exit = super::each(names, |name| {
+        counted.push(one(name)?);
+        Ok((!print_stats).then(|| name.to_owned()))
+    })?;
+    if print_stats {
+        show::line(&stats::shown(verb, began.elapsed().as_micros(), &counted).to_string())?;
     }
     Ok(exit)
 }

@@ -6,21 +6,19 @@ use std::time::Instant;
 use anyhow::Result;
 use contracts::exit::Exit;
 use contracts::fault;
-use contracts::report;
 use serde_json::{Value, json};
 
 use crate::cli::RestoreFlags;
 use crate::container::start::Start;
 use crate::container::{Store, again, checkpoints, remove};
 use crate::migrate::{read, stats};
-use crate::show;
 
 pub fn run(store: &Store, flags: &RestoreFlags) -> Result<Exit> {
     let from = &flags.import;
     if from.pod.is_some() {
         fault!(Unsupported, "restore --pod is not supported: there are no pods");
     }
-    let (begin, mut counted, mut exit) = (Instant::now(), Vec::new(), Exit::Ok);
+    let began = Instant::now();
     let names = match &from.import {
         Some(file) => vec![import(store, file, flags)?],
         None => super::select::chosen(store, &flags.containers, flags.all, flags.latest, |id| {
@@ -28,25 +26,14 @@ pub fn run(store: &Store, flags: &RestoreFlags) -> Result<Exit> {
             Ok(checkpoints::find(&dir, checkpoints::DEFAULT, id).is_ok())
         })?,
     };
-    for name in &names {
+    super::checkpoint::counting(("restore", began), &names, flags.print_stats, |name| {
         let done = one(store, name, flags);
         if let (Err(_), Some(_), Ok(record)) = (&done, &from.import, store.load(name)) {
             // A container that could not be brought here is not here.
             let _ = remove::everything(store, &record, true);
         }
-        match done {
-            Ok(numbers) if flags.print_stats => counted.push(numbers),
-            Ok(_) => show::line(name)?,
-            Err(err) => {
-                report::print_error("shim", &err);
-                exit = if exit == Exit::Ok { Exit::from(&err) } else { exit };
-            }
-        }
-    }
-    if flags.print_stats {
-        show::line(&stats::shown("restore", begin.elapsed().as_micros(), &counted).to_string())?;
-    }
-    Ok(exit)
+        done
+    })
 }
 
 fn import(store: &Store, file: &Path, flags: &RestoreFlags) -> Result<String> {
