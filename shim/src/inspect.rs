@@ -1,13 +1,14 @@
 //! A container as docker's `inspect` shows it.
 
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 use contracts::container::{Container, State, Status};
 use contracts::network::{self, Endpoint};
 use serde_json::{Map, Value, json};
 
-use crate::container::{Store, short};
-use crate::{tools, volume};
+use crate::container::{Store, rootfs, short};
+use crate::volume;
 
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
@@ -43,7 +44,8 @@ pub fn object(store: &Store, record: &Container, status: &Status, sizes: bool) -
         "ExecIDs": null,
         "HostConfig": record.host_config,
         "GraphDriver": { "Name": "overlay", "Data": {
-            "LowerDir": lower_dirs(store, &bundle), "MergedDir": bundle.join("rootfs"), "UpperDir": bundle.join("upper"), "WorkDir": bundle.join("work"),
+            "LowerDir": lower_dirs(store, &bundle), "MergedDir": rootfs::path(status, &bundle),
+            "UpperDir": bundle.join("upper"), "WorkDir": bundle.join("work"),
         } },
         "Mounts": record.mounts,
         "Config": record.config,
@@ -54,7 +56,7 @@ pub fn object(store: &Store, record: &Container, status: &Status, sizes: bool) -
         object["HostConfig"][key] = json!(0);
     }
     if sizes {
-        let (own, all) = self::sizes(store, &record.id);
+        let (own, all) = self::sizes(store, &record.id, status);
         object["SizeRw"] = json!(own);
         object["SizeRootFs"] = json!(all);
     }
@@ -62,11 +64,12 @@ pub fn object(store: &Store, record: &Container, status: &Status, sizes: bool) -
 }
 
 /// Bytes of the writable layer, and of all that the container sees (of a stopped one: of all its layers).
-pub fn sizes(store: &Store, id: &str) -> (u64, u64) {
+pub fn sizes(store: &Store, id: &str, status: &Status) -> (u64, u64) {
     let bundle = store.bundle(id);
     let own = volume::size(&bundle.join("upper"));
-    if tools::is_mounted(&bundle) {
-        return (own, volume::size(&bundle.join("rootfs")));
+    let process = status.process.filter(|_| status.state.is_live());
+    if let Some(Ok(mount)) = process.map(rootfs::copy) {
+        return (own, volume::size(Path::new(&format!("/proc/self/fd/{}", mount.as_raw_fd()))));
     }
     (own, own + layers(store, &bundle).iter().map(|dir| volume::size(dir)).sum::<u64>())
 }

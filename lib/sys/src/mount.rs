@@ -2,6 +2,7 @@
 //! `pivot_root(2)`. Nothing here takes a path that something hostile could change.
 
 use std::ffi::{CString, OsStr};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -141,6 +142,26 @@ pub fn copy_tree(at: BorrowedFd<'_>, path: &Path, recursive: bool, nofollow: boo
     // SAFETY: passes a NUL-terminated string; the answer is a new descriptor or -1.
     let fd = unsafe { libc::syscall(libc::SYS_open_tree, at.as_raw_fd(), path.as_ptr(), flags) };
     new_fd(fd)
+}
+
+/// Copies the mount that is the root of process `pid`, which is in another mount namespace, as one that is attached nowhere.
+/// `is_it` is asked, once nothing can change it any more, whether that is the process that was meant.
+///
+/// # Errors
+/// `ESRCH` where it is not; `EPERM` without rights over its namespace; whatever `setns(2)` and `open_tree(2)` say.
+pub fn root_of(pid: i32, is_it: impl FnOnce() -> bool) -> io::Result<OwnedFd> {
+    let namespace = File::open(format!("/proc/{pid}/ns/mnt"))?;
+    let root = File::open(format!("/proc/{pid}/root"))?;
+    if !is_it() {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    // Only a task that shares its root and directory with no other may go there; this one does not come back.
+    let there = std::thread::spawn(move || {
+        crate::namespace::unshare(libc::CLONE_FS)?;
+        crate::namespace::join(namespace.as_fd(), libc::CLONE_NEWNS)?;
+        copy_tree(root.as_fd(), Path::new(""), false, true)
+    });
+    there.join().unwrap_or_else(|_| Err(io::Error::other("the thread that looked at the mount ended early")))
 }
 
 /// Attaches a detached mount on top of what `target` refers to.

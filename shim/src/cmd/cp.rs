@@ -8,11 +8,9 @@ use contracts::exit::Exit;
 use contracts::fault;
 
 use crate::cli::CpFlags;
-use crate::container::unmount::unmount;
-use crate::container::{Store, again};
+use crate::container::{Store, again, rootfs};
 use crate::copy::archive::{self, Place};
 use crate::copy::owners::{self, Owners};
-use crate::tools;
 
 enum Side {
     Container(String, PathBuf),
@@ -29,27 +27,20 @@ pub fn run(store: &Store, flags: &CpFlags) -> Result<Exit> {
         (Side::Container(name, _), _) | (_, Side::Container(name, _)) => (name.clone(), store.resolve(name)?),
         _ => fault!(Usage, "must specify at least one container source"),
     };
-    // A stopped container's files are mounted for the copy, under its lock: nobody starts or removes it meanwhile.
+    // Under its lock: nobody starts or removes it meanwhile.
     let bundle = store.bundle(&id);
     let (lock, status) = again::lock_settled(store, &id)?;
-    let live = status.state.is_live();
-    let mounted_here = !tools::is_mounted(&bundle);
-    if mounted_here {
-        tools::mount(&bundle)?;
-    }
     // A running container is seen as its processes see it, volumes included.
-    let root = match status.process {
-        Some(process) if live => PathBuf::from(format!("/proc/{}/root", process.pid)),
-        _ => bundle.join("rootfs"),
-    };
-    let inside = Place::root(&root, &name)?;
+    let running = rootfs::running(&status);
+    let shown = if running.is_none() { Some(rootfs::show(&status, &bundle)?) } else { None };
+    let inside = Place::root(&rootfs::path(&status, &bundle), &name)?;
+    if running.is_some_and(|process| !process.is_running()) {
+        // Its number may be another process's, with another root.
+        fault!(WrongState, "container {id} has ended meanwhile");
+    }
     let record = store.load(&id)?;
     let done = copy(&inside, (&source, &target), flags, record.host_config.id_mappings.as_ref());
-    // It holds the mount.
-    drop(inside);
-    if mounted_here && !live {
-        unmount(store, &id)?;
-    }
+    drop((inside, shown));
     drop(lock);
     done?;
     Ok(Exit::Ok)

@@ -16,7 +16,7 @@ use sys::path::Root;
 use crate::attach::keys::Keys;
 use crate::attach::local;
 use crate::cli::ExecFlags;
-use crate::container::{Store, status};
+use crate::container::{Store, rootfs, status};
 use crate::supervisor::classify;
 use crate::{events, spec, tools};
 
@@ -25,7 +25,8 @@ pub fn run(store: &Store, flags: &ExecFlags) -> Result<Exit> {
     let keys = Keys::parse(&flags.detach_keys)?;
     let id = store.resolve(name)?;
     let record = store.load(&id)?;
-    match status::read(store, &id)?.state {
+    let status = status::read(store, &id)?;
+    match status.state {
         State::Running => {}
         State::Paused => fault!(WrongState, "Container {name} is paused, unpause the container before exec"),
         State::Restarting => {
@@ -37,7 +38,7 @@ pub fn run(store: &Store, flags: &ExecFlags) -> Result<Exit> {
         bail!("the input device is not a TTY");
     }
     let bundle = store.bundle(&id);
-    let rootfs = Root::open(&bundle.join("rootfs")).context("open the root file system")?;
+    let rootfs = Root::open(&rootfs::path(&status, &bundle)).context("open the root file system")?;
     let process = spec::exec::wished(&record, &spec::read(&bundle)?, flags, args, &rootfs)?;
     let session = Session::new(store, &record, flags)?;
     atomic::write_json_volatile(&session.file("json"), &process, 0o600)?;

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use contracts::exit::Exit;
 
 use crate::cli::ExportFlags;
-use crate::container::Store;
+use crate::container::{Store, again, rootfs};
 use crate::tools;
 
 pub fn run(store: &Store, flags: &ExportFlags) -> Result<Exit> {
@@ -20,12 +20,17 @@ pub fn run(store: &Store, flags: &ExportFlags) -> Result<Exit> {
         }
         None => Stdio::inherit(),
     };
+    let bundle = store.bundle(&id);
+    let (lock, status) = again::lock_settled(store, &id)?;
+    let shown = rootfs::show(&status, &bundle)?;
     let status = tools::imgtool("export")
-        .arg(store.bundle(&id))
+        .arg(&bundle)
         .stdin(Stdio::null())
         .stdout(out)
         .status()
         .context("execute imgtool")?;
+    drop(shown);
+    drop(lock);
     // It has said on our stderr what was wrong.
     Ok(if status.success() { Exit::Ok } else { Exit::Failed })
 }

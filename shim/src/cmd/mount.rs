@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::select;
 use crate::cli::{MountFlags, UnmountFlags};
 use crate::container::unmount::{hold, holds, unmount};
-use crate::container::{Store, again, short};
+use crate::container::{Store, again, rootfs, short};
 use crate::{show, tools};
 
 pub fn run(store: &Store, flags: &MountFlags) -> Result<Exit> {
@@ -50,8 +50,8 @@ fn row(store: &Store, id: &str, no_trunc: bool) -> Result<Value> {
 
 fn mount(store: &Store, name: &str) -> Result<String> {
     let id = store.resolve(name)?;
-    let (_lock, _) = again::lock_settled(store, &id)?;
-    tools::mount(&store.bundle(&id))?;
+    let (_lock, status) = again::lock_settled(store, &id)?;
+    rootfs::show(&status, &store.bundle(&id))?.keep();
     hold(store, &id, holds(store, &id) + 1)?;
     Ok(id)
 }
@@ -69,8 +69,10 @@ pub fn undo(store: &Store, name: &str, flags: &UnmountFlags) -> Result<Option<St
     }
     let left = if flags.force || flags.which.all { 0 } else { times.saturating_sub(1) };
     hold(store, &id, left)?;
-    if status.owner.is_none() && left == 0 {
-        unmount(store, &id)?;
+    match left {
+        0 if status.owner.is_none() => unmount(store, &id)?,
+        0 => rootfs::let_go(store, &store.load(&id)?),
+        _ => {}
     }
     Ok(Some(name.to_owned()))
 }

@@ -1,7 +1,7 @@
 //! `shim pause` and `shim unpause`
 
-use anyhow::Result;
-use contracts::container::State;
+use anyhow::{Context as _, Result};
+use contracts::container::{Container, State};
 use contracts::fault;
 
 use crate::attach::client;
@@ -15,6 +15,8 @@ pub fn run(store: &Store, name: &str, pause: bool) -> Result<Option<String>> {
     let record = store.load(&id)?;
     match (status::read_locked(store, &id, &lock)?.state, pause) {
         (State::Running, true) | (State::Paused, false) => {}
+        // A `pause` that was killed before it could say so.
+        (State::Running, false) if is_frozen(store, &record)? => {}
         (State::Paused, true) => fault!(WrongState, "Container {id} is already paused"),
         (State::Running, false) => fault!(WrongState, "Container {id} is not paused"),
         (State::Restarting, _) => {
@@ -26,4 +28,11 @@ pub fn run(store: &Store, name: &str, pause: bool) -> Result<Option<String>> {
     client::request(store, &id, &Request::Paused(pause))?;
     events::container(store, &record, if pause { "pause" } else { "unpause" }, &[]);
     Ok(Some(name.to_owned()))
+}
+
+/// What the runtime says.
+fn is_frozen(store: &Store, record: &Container) -> Result<bool> {
+    let said = tools::run(tools::runtime(store, record).args(["state", &record.id]))?;
+    let state: serde_json::Value = serde_json::from_slice(&said).context("read the runtime's state")?;
+    Ok(state["status"] == "paused")
 }

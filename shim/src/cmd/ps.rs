@@ -126,7 +126,7 @@ fn value(store: &Store, row: &Row, no_trunc: bool, sizes: bool) -> Value {
         .collect();
     let networks: Vec<&str> = record.network.networks.iter().map(|at| at.network.as_str()).collect();
     let size = if sizes {
-        let (own, all) = inspect::sizes(store, &record.id);
+        let (own, all) = inspect::sizes(store, &record.id, status);
         format!("{} (virtual {})", human::size(own), human::size(all))
     } else {
         "0B".into()

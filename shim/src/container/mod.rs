@@ -8,6 +8,7 @@ pub mod create;
 pub mod image_mounts;
 pub mod names;
 pub mod remove;
+pub mod rootfs;
 pub mod shared_memory;
 pub mod start;
 pub mod status;

@@ -11,9 +11,8 @@ use anyhow::{Context as _, Result};
 use contracts::container::{Container, Status};
 
 use super::{IMAGES, MEMORY, Recompress, describe};
-use crate::container::Store;
 use crate::container::checkpoints::Note;
-use crate::container::unmount::unmount;
+use crate::container::{Store, rootfs};
 use crate::copy::archive::{self, Place};
 use crate::copy::owners::Owners;
 use crate::{tools, volume};
@@ -106,7 +105,7 @@ fn entries(
         add(tar, "ctr.log", &mut log)?;
     }
     if !wish.ignore_rootfs {
-        changes(store, record, tar)?;
+        changes(store, subject, tar)?;
     }
     for point in record.mounts.iter().filter(|point| point.kind == "volume" && !wish.ignore_volumes) {
         let place = Place::root(&volume::data(store, &point.name), &record.name)?;
@@ -118,33 +117,25 @@ fn entries(
 }
 
 /// `rootfs-diff.tar`: what was made or changed; `deleted.files`: what went.
-fn changes(store: &Store, record: &Container, tar: &mut tar::Builder<impl Write>) -> Result<()> {
+fn changes(store: &Store, subject: &Subject<'_>, tar: &mut tar::Builder<impl Write>) -> Result<()> {
+    let record = subject.record;
     let bundle = store.bundle(&record.id);
-    let mounted_here = !tools::is_mounted(&bundle);
-    if mounted_here {
-        tools::mount(&bundle)?;
+    let listed = tools::run(tools::imgtool("diff").arg(&bundle))?;
+    let listed = String::from_utf8_lossy(&listed).into_owned();
+    let of = |letters: &[&str]| -> Vec<String> {
+        let pairs = listed.lines().filter_map(|line| line.split_once(' '));
+        pairs.filter(|(kind, _)| letters.contains(kind)).map(|(_, path)| path.to_owned()).collect()
+    };
+    let _shown = rootfs::show(subject.status, &bundle)?;
+    let place = Place::root(&bundle.join("rootfs"), &record.name)?;
+    let mut scratch = scratch(store, record)?;
+    archive::pack_listed(&place, &of(&["A", "C"]), &mut scratch)?;
+    add(tar, "rootfs-diff.tar", &mut scratch)?;
+    let deleted = of(&["D"]);
+    if !deleted.is_empty() {
+        text(tar, "deleted.files", &serde_json::to_vec(&deleted)?)?;
     }
-    let done = (|| {
-        let listed = tools::run(tools::imgtool("diff").arg(&bundle))?;
-        let listed = String::from_utf8_lossy(&listed).into_owned();
-        let of = |letters: &[&str]| -> Vec<String> {
-            let pairs = listed.lines().filter_map(|line| line.split_once(' '));
-            pairs.filter(|(kind, _)| letters.contains(kind)).map(|(_, path)| path.to_owned()).collect()
-        };
-        let place = Place::root(&bundle.join("rootfs"), &record.name)?;
-        let mut scratch = scratch(store, record)?;
-        archive::pack_listed(&place, &of(&["A", "C"]), &mut scratch)?;
-        add(tar, "rootfs-diff.tar", &mut scratch)?;
-        let deleted = of(&["D"]);
-        if !deleted.is_empty() {
-            text(tar, "deleted.files", &serde_json::to_vec(&deleted)?)?;
-        }
-        Ok(())
-    })();
-    if mounted_here {
-        unmount(store, &record.id)?;
-    }
-    done
+    Ok(())
 }
 
 /// A file without a name, on the disk of the container.

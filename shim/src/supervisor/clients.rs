@@ -205,8 +205,11 @@ impl Supervisor {
                 self.reply(token, None);
             }
             Request::Paused(paused) => {
-                self.status.state = if paused { State::Paused } else { State::Running };
-                self.publish();
+                // It may have ended at that moment, and wait for its next start.
+                if self.phase == Phase::Running {
+                    self.status.state = if paused { State::Paused } else { State::Running };
+                    self.publish();
+                }
                 self.reply(token, None);
             }
             Request::Reload => {
@@ -371,9 +374,14 @@ impl Supervisor {
     /// A frozen process does not even die.
     pub(super) fn thaw(&mut self) {
         if self.status.state == State::Paused {
-            let _ = tools::run(tools::runtime(&self.store, &self.record).args(["resume", &self.record.id]));
-            self.status.state = State::Running;
-            self.publish();
+            self.resume();
         }
+    }
+
+    /// Thaws the container, also where nobody has told us that it is frozen.
+    pub(super) fn resume(&mut self) {
+        let _ = tools::run(tools::runtime(&self.store, &self.record).args(["resume", &self.record.id]));
+        self.status.state = State::Running;
+        self.publish();
     }
 }

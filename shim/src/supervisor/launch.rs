@@ -17,7 +17,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::unistd::pipe2;
 
 use super::{ADOPTED, Phase, Supervisor};
-use crate::container::checkpoints;
+use crate::container::{checkpoints, rootfs};
 use crate::events;
 use crate::tools;
 
@@ -83,13 +83,14 @@ impl Supervisor {
     /// One execution of the runtime that makes the container; `verb` adds what it is to do.
     fn execute(&mut self, verb: impl FnOnce(&mut Command) -> Result<()>) -> Result<()> {
         let id = self.record.id.clone();
-        let live = self.store.live(&id);
+        let (live, bundle) = (self.store.live(&id), self.store.bundle(&id));
+        tools::mount(&bundle)?;
         let mut command = tools::runtime(&self.store, &self.record);
         let runtime_log = live.join("runtime.log");
         let _ = fs::remove_file(&runtime_log);
         command.arg("--log").arg(&runtime_log).args(["--log-format", "json"]);
         verb(&mut command)?;
-        command.arg("--bundle").arg(self.store.bundle(&id)).arg("--pid-file").arg(live.join("pid"));
+        command.arg("--bundle").arg(&bundle).arg("--pid-file").arg(live.join("pid"));
         let console = if self.record.config.tty { Some(Console::listen(&live)?) } else { None };
         if let Some(console) = &console {
             command.arg("--console-socket").arg(&console.path);
@@ -121,12 +122,13 @@ impl Supervisor {
         self.status.oom_killed = false;
         self.started = Instant::now();
         self.phase = Phase::Running;
-        self.stopping = false;
+        (self.stopping, self.killed) = (false, false);
         self.kill_at = self.last_moment();
         self.streams.watch(&self.epoll)?;
         self.health_began();
         self.memory = None;
         self.watch_memory();
+        rootfs::let_go(&self.store, &self.record);
         self.store.save_live(&self.record.id, &self.status)
     }
 
@@ -174,6 +176,7 @@ impl Supervisor {
         self.phase = Phase::Running;
         self.kill_at = self.last_moment();
         self.watch_memory();
+        rootfs::let_go(&self.store, &self.record);
         self.publish();
         Ok(())
     }

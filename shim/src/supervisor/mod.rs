@@ -45,6 +45,8 @@ const LOG: u64 = 7;
 const MEMORY: u64 = 8;
 /// How long the last lines are offered to a log that does not take them, after the payload has ended.
 const LAST_LINES: Duration = Duration::from_secs(60);
+/// Nobody needs so long to die.
+const OVERDUE: Duration = Duration::from_secs(2);
 /// After so long without an event the memory that events needed is let go.
 const QUIET: Duration = Duration::from_secs(2);
 /// Clients count up from here.
@@ -92,6 +94,8 @@ struct Supervisor {
     payload: Option<OwnedFd>,
     /// When a stop loses patience.
     kill_at: Option<Instant>,
+    /// That has come: SIGKILL was sent.
+    killed: bool,
     /// The policy does not apply to this end.
     stopping: bool,
     /// When the last lines are given up.
@@ -206,6 +210,7 @@ impl Supervisor {
             started: Instant::now(),
             payload: None,
             kill_at: None,
+            killed: false,
             stopping: false,
             lines_until: None,
             restart_once: false,
@@ -335,10 +340,7 @@ impl Supervisor {
     fn timers(&mut self) -> Result<()> {
         let now = Instant::now();
         if self.kill_at.is_some_and(|at| at <= now) {
-            self.kill_at = None;
-            self.thaw();
-            self.signal(libc::SIGKILL);
-            self.tell_kill(libc::SIGKILL);
+            self.kill(now);
         }
         if let Phase::Waiting(at) = self.phase
             && at <= now
@@ -354,6 +356,19 @@ impl Supervisor {
         self.lose_patience(now);
         self.health_timer(now);
         Ok(())
+    }
+
+    /// The patience of a stop is over. Who does not even die of SIGKILL is frozen by somebody who was killed before he could
+    /// say so, or by no command of ours.
+    fn kill(&mut self, now: Instant) {
+        if std::mem::replace(&mut self.killed, true) {
+            self.resume();
+        } else {
+            self.thaw();
+            self.tell_kill(libc::SIGKILL);
+        }
+        self.kill_at = Some(now + OVERDUE);
+        self.signal(libc::SIGKILL);
     }
 
     /// Writes the status where readers look; a tmpfs that is full must not end the container.
