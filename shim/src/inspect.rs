@@ -162,8 +162,11 @@ fn network_settings(store: &Store, record: &Container, status: &Status) -> Value
     let text = |ip: Option<std::net::IpAddr>| ip.map(|ip| ip.to_string()).unwrap_or_default();
     json!({
         "Bridge": "",
-        "SandboxID": if network.netns.is_some() { record.id.as_str() } else { "" },
-        "SandboxKey": network.netns,
+        "SandboxID": if network.netns.is_some() || network.unnamed { record.id.as_str() } else { "" },
+        "SandboxKey": match rootfs::running(status).filter(|_| network.unnamed) {
+            Some(process) => Some(format!("/proc/{}/ns/net", process.pid).into()),
+            None => network.netns,
+        },
         "Ports": ports,
         "HairpinMode": false,
         "LinkLocalIPv6Address": "",

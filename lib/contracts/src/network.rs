@@ -34,6 +34,12 @@ pub struct Request {
     /// With `id_maps`: that user namespace, where it exists already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub userns: Option<PathBuf>,
+    /// On network `none`: no network namespace is made and mounted; the runtime makes one ([`Status::unnamed`]).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unnamed: bool,
+    /// With `container:ID`: where that one's network namespace is, should it be such.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joins: Option<PathBuf>,
 }
 
 /// One network to join.
@@ -101,8 +107,11 @@ pub struct Dns {
 pub struct Status {
     /// Format of this document: 1.
     pub version: u32,
-    /// The network namespace to join; `None` for the host's.
+    /// The network namespace to join; `None` for the host's, or with `unnamed`.
     pub netns: Option<PathBuf>,
+    /// A network namespace of its own with a loopback alone, which the runtime makes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unnamed: bool,
     /// The user namespace that was made as the owner of `netns`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub userns: Option<PathBuf>,

@@ -74,14 +74,24 @@ fn hostname(record: &Record, mode: &Mode) -> Result<String> {
 }
 
 fn alone(state: &State, record: &mut Record) -> Result<()> {
-    namespace::make(state, record, false)?;
+    if record.request.unnamed {
+        record.status.unnamed = true;
+    } else {
+        namespace::make(state, record, false)?;
+    }
     files::write(state, record, &[], true)
 }
 
 fn share(state: &State, record: &mut Record, other: &str) -> Result<()> {
     let owner = Record::expect(state, other)?;
     let hostname = record.request.hostname.clone();
-    record.status = Status { ports: Vec::new(), userns: None, ..owner.status };
+    record.status = Status { ports: Vec::new(), userns: None, unnamed: false, ..owner.status };
+    if owner.status.unnamed {
+        let Some(path) = record.request.joins.clone() else {
+            fault!(WrongState, "{other} is on network none: who runs it has to say where its namespace is");
+        };
+        record.status.netns = Some(path);
+    }
     if !hostname.is_empty() && hostname != record.status.hostname {
         fault!(Usage, "conflicting options: hostname and the network mode container:{other}");
     }
@@ -199,6 +209,9 @@ pub fn publish(state: &State, record: &Record, fresh: bool) -> Result<()> {
 pub fn connect(state: &State, id: &str, wanted: &Attachment) -> Result<Status> {
     request::check_attachment(wanted)?;
     let before = down::settle(state, id)?;
+    if before.status.unnamed {
+        fault!(WrongState, "{id} is on network none, and on no other");
+    }
     if before.shares.is_some() || before.status.netns.is_none() {
         fault!(WrongState, "{id} has no network namespace of its own to connect");
     }

@@ -1,10 +1,11 @@
 //! The foreground: our stdin, stdout and stderr joined to a container's until it ends or the user detaches.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, ErrorKind, IsTerminal as _, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, Result, bail};
+use contracts::exit::Exit;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -13,7 +14,7 @@ use sys::seqpacket;
 
 use super::keys::Keys;
 use super::terminal::{Raw, size};
-use super::wire::{self, Exit};
+use super::wire;
 
 /// How to be joined.
 pub struct Options {
@@ -34,6 +35,20 @@ pub enum Outcome {
     Ended(i32),
     /// The user typed the detach keys.
     Detached,
+    /// Nobody reads what we write any more (`shim run … | head -1`).
+    Unread,
+}
+
+impl Outcome {
+    /// The exit code of the command whose session it was.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Ended(code) => Exit::Payload(u8::try_from(*code).unwrap_or(255)),
+            Self::Detached => Exit::Ok,
+            // As of any program of a pipeline that SIGPIPE ends.
+            Self::Unread => Exit::Payload(128 + Signal::SIGPIPE as u8),
+        }
+    }
 }
 
 /// Signals that are passed on; the others are the kernel's or the terminal's business.
@@ -128,11 +143,11 @@ impl Session<'_> {
                 "the connection to the container was lost: its supervisor ended, or this end read too slowly"
             );
         };
-        match kind {
-            wire::STDOUT if self.options.show.0 => write(io::stdout().as_fd(), bytes)?,
-            wire::STDERR if self.options.show.1 => write(io::stderr().as_fd(), bytes)?,
+        let written = match kind {
+            wire::STDOUT if self.options.show.0 => write(io::stdout().as_fd(), bytes),
+            wire::STDERR if self.options.show.1 => write(io::stderr().as_fd(), bytes),
             wire::EXIT => {
-                let exit: Exit = serde_json::from_slice(bytes).context("read the exit code")?;
+                let exit: wire::Exit = serde_json::from_slice(bytes).context("read the exit code")?;
                 return Ok(Some(Outcome::Ended(exit.code)));
             }
             wire::REPLY => {
@@ -141,10 +156,14 @@ impl Session<'_> {
                 if let Some(error) = reply.error {
                     bail!(error);
                 }
+                Ok(())
             }
-            _ => {}
+            _ => Ok(()),
+        };
+        match written {
+            Err(err) if err.kind() == ErrorKind::BrokenPipe => Ok(Some(Outcome::Unread)),
+            other => other.map(|()| None).context("write the container's output"),
         }
-        Ok(None)
     }
 
     /// True when the user detaches.
@@ -200,8 +219,7 @@ impl Session<'_> {
     }
 }
 
-/// Everything to a descriptor, past any buffer. A reader that went away ends the session as it ends a pipeline.
-fn write(to: BorrowedFd<'_>, bytes: &[u8]) -> Result<()> {
-    let mut file = File::from(to.try_clone_to_owned()?);
-    file.write_all(bytes).context("write the container's output")
+/// Everything to a descriptor, past any buffer.
+fn write(to: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
+    File::from(to.try_clone_to_owned()?).write_all(bytes)
 }

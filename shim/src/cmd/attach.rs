@@ -9,7 +9,7 @@ use contracts::fault;
 
 use crate::attach::client;
 use crate::attach::keys::Keys;
-use crate::attach::session::{self, Options, Outcome};
+use crate::attach::session::{self, Options};
 use crate::attach::wire::Request;
 use crate::cli::AttachFlags;
 use crate::container::{Store, status};
@@ -53,8 +53,5 @@ pub fn join(store: &Store, record: &Container, keys: Keys, stdin: bool, proxy: b
         client::request(store, &record.id, &Request::Start)?;
     }
     let options = Options { stdin, tty: record.config.tty, keys, show: (true, true) };
-    match session::run(&socket, &signals, options)? {
-        Outcome::Ended(code) => Ok(Exit::Payload(u8::try_from(code).unwrap_or(255))),
-        Outcome::Detached => Ok(Exit::Ok),
-    }
+    session::run(&socket, &signals, options).map(|outcome| outcome.exit())
 }

@@ -82,7 +82,7 @@ fn sort(store: &Store, rows: &mut [Row], key: &str) {
             rows.sort_by(|a, b| (&a.record.path, &a.record.args).cmp(&(&b.record.path, &b.record.args)))
         }
         "status" => rows.sort_by(|a, b| a.status.state.word().cmp(b.status.state.word())),
-        "size" => rows.sort_by_cached_key(|row| inspect::sizes(store, &row.record.id).0),
+        "size" => rows.sort_by_cached_key(|row| inspect::sizes(store, &row.record.id, &row.status).0),
         "runningfor" => rows.sort_by(|a, b| a.status.started_at.cmp(&b.status.started_at)),
         _ => rows.sort_by(|a, b| a.record.created.cmp(&b.record.created)),
     }

@@ -7,7 +7,7 @@ use contracts::exit::Exit;
 use contracts::fault;
 
 use crate::attach::keys::Keys;
-use crate::attach::session::{self, Options, Outcome};
+use crate::attach::session::{self, Options};
 use crate::cli::RunFlags;
 use crate::container::start::{self, Start};
 use crate::container::{Store, create, remove};
@@ -49,10 +49,7 @@ pub fn run(store: &Store, flags: &RunFlags) -> Result<Exit> {
     };
     let (ours, theirs) = sys::seqpacket::pair()?;
     start(store, created, Some(theirs))?;
-    match session::run(&ours, &signals, options)? {
-        Outcome::Ended(code) => Ok(Exit::Payload(u8::try_from(code).unwrap_or(255))),
-        Outcome::Detached => Ok(Exit::Ok),
-    }
+    session::run(&ours, &signals, options).map(|outcome| outcome.exit())
 }
 
 fn start(store: &Store, created: create::Created, client: Option<std::os::fd::OwnedFd>) -> Result<()> {

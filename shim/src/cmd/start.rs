@@ -7,7 +7,7 @@ use contracts::exit::Exit;
 use contracts::fault;
 
 use crate::attach::keys::Keys;
-use crate::attach::session::{self, Options, Outcome};
+use crate::attach::session::{self, Options};
 use crate::cli::StartFlags;
 use crate::container::start::Start;
 use crate::container::{Store, again, checkpoints, status};
@@ -59,8 +59,5 @@ pub fn attached(store: &Store, flags: &StartFlags) -> Result<Exit> {
         keys,
         show: (shown, shown),
     };
-    match session::run(&ours, &signals, options)? {
-        Outcome::Ended(code) => Ok(Exit::Payload(u8::try_from(code).unwrap_or(255))),
-        Outcome::Detached => Ok(Exit::Ok),
-    }
+    session::run(&ours, &signals, options).map(|outcome| outcome.exit())
 }

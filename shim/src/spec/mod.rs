@@ -46,13 +46,22 @@ pub fn merge(store: &Store, record: &mut Container, spec: &mut Value, rootfs: &R
     Ok(())
 }
 
+/// The parameter of a network namespace that leaves IPv6 out.
+const NO_IPV6: &str = "net.ipv6.conf.all.disable_ipv6";
+
 /// Adds what `netctl up` made: the namespace to join and the files to mount. Also right for a second start.
 pub fn join_network(spec: &mut Value, network: &network::Status) {
     if let Some(list) = spec.pointer_mut("/linux/namespaces").and_then(Value::as_array_mut) {
         list.retain(|namespace| namespace["type"] != "network");
         if let Some(path) = &network.netns {
             list.push(json!({ "type": "network", "path": path }));
+        } else if network.unnamed {
+            list.push(json!({ "type": "network" }));
         }
+    }
+    if network.unnamed && Path::new("/proc/sys").join(NO_IPV6.replace('.', "/")).exists() {
+        // As netctl has it in those that it makes.
+        object(spec, "/linux/sysctl").entry(NO_IPV6).or_insert_with(|| json!("1"));
     }
     if let Some(path) = &network.userns {
         namespaces::join_user(spec, path);
@@ -86,7 +95,12 @@ pub fn join_network(spec: &mut Value, network: &network::Status) {
 /// What `netctl up` is asked at a start: who owns the network namespace is known only now.
 pub fn network_request(store: &Store, record: &Container) -> Result<network::Request> {
     let userns = namespaces::joined_user(store, record)?;
-    Ok(network::Request { userns, ..record.network.clone() })
+    let first = record.network.networks.first().map_or("", |first| &*first.network);
+    // A name is a mount, of which every container that starts later would get a copy. That of a user namespace's stays: it
+    // is made by whoever owns it.
+    let unnamed = first == "none" && record.network.id_maps.is_none();
+    let joins = first.strip_prefix("container:").map(|other| namespaces::unnamed_network(store, other));
+    Ok(network::Request { userns, unnamed, joins: joins.transpose()?.flatten(), ..record.network.clone() })
 }
 
 /// Finds the processes again whose namespaces the container joins: they may be others since it was made.

@@ -158,6 +158,13 @@ fn shared_memory(store: &Store, record: &Container, spec: &mut Value) -> Result<
     Ok(())
 }
 
+/// Where the network namespace of a container is that has no name; `None` for another, or while it does not run.
+pub fn unnamed_network(store: &Store, id: &str) -> Result<Option<PathBuf>> {
+    let status = status::read(store, id)?;
+    let unnamed = status.network.is_some_and(|network| network.unnamed) && status.state.is_live();
+    Ok(status.process.filter(|_| unnamed).map(|process| format!("/proc/{}/ns/net", process.pid).into()))
+}
+
 fn running(store: &Store, name: &str) -> Result<(String, i32)> {
     let id = store.resolve(name)?;
     let status = status::read(store, &id)?;

@@ -111,9 +111,12 @@ impl Supervisor {
         let removing = self.record.host_config.auto_remove;
         self.phase = Phase::Over;
         self.status.state = if removing { State::Removing } else { State::Exited };
-        // A published port must be free when the command returns; the rest may take its time.
-        let ports = !self.record.network.ports.is_empty();
-        if ports {
+        // A published port must be free when the command returns, and a network of the user's own be without it; the rest
+        // may take its time.
+        let network = &self.record.network;
+        let own = |name: &str| !matches!(name, "bridge" | "none" | "host") && !name.starts_with("container:");
+        let at_once = !network.ports.is_empty() || network.networks.iter().any(|at| own(&at.network));
+        if at_once {
             let _ = tools::network_down(&id);
         }
         self.status.network = None;
@@ -131,7 +134,7 @@ impl Supervisor {
             return remove::clear(&self.store, &self.record, true);
         }
         self.delete();
-        if !ports {
+        if !at_once {
             let _ = tools::network_down(&id);
         }
         let _ = unmount(&self.store, &id);
