@@ -212,8 +212,10 @@ impl Service {
     }
 
     fn send(&self, message: &Message) -> Result<()> {
-        send(self.socket.as_raw_fd(), message.bytes(), MsgFlags::MSG_NOSIGNAL).context("write to criu")?;
-        Ok(())
+        match send(self.socket.as_raw_fd(), message.bytes(), MsgFlags::MSG_NOSIGNAL) {
+            Err(Errno::EPIPE | Errno::ECONNRESET) => bail!("criu has ended early"),
+            other => other.map(drop).context("write to criu"),
+        }
     }
 
     /// Waits for a message; not for ever where none can come: CRIU has ended (the processes that it restores hold its
