@@ -46,7 +46,7 @@ impl<'a> Rig<'a> {
         fs::create_dir_all(dir.join("state"))?;
         bundle::root_file_system(&dir.join("bundle/rootfs"), probe)?;
         let mut config = bundle::config(&["/probe", "facts"]);
-        bundle::set(&mut config, "/linux/cgroupsPath", format!("/{}/{id}", cgroup_parent()).into())?;
+        bundle::set(&mut config, "/linux/cgroupsPath", cgroups_path(tool, &id).into())?;
         Ok(Self { machine, tool, dir, id, config, others: Vec::new() })
     }
 
@@ -262,7 +262,18 @@ impl<'a> Rig<'a> {
     pub fn cgroup_dir(&self, controller: &str) -> Result<PathBuf> {
         let path =
             self.config.pointer("/linux/cgroupsPath").and_then(Value::as_str).context("no cgroupsPath")?;
-        self.machine.cgroup(controller, path)
+        match path.split(':').collect::<Vec<_>>()[..] {
+            [slice, prefix, name] => {
+                self.machine.cgroup(controller, &format!("{slice}/{prefix}-{name}.scope"))
+            }
+            _ => self.machine.cgroup(controller, path),
+        }
+    }
+
+    /// `linux.cgroupsPath` for the container `id`.
+    #[must_use]
+    pub fn cgroups_path(&self, id: &str) -> String {
+        cgroups_path(self.tool, id)
     }
 
     /// Ends and removes everything, whatever state it is in. Failures are nobody's to hear: the case has its verdict.
@@ -277,6 +288,14 @@ impl<'a> Rig<'a> {
         }
         let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+fn cgroups_path(tool: &Tool, id: &str) -> String {
+    let parent = cgroup_parent();
+    if tool.flags.iter().any(|flag| flag == "--systemd-cgroup") {
+        return format!("system.slice:{parent}:{id}");
+    }
+    format!("/{parent}/{id}")
 }
 
 /// The cgroup above those of all cases.

@@ -71,7 +71,7 @@ fn spec(rig: &mut Rig<'_>) -> Result<()> {
 fn spec_runs(rig: &mut Rig<'_>) -> Result<()> {
     rig.config = written(rig)?;
     rig.set("/process/terminal", false)?.set("/root/readonly", false)?;
-    let cgroup = format!("/{}/{}", crate::rig::cgroup_parent(), rig.id);
+    let cgroup = rig.cgroups_path(&rig.id);
     rig.set("/linux/cgroupsPath", cgroup)?.facts().map(drop)
 }
 

@@ -77,7 +77,7 @@ fn joined(rig: &mut Rig<'_>) -> Result<()> {
         wanted.push((file, fs::read_link(&path)?.to_string_lossy().into_owned()));
         rig.set("/linux/namespaces/-", json!({"type": kind, "path": path}))?;
     }
-    let cgroup = format!("/{}/{id}", crate::rig::cgroup_parent());
+    let cgroup = rig.cgroups_path(&id);
     rig.set("/linux/cgroupsPath", cgroup)?.program(&["facts"])?.write_config()?;
     let facts = rig.call(&["run", "--bundle", &rig.bundle().to_string_lossy(), &id])?.ok()?.json()?;
     for (kind, link) in wanted {

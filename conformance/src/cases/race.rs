@@ -46,7 +46,7 @@ fn attack(
     rig.config = harmless;
     victim(rig)?;
     let id = format!("{}-victim", rig.id);
-    rig.set("/linux/cgroupsPath", format!("/{}/{id}", crate::rig::cgroup_parent()))?.write_config()?;
+    rig.set("/linux/cgroupsPath", rig.cgroups_path(&id))?.write_config()?;
     rig.others.push(id.clone());
     let bundle = rig.bundle();
     let (mut seen, mut started) = (BTreeSet::new(), 0);
