@@ -1,6 +1,6 @@
 //! A container's files are unmounted: the root file system and what is mounted beside it.
 //!
-//! Users hold a root file system by `shim mount`: how often stands in `STATE/shim/.mounted.<id>`, which goes with a
+//! Users hold a root file system by `shim mount`: `STATE/shim/.mounted.<id>.<n>` is there for each time, and goes with a
 //! reboot as the mounts do.
 
 use std::fs;
@@ -24,27 +24,32 @@ pub fn unmount(store: &Store, id: &str) -> Result<()> {
     tools::run(tools::imgtool("umount").arg(&bundle)).map(drop)
 }
 
-fn file(store: &Store, id: &str) -> PathBuf {
-    store.live(&format!(".mounted.{id}"))
+/// A file for each time: each comes and goes in one step.
+fn file(store: &Store, id: &str, number: u32) -> PathBuf {
+    store.live(&format!(".mounted.{id}.{number}"))
 }
 
 /// How often users have mounted it.
 pub fn holds(store: &Store, id: &str) -> u32 {
-    let text = fs::read_to_string(file(store, id)).unwrap_or_default();
-    text.trim().parse().unwrap_or(0)
+    (1..).take_while(|&number| file(store, id, number).exists()).last().unwrap_or(0)
 }
 
-/// Writes down how often users have mounted it; the caller holds the container's lock, or removes the container.
+/// Makes it so often; the caller holds the container's lock, or removes the container.
 pub fn hold(store: &Store, id: &str, times: u32) -> Result<()> {
-    let path = file(store, id);
-    if times > 0 {
-        make_dir(&store.paths.state.join("shim"))?;
-        return contracts::atomic::write_json_volatile(&path, &times, 0o600);
-    }
-    match fs::remove_file(&path) {
-        Err(err) if err.kind() != ErrorKind::NotFound => {
-            Err(err).with_context(|| format!("remove {}", path.display()))
+    let now = holds(store, id);
+    for number in (times + 1..=now).rev() {
+        let path = file(store, id, number);
+        match fs::remove_file(&path) {
+            Err(err) if err.kind() != ErrorKind::NotFound => {
+                return Err(err).with_context(|| format!("remove {}", path.display()));
+            }
+            _ => {}
         }
-        _ => Ok(()),
     }
+    for number in now + 1..=times {
+        make_dir(&store.paths.state.join("shim"))?;
+        let path = file(store, id, number);
+        fs::File::create(&path).with_context(|| format!("make {}", path.display()))?;
+    }
+    Ok(())
 }
