@@ -206,7 +206,7 @@ fn lists_in_the_order_that_is_asked_for() {
 #[test]
 fn a_health_check_and_variables_are_changed_while_the_container_runs() {
     let rig = Rig::new();
-    rig.sleeper("cc", &["-e", "A=1", "-e", "B=1"]);
+    rig.sleeper("cc", &["--stop-timeout", "1", "-e", "A=1", "-e", "B=1"]);
     let health = || rig.inspect("cc", "{{with .State.Health}}{{.Status}}{{end}}");
     assert_eq!(health(), "");
     assert!(rig.fails(2, &["update", "--health-interval", "1s", "cc"]).contains("--health-cmd"));
