@@ -146,9 +146,27 @@ pub fn start(version: Version, request: &Request<'_>) -> Result<Started> {
     let mut bus = Bus::connect()?;
     // A failed unit of an earlier container keeps its name.
     let _ = bus.reset_failed(&unit.name);
-    bus.start_transient(&unit.name, &properties).with_context(what)?;
+    start_until_free(&mut bus, &unit.name, &properties).with_context(what)?;
     let path = bus.control_group(&unit.name).with_context(what)?;
     Ok(Started { path: path.trim_start_matches('/').into(), unit: unit.name, placeholder })
+}
+
+/// A creation that was killed may have asked for a unit of this name, and systemd come to that only after whoever cleared
+/// away behind it: such a one, in which nothing runs, is stopped. Another's is left alone.
+fn start_until_free(bus: &mut Bus, unit: &str, properties: &[(String, Value)]) -> Result<()> {
+    for _ in 0..ENDING {
+        match bus.start_transient(unit, properties) {
+            Err(err) if is_refusal(&err, "UnitExists") && stop_where_empty(unit)? => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => return other,
+        }
+    }
+    bus.start_transient(unit, properties)
+}
+
+fn is_refusal(err: &anyhow::Error, name: &str) -> bool {
+    err.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.0.contains(name))
 }
 
 fn properties(
@@ -246,9 +264,7 @@ pub fn update(unit: &str, version: Version, resources: &LinuxResources) -> Resul
 pub fn stop(unit: &str) -> Result<()> {
     let mut bus = Bus::connect()?;
     let stopped = match bus.stop(unit) {
-        Err(err) if err.downcast_ref::<Refusal>().is_some_and(|refusal| refusal.0.contains("NoSuchUnit")) => {
-            Ok(())
-        }
+        Err(err) if is_refusal(&err, "NoSuchUnit") => Ok(()),
         other => other.with_context(|| format!("stop unit {unit}")),
     };
     let _ = bus.reset_failed(unit);
