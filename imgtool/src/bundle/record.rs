@@ -20,8 +20,8 @@ use crate::store::digest::Digest;
 /// The copy of the record inside the bundle, by which `mount` knows its layers.
 pub const NOTE: &str = "bundle.json";
 
-/// What the name of a half-made bundle's mark ends with.
-const MARK: &str = ".making";
+/// The directory beside the records with a file named as each half-made bundle.
+const MAKING: &str = "making";
 
 /// What a bundle is made of.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -89,9 +89,8 @@ impl Record {
     /// The name is taken.
     pub fn reserve(&self, store: &Store, layers: &Layers) -> Result<()> {
         let path = path_of(store, &self.name);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
-        }
+        let marks = marks(store);
+        fs::create_dir_all(&marks).with_context(|| format!("make {}", marks.display()))?;
         let _lock = layers.lock()?;
         if path.exists() {
             fault!(Exists, "the bundle name {} is taken", self.name);
@@ -185,12 +184,11 @@ pub fn write(path: &Path, value: &impl Serialize, lasting: bool) -> Result<()> {
 /// # Errors
 /// The records cannot be read.
 pub fn sweep(store: &Store) -> Result<()> {
-    let dir = store.paths().store.join("bundles");
-    atomic::sweep(&dir);
+    let dir = marks(store);
     let Ok(entries) = fs::read_dir(&dir) else { return Ok(()) };
     for entry in entries {
         let name = entry.with_context(|| format!("read {}", dir.display()))?.file_name();
-        if let Some(name) = name.to_str().and_then(|name| name.strip_suffix(MARK)) {
+        if let Some(name) = name.to_str() {
             sweep_marked(store, name)?;
         }
     }
@@ -204,6 +202,8 @@ fn sweep_marked(store: &Store, name: &str) -> Result<()> {
         let layers = Layers::open(store.paths())?;
         let _lock = layers.lock()?;
         if atomic::read_json::<Record>(&path)?.is_none() {
+            // A maker that was killed while it wrote its record has left a part of it; none is written without a mark.
+            path.parent().into_iter().for_each(atomic::sweep);
             let _ = fs::remove_file(path);
             let _ = fs::remove_file(mark_of(store, name));
         }
@@ -217,6 +217,7 @@ fn sweep_marked(store: &Store, name: &str) -> Result<()> {
             // Read again now that its maker has gone: it may have gone because it was done.
             let now = atomic::read_json::<Record>(&path)?;
             if now.is_some_and(|now| now.maker == Some(maker)) {
+                path.parent().into_iter().for_each(atomic::sweep);
                 dissolve(store, &record)?;
             }
         }
@@ -258,7 +259,11 @@ fn path_of(store: &Store, name: &str) -> PathBuf {
 
 /// There while the bundle is being made.
 fn mark_of(store: &Store, name: &str) -> PathBuf {
-    store.paths().store.join("bundles").join(format!("{name}{MARK}"))
+    marks(store).join(name)
+}
+
+fn marks(store: &Store) -> PathBuf {
+    store.paths().store.join("bundles").join(MAKING)
 }
 
 /// Made from the path, so that a second bundle in the same place is noticed.

@@ -232,6 +232,27 @@ fn limits_and_their_change_on_version_1() {
 }
 
 #[test]
+fn a_cpuset_made_on_the_way_hands_itself_on() {
+    if !can() || matches!(layout::Layout::find(), Ok(layout::Layout::V2(_))) {
+        return;
+    }
+    let above = path_for("above");
+    for name in ["first", "second"] {
+        let rig = create(&format!("above/{name}"), json!({})).unwrap();
+        assert!(
+            !rig.file("cpuset", "cpuset.cpus").is_empty() && !rig.file("cpuset", "cpuset.mems").is_empty()
+        );
+        let parent = rig.location().with_controller("cpuset").unwrap().path.parent().unwrap().to_owned();
+        assert!(parent.ends_with(above.file_name().unwrap()));
+        let flag = fs::read_to_string(parent.join("cgroup.clone_children")).unwrap();
+        assert_eq!(flag.trim(), "1", "the kernel fills the {name}");
+    }
+    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        let _ = fs::remove_dir(hierarchy.path().join(above.strip_prefix("/").unwrap()));
+    }
+}
+
+#[test]
 fn a_limit_that_fails_leaves_nothing() {
     if !can() || matches!(layout::Layout::find(), Ok(layout::Layout::V2(_))) {
         return;

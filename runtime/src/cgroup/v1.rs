@@ -80,19 +80,24 @@ pub fn refuse_if_used(dir: &Dir, ours: Option<i32>) -> Result<()> {
 /// A new cpuset is empty, and nothing can join it: it takes its parent's processors and memory nodes.
 fn inherit_cpuset(mount: &Path, path: &Path) -> Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        inherit(mount, path, file)?;
+        inherit(mount, path, file, true)?;
     }
     Ok(())
 }
 
-fn inherit(mount: &Path, path: &Path, file: &str) -> Result<String> {
+fn inherit(mount: &Path, path: &Path, file: &str, is_last: bool) -> Result<String> {
     let name: PathBuf = path.join(file);
     let value = fs::read_to_string(&name).with_context(|| format!("read {}", name.display()))?;
     let parent = path.parent().filter(|_| path != mount);
     let Some(parent) = parent.filter(|_| value.trim().is_empty()) else {
         return Ok(value);
     };
-    let value = inherit(mount, parent, file)?;
+    let value = inherit(mount, parent, file, false)?;
     fs::write(&name, value.trim()).with_context(|| format!("write {}", name.display()))?;
+    if !is_last {
+        // Whoever is made in it next finds this done (cpusets(7)): each write is compared with all siblings. Where it cannot
+        // be set all works the same, by hand.
+        let _ = fs::write(path.join("cgroup.clone_children"), "1");
+    }
     Ok(value)
 }
