@@ -37,7 +37,8 @@ fn a_bundle_is_made_used_and_taken_down() {
         rig.ok(&format!("unbundle {shown} {shown}3"));
     }
     assert!(!dir.exists() && !rig.path("b3").exists());
-    assert_eq!(names(&rig.path("store/bundles")), Vec::<String>::new());
+    assert_eq!(names(&rig.path("store/bundles")), ["making"]);
+    assert_eq!(names(&rig.path("store/bundles/making")), Vec::<String>::new());
     assert!(!fs::read_to_string("/proc/mounts").unwrap().contains(shown.to_string().as_str()));
 }
 
@@ -56,15 +57,17 @@ fn the_next_bundle_takes_away_what_killed_ones_left() {
     fs::create_dir(rig.path("half")).unwrap();
     fs::write(records.join("half.json"), half.to_string()).unwrap();
     // Killed before the record, within making, and after the last word; and what a power cut made of a record.
-    for mark in ["none.making", "half.making", "whole.making", "empty.making", "empty.json"] {
+    for mark in ["making/none", "making/half", "making/whole", "making/empty", "empty.json"] {
         fs::write(records.join(mark), "").unwrap();
     }
+    fs::write(records.join("none.json.4194305.tmp"), "cut off").unwrap();
     rig.ok(&format!("bundle --name next web {}2", dir.display()));
     rig.ok("prune");
     assert!(!rig.path("half").exists());
     let mut left = names(&records);
     left.sort();
-    assert_eq!(left, ["next.json", "whole.json"]);
+    assert_eq!(left, ["making", "next.json", "whole.json"]);
+    assert_eq!(names(&records.join("making")), Vec::<String>::new());
     rig.ok(&format!("unbundle {0} {0}2", dir.display()));
 }
 
