@@ -53,6 +53,8 @@ fn mount(store: &Store, name: &str) -> Result<String> {
     let (_lock, status) = again::lock_settled(store, &id)?;
     rootfs::show(&status, &store.bundle(&id))?.keep();
     hold(store, &id, holds(store, &id) + 1)?;
+    // A restart at that moment may have let it go before it saw that somebody holds it.
+    rootfs::show(&status, &store.bundle(&id))?.keep();
     Ok(id)
 }
 
