@@ -4,13 +4,13 @@ pub mod base;
 pub mod config;
 pub mod record;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use contracts::fault;
-use nix::fcntl::OFlag;
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::stat::{Mode, fstat};
 use nix::unistd::{Gid, Uid, fchown};
 use serde::{Deserialize, Serialize};
@@ -168,6 +168,11 @@ pub fn mount(store: &Store, dir: &Path) -> Result<PathBuf> {
     if record.form.plain {
         return Ok(rootfs.target);
     }
+    // Two overlays over the same changes would not see each other's.
+    let bundle = File::open(&record.bundle).with_context(|| format!("open {}", record.bundle.display()))?;
+    let _lock = Flock::lock(bundle, FlockArg::LockExclusive)
+        .map_err(|(_, err)| err)
+        .with_context(|| format!("lock {}", record.bundle.display()))?;
     let lowers = match record.directories(&layers) {
         Some(lowers) => lowers,
         // Extracted anew, after a crash of the machine or by a curious hand.

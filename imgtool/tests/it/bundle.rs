@@ -28,6 +28,17 @@ fn a_bundle_is_made_used_and_taken_down() {
     rig.ok(&format!("mount {shown}"));
     rig.ok(&format!("mount {shown}"));
     assert_eq!(fs::read_to_string(dir.join("rootfs/new")).unwrap(), "1");
+    // At once they mount it once.
+    let mounts = || fs::read_to_string("/proc/mounts").unwrap().matches(&format!(" {shown}/rootfs ")).count();
+    for _ in 0..10 {
+        rig.ok(&format!("umount {shown}"));
+        std::thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| rig.ok(&format!("mount {shown}")));
+            }
+        });
+        assert_eq!(mounts(), 1);
+    }
     rig.ok(&format!("bundle web {shown}3"));
     assert!(!rig.path("b3/rootfs/new").exists());
     let tar = rig.path("x.tar");
