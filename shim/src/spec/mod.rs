@@ -95,17 +95,26 @@ pub fn join_network(spec: &mut Value, network: &network::Status) {
 /// What `netctl up` is asked at a start: who owns the network namespace is known only now.
 pub fn network_request(store: &Store, record: &Container) -> Result<network::Request> {
     let userns = namespaces::joined_user(store, record)?;
-    let first = record.network.networks.first().map_or("", |first| &*first.network);
-    // A name is a mount, of which every container that starts later would get a copy. That of a user namespace's stays: it
-    // is made by whoever owns it.
-    let unnamed = first == "none" && record.network.id_maps.is_none();
-    let joins = first.strip_prefix("container:").map(|other| namespaces::unnamed_network(store, other));
-    Ok(network::Request { userns, unnamed, joins: joins.transpose()?.flatten(), ..record.network.clone() })
+    let unnamed = namespaces::is_unnamed(&record.network);
+    let joins = namespaces::unnamed_network_joined(store, record)?;
+    Ok(network::Request { userns, unnamed, joins, ..record.network.clone() })
 }
 
 /// Finds the processes again whose namespaces the container joins: they may be others since it was made.
 pub fn join_others(store: &Store, record: &Container, spec: &mut Value) -> Result<()> {
     namespaces::rejoin(store, record, spec)
+}
+
+/// For the next run under the same supervisor: the processes whose namespaces the container joins may be others by now, and
+/// their numbers anybody's.
+pub fn join_again(store: &Store, record: &Container) -> Result<()> {
+    if !namespaces::joins_others(record) {
+        return Ok(());
+    }
+    let bundle = store.bundle(&record.id);
+    let mut config = read(&bundle)?;
+    join_others(store, record, &mut config)?;
+    contracts::atomic::write_json_volatile(&bundle.join("config.json"), &config, 0o600)
 }
 
 /// The host name inside: the user's, else the short id; empty where the UTS namespace is the host's.

@@ -101,7 +101,31 @@ pub fn rejoin(store: &Store, record: &Container, spec: &mut Value) -> Result<()>
     {
         join_user(spec, &path);
     }
+    if let Some(path) = unnamed_network_joined(store, record)? {
+        for namespace in
+            list(spec, "/linux/namespaces").iter_mut().filter(|namespace| namespace["type"] == "network")
+        {
+            namespace["path"] = json!(path);
+        }
+    }
     Ok(())
+}
+
+/// Whether it joins a namespace of another container's.
+pub fn joins_others(record: &Container) -> bool {
+    let host = &record.host_config;
+    let modes = [&host.pid_mode, &host.ipc_mode, &host.uts_mode, &host.userns_mode];
+    joined_network(record).is_some() || modes.iter().any(|mode| mode.starts_with("container:"))
+}
+
+fn joined_network(record: &Container) -> Option<&str> {
+    record.network.networks.first()?.network.strip_prefix("container:")
+}
+
+/// Whether its network namespace has no name. A name is a mount, of which every container that starts later would get a copy.
+/// That of a user namespace's stays: it is made by whoever owns it.
+pub fn is_unnamed(network: &contracts::network::Request) -> bool {
+    network.id_maps.is_none() && network.networks.first().is_some_and(|first| first.network == "none")
 }
 
 /// Whether /sys/fs/cgroup is the unified hierarchy alone.
@@ -158,11 +182,16 @@ fn shared_memory(store: &Store, record: &Container, spec: &mut Value) -> Result<
     Ok(())
 }
 
-/// Where the network namespace of a container is that has no name; `None` for another, or while it does not run.
-pub fn unnamed_network(store: &Store, id: &str) -> Result<Option<PathBuf>> {
-    let status = status::read(store, id)?;
-    let unnamed = status.network.is_some_and(|network| network.unnamed) && status.state.is_live();
-    Ok(status.process.filter(|_| unnamed).map(|process| format!("/proc/{}/ns/net", process.pid).into()))
+/// Where the network namespace is that a container joins, where that one has no name.
+pub fn unnamed_network_joined(store: &Store, record: &Container) -> Result<Option<PathBuf>> {
+    joined_network(record).map_or(Ok(None), |other| unnamed_network(store, other))
+}
+
+fn unnamed_network(store: &Store, id: &str) -> Result<Option<PathBuf>> {
+    if !is_unnamed(&store.load(id)?.network) {
+        return Ok(None);
+    }
+    Ok(Some(format!("/proc/{}/ns/net", running(store, id)?.1).into()))
 }
 
 fn running(store: &Store, name: &str) -> Result<(String, i32)> {

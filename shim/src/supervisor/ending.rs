@@ -12,7 +12,7 @@ use super::clients::Client;
 use super::{Phase, Supervisor, policy};
 use crate::container::remove;
 use crate::container::unmount::unmount;
-use crate::{events, tools, volume};
+use crate::{events, spec, tools, volume};
 
 impl Supervisor {
     /// Takes every child that ended: the payload, a health check, an orphan.
@@ -94,7 +94,8 @@ impl Supervisor {
     /// The policy's start. A start that fails counts as a run that failed at once.
     pub(super) fn start_again(&mut self) -> Result<()> {
         self.status.restart_count += 1;
-        if let Err(err) = self.launch() {
+        let started = spec::join_again(&self.store, &self.record).and_then(|()| self.launch());
+        if let Err(err) = started {
             self.status.error = contracts::report::one_line(&err);
             let code = match contracts::exit::Exit::before_payload(&err).code() {
                 125 => 128,
