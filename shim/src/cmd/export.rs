@@ -13,6 +13,9 @@ use crate::tools;
 
 pub fn run(store: &Store, flags: &ExportFlags) -> Result<Exit> {
     let id = store.resolve(&flags.container)?;
+    let bundle = store.bundle(&id);
+    let (lock, status) = again::lock_settled(store, &id)?;
+    let shown = rootfs::show(&status, &bundle)?;
     let out = match &flags.output {
         Some(path) => Stdio::from(File::create(path).with_context(|| format!("create {}", path.display()))?),
         None if io::stdout().is_terminal() => {
@@ -20,9 +23,6 @@ pub fn run(store: &Store, flags: &ExportFlags) -> Result<Exit> {
         }
         None => Stdio::inherit(),
     };
-    let bundle = store.bundle(&id);
-    let (lock, status) = again::lock_settled(store, &id)?;
-    let shown = rootfs::show(&status, &bundle)?;
     let status = tools::imgtool("export")
         .arg(&bundle)
         .stdin(Stdio::null())

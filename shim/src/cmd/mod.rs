@@ -43,7 +43,7 @@ use contracts::container::State;
 use contracts::exit::Exit;
 use contracts::report;
 
-use crate::cli::{Selection, Verb};
+use crate::cli::{Names, Selection, Verb};
 use crate::container::{Store, remove};
 use crate::request::defaults;
 use crate::{finish, show};
@@ -99,26 +99,8 @@ pub fn run(verb: Verb) -> ExitCode {
         Verb::Port(flags) => finish(port::run(store, &flags)),
         Verb::Top(flags) => finish(top::run(store, &flags)),
         Verb::Rename(flags) => finish(rename::run(store, &flags)),
-        Verb::Pause(names) => {
-            let fit = |state| state == State::Running;
-            each_of(
-                store,
-                names,
-                |names| &mut names.which,
-                fit,
-                |store, name, _| pause::run(store, name, true),
-            )
-        }
-        Verb::Unpause(names) => {
-            let fit = |state| state == State::Paused;
-            each_of(
-                store,
-                names,
-                |names| &mut names.which,
-                fit,
-                |store, name, _| pause::run(store, name, false),
-            )
-        }
+        Verb::Pause(names) => pause_each(store, names, true),
+        Verb::Unpause(names) => pause_each(store, names, false),
         Verb::Cp(flags) => finish(cp::run(store, &flags)),
         Verb::Stats(flags) => finish(stats::run(store, &flags)),
         Verb::Update(flags) => finish(each(&flags.containers, |name| update::run(store, name, &flags))),
@@ -143,6 +125,11 @@ fn each_of<F>(
     let chosen = select::select(store, which(&mut flags), fit);
     let names = chosen.map(|()| which(&mut flags).containers.clone());
     finish(names.and_then(|names| each(&names, |name| one(store, name, &flags))))
+}
+
+fn pause_each(store: &Store, names: Names, pause: bool) -> ExitCode {
+    let fit = |state| state == if pause { State::Running } else { State::Paused };
+    each_of(store, names, |names| &mut names.which, fit, |store, name, _| pause::run(store, name, pause))
 }
 
 fn can_start(state: State) -> bool {

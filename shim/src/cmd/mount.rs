@@ -4,18 +4,18 @@ use anyhow::Result;
 use contracts::exit::Exit;
 use contracts::fault;
 use contracts::output::template::Format;
-use contracts::report;
 use serde_json::{Value, json};
 
 use super::select;
 use crate::cli::{MountFlags, UnmountFlags};
+use crate::container::rootfs::{self, Shown};
 use crate::container::unmount::{hold, holds, unmount};
-use crate::container::{Store, again, rootfs, short};
+use crate::container::{Store, again, short, status};
 use crate::{show, tools};
 
 pub fn run(store: &Store, flags: &MountFlags) -> Result<Exit> {
     let names = select::chosen(store, &flags.containers, flags.all, flags.latest, |_| Ok(true))?;
-    let (mut rows, mut exit) = (Vec::new(), Exit::Ok);
+    let mut rows = Vec::new();
     if names.is_empty() && !flags.all {
         for id in store.ids()? {
             if tools::is_mounted(&store.bundle(&id)) {
@@ -25,17 +25,12 @@ pub fn run(store: &Store, flags: &MountFlags) -> Result<Exit> {
         rows.sort_by(|one, other| one["Names"].as_str().cmp(&other["Names"].as_str()));
         let lines = Format::parse(flags.format.as_deref().or(Some("{{.ID}}\\t{{.Path}}")), "")?;
         show::text(&lines.render(&[], &rows)?)?;
-        return Ok(exit);
+        return Ok(Exit::Ok);
     }
-    for name in &names {
-        match mount(store, name).and_then(|id| row(store, &id, flags.no_trunc)) {
-            Ok(row) => rows.push(row),
-            Err(err) => {
-                report::print_error("shim", &err);
-                exit = if exit == Exit::Ok { Exit::from(&err) } else { exit };
-            }
-        }
-    }
+    let exit = super::each(&names, |name| {
+        rows.push(mount(store, name).and_then(|id| row(store, &id, flags.no_trunc))?);
+        Ok(None)
+    })?;
     let lines = Format::parse(flags.format.as_deref().or(Some("{{.Path}}")), "")?;
     show::text(&lines.render(&[], &rows)?)?;
     Ok(exit)
@@ -50,11 +45,12 @@ fn row(store: &Store, id: &str, no_trunc: bool) -> Result<Value> {
 
 fn mount(store: &Store, name: &str) -> Result<String> {
     let id = store.resolve(name)?;
-    let (_lock, status) = again::lock_settled(store, &id)?;
-    rootfs::show(&status, &store.bundle(&id))?.keep();
-    hold(store, &id, holds(store, &id) + 1)?;
-    // A restart at that moment may have let it go before it saw that somebody holds it.
-    rootfs::show(&status, &store.bundle(&id))?.keep();
+    let (lock, _) = again::lock_settled(store, &id)?;
+    let times = holds(store, &id);
+    hold(store, &id, times + 1)?;
+    let show = || rootfs::show(&status::read_locked(store, &id, &lock)?, &store.bundle(&id)).map(Shown::keep);
+    // Twice: a restart at that moment may have let them go just before it could see that somebody holds them.
+    show().and_then(|()| show()).inspect_err(|_| drop(hold(store, &id, times)))?;
     Ok(id)
 }
 
