@@ -1,7 +1,7 @@
 //! Profiles by chance, verdict by verdict against libseccomp. `PROPTEST_CASES=20000` for a long look.
 //!
 //! libseccomp is asked for each rule alone: where two rules compare one argument with numbers of different upper halves, 2.5
-//! merges their branches wrongly (arg < 0 and arg < 2^32 together let 5 through).
+//! merges their branches wrongly (of `arg < 0` and `arg < 2^32` together 0x7fffffff is neither).
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
