@@ -106,10 +106,19 @@ fn program(command: &Command) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
-/// `netctl up`, started: the image can be prepared meanwhile.
+/// `netctl up`, started: the image can be prepared meanwhile. Dropped without having been asked, it is waited for: a
+/// `netctl down` that overtakes it would take nothing down.
 pub struct NetworkUp {
     command: Command,
-    child: Child,
+    child: Option<Child>,
+}
+
+impl Drop for NetworkUp {
+    fn drop(&mut self) {
+        if let Some(child) = self.child.take() {
+            let _ = child.wait_with_output();
+        }
+    }
 }
 
 impl NetworkUp {
@@ -124,12 +133,13 @@ impl NetworkUp {
             // A netctl that ended already says why below.
             let _ = stdin.write_all(&serde_json::to_vec(request)?);
         }
-        Ok(Self { command, child })
+        Ok(Self { command, child: Some(child) })
     }
 
     /// Waits for its answer.
-    pub fn answer(self) -> Result<network::Status> {
-        let output = self.child.wait_with_output()?;
+    pub fn answer(mut self) -> Result<network::Status> {
+        let child = self.child.take().context("netctl was asked twice")?;
+        let output = child.wait_with_output()?;
         let answer = finish(&self.command, output)?;
         serde_json::from_slice(&answer).context("netctl: its answer is not what it promises")
     }

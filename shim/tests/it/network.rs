@@ -2,8 +2,9 @@
 
 use std::io::Read as _;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 
-use crate::rig::{Rig, wait_until};
+use crate::rig::{Rig, tool, wait_until};
 
 const HELLO: &str = "while :; do echo hello | nc -l -p 80; done";
 
@@ -103,4 +104,23 @@ fn the_hosts_network() {
     let seen =
         rig.ok(&["run", "--rm", "--network", "host", "busybox", "readlink", "/proc/thread-self/ns/net"]);
     assert_eq!(seen, own.display().to_string());
+}
+
+#[test]
+fn a_slow_network_is_taken_down_when_the_image_fails() {
+    let rig = Rig::new();
+    let slow = rig.path().join("netctl");
+    let script =
+        format!("#!/bin/sh\n[ $1 != up ] || sleep 0.5\nexec {} \"$@\"\n", tool("netctl").display());
+    std::fs::write(&slow, script).unwrap();
+    std::fs::set_permissions(&slow, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut run = rig.shim(&["run", "--rm", "-u", "nobody-knows", "busybox", "true"]);
+    let done = run.env("BULKHEAD_NETCTL", &slow).output().unwrap();
+    assert_eq!(done.status.code(), Some(125), "{}", String::from_utf8_lossy(&done.stderr));
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    for left in ["attachments", "ns"] {
+        let dir = rig.state().join("net").join(left);
+        let names: Vec<_> = std::fs::read_dir(&dir).into_iter().flatten().flatten().collect();
+        assert!(names.is_empty(), "{}: {names:?}", dir.display());
+    }
 }
