@@ -76,7 +76,10 @@ check: ## Formatting, lints, licences, docs, file sizes
 conformance: build ## Black-box cases against RUNTIME= (default: ours), and against runc and crun where installed
 	$(SUDO) tests/in-namespace $(BIN)/conformance --runtime $(RUNTIME)
 	@for peer in runc crun; do if path=$$(command -v $$peer); then \
-	   echo "== $$path"; $(SUDO) tests/in-namespace $(BIN)/conformance --runtime $$path || exit 1; \
+	   echo "== $$path"; for try in 1 2; do \
+	     $(SUDO) tests/in-namespace $(BIN)/conformance --runtime $$path && break; \
+	     [ $$try = 1 ] || exit 1; echo "== $$path again: a peer's race is no failure of ours, twice the same would be a wrong case"; \
+	   done; \
 	 else echo "== $$peer is not installed: skipped"; fi; done
 
 bench: build ## Side by side with the peers that are installed, in parts: ratios from one run (BENCH_IN= enters a userland that has them)
