@@ -20,8 +20,9 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The verbs.
+/// The verbs. Deferred: only the one that is asked for is built, which is most of the time of a short command.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     /// List images
     #[command(visible_alias = "ls")]

@@ -38,8 +38,9 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The verbs.
+/// The verbs. Deferred: only the one that is asked for is built, which is most of the time of a short command.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     /// Make a network; print its id
     #[command(after_help = CREATE_HELP)]

@@ -6,6 +6,7 @@ mod examples;
 pub mod foreign;
 mod podman;
 mod podman_verbs;
+mod quick;
 mod selection;
 mod verbs;
 
@@ -147,20 +148,33 @@ pub fn parse(mut arguments: Vec<std::ffi::OsString>) -> Result<Cli, clap::Error>
     if arguments.get(1).is_some_and(|word| word == "container") {
         arguments.remove(1);
     }
+    if let Some(verb) = quick::parse(&arguments) {
+        return Ok(Cli { help: None, verb });
+    }
     let matches = command().try_get_matches_from(arguments)?;
     Cli::from_arg_matches(&matches)
 }
 
-/// The command line, whole: with examples, and switches as docker has them.
+/// The command line, whole: with examples, and flags as docker has them.
 pub fn command() -> clap::Command {
-    let mut command = examples::add(switches(Cli::command()));
-    // Where docker has other flags of these letters.
-    for (verb, letters) in [("start", &["all", "latest"][..]), ("rm", &["latest"])] {
-        for name in letters {
-            command = command.mut_subcommand(verb, |verb| verb.mut_arg(*name, |arg| arg.short(None)));
-        }
-    }
-    command.mut_subcommand("stop", |verb| verb.mut_arg("running", |arg| arg.hide(true)))
+    let command = Cli::command();
+    let verbs: Vec<String> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    let each = |command: clap::Command, verb: String| {
+        command.mut_subcommand(&verb, |flags| as_docker_has_it(&verb, flags))
+    };
+    examples::add(verbs.into_iter().fold(command, each))
+}
+
+/// The flags of a verb: switches that take a value, and no letters where docker has other flags of these.
+fn as_docker_has_it(verb: &str, flags: clap::Command) -> clap::Command {
+    let flags = switches(flags);
+    let without_letter: &[&str] = match verb {
+        "start" => &["all", "latest"],
+        "rm" => &["latest"],
+        "stop" => return flags.mut_arg("running", |arg| arg.hide(true)),
+        _ => &[],
+    };
+    without_letter.iter().fold(flags, |flags, name| flags.mut_arg(*name, |arg| arg.short(None)))
 }
 
 fn switches(command: clap::Command) -> clap::Command {
