@@ -26,6 +26,10 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+// Most commands live for a few milliseconds, of which musl's heap would take a tenth. What lives longer gives big blocks back.
+#[global_allocator]
+static HEAP: sys::heap::Heap<{ 4 << 10 }> = sys::heap::Heap::new();
+
 fn main() -> ExitCode {
     #[cfg(feature = "self-doc")]
     if let Some(result) = contracts::self_doc::asked::<cli::Cli>("netctl") {

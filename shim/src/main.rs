@@ -34,6 +34,10 @@ use contracts::exit::Exit;
 use contracts::fault::{Fault, Kind};
 use contracts::report;
 
+// Most commands live for a few milliseconds, of which musl's heap would take a tenth. What lives longer gives big blocks back.
+#[global_allocator]
+static HEAP: sys::heap::Heap<{ 4 << 10 }> = sys::heap::Heap::new();
+
 fn main() -> ExitCode {
     #[cfg(feature = "self-doc")]
     if let Some(result) = contracts::self_doc::asked_of("shim", cli::command) {

@@ -2,8 +2,9 @@
 //! for nearly every block above a few hundred bytes, which costs more than the work that the blocks are for.
 //!
 //! Blocks are cut one after the other from the program's own zeroed pages, then from big pieces of `mmap(2)`, in
-//! sizes of powers of two. Not for a program that copies itself by `clone3(2)` while it has several threads: the copy
-//! could find the lock held for ever. A freed block goes on its size's list. What is longer than 64 KiB is musl's.
+//! sizes of powers of two. A copy of a program with several threads (`clone3(2)`, `fork(2)`) must not allocate: it could
+//! find the lock held for ever. What `std::process::Command` does in one does not, nor do our closures
+//! ([`crate::command`]). A freed block goes on its size's list. What is longer than the program says is musl's.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
@@ -12,16 +13,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes of the smallest block, and the alignment of all.
 const SHORTEST: usize = 16;
-/// Bytes of the longest block.
-const LONGEST: usize = 64 << 10;
-/// Powers of two from the one to the other.
-const SIZES: usize = (LONGEST / SHORTEST).ilog2() as usize + 1;
+/// Powers of two from the shortest block to the longest that a program may ask for, 64 KiB.
+const SIZES: usize = 13;
 /// Bytes of one piece. A page costs nothing until it is touched.
 const PIECE: usize = 256 << 10;
 
-/// The allocator, for `#[global_allocator]`.
+/// The allocator, for `#[global_allocator]`, of blocks up to `LONGEST` bytes, a power of two: 64 KiB at most, or a few
+/// for a program that lives long, since nothing of them is given back to the kernel.
 #[derive(Debug)]
-pub struct Heap {
+pub struct Heap<const LONGEST: usize> {
     busy: AtomicBool,
     blocks: UnsafeCell<Blocks>,
 }
@@ -48,15 +48,25 @@ unsafe impl Sync for Piece {}
 static FIRST: Piece = Piece(UnsafeCell::new([0; PIECE]));
 
 // SAFETY: `blocks` is touched only while `busy` is held.
-unsafe impl Sync for Heap {}
+unsafe impl<const LONGEST: usize> Sync for Heap<LONGEST> {}
 
-impl Heap {
+impl<const LONGEST: usize> Heap<LONGEST> {
     /// An empty heap. One for a program: all of them would cut from the same first piece.
     #[must_use]
     #[allow(clippy::new_without_default, reason = "there must be one only")]
     pub const fn new() -> Self {
+        assert!(LONGEST.is_power_of_two() && LONGEST >> (SIZES - 1) <= SHORTEST, "the lists end before");
         let blocks = Blocks { next: ptr::null_mut(), end: ptr::null_mut(), free: [ptr::null_mut(); SIZES] };
         Self { busy: AtomicBool::new(false), blocks: UnsafeCell::new(blocks) }
+    }
+
+    /// The list that a layout's blocks are on; `None` for what is musl's.
+    const fn list(size: usize, align: usize) -> Option<usize> {
+        if size > LONGEST || align > SHORTEST {
+            return None;
+        }
+        let size = if size < SHORTEST { SHORTEST } else { size.next_power_of_two() };
+        Some((size / SHORTEST).ilog2() as usize)
     }
 
     fn with<T>(&self, job: impl FnOnce(&mut Blocks) -> T) -> T {
@@ -68,15 +78,6 @@ impl Heap {
         self.busy.store(false, Ordering::Release);
         result
     }
-}
-
-/// The list that a layout's blocks are on; `None` for what is musl's.
-const fn size_of_block(size: usize, align: usize) -> Option<usize> {
-    if size > LONGEST || align > SHORTEST {
-        return None;
-    }
-    let size = if size < SHORTEST { SHORTEST } else { size.next_power_of_two() };
-    Some((size / SHORTEST).ilog2() as usize)
 }
 
 impl Blocks {
@@ -145,19 +146,22 @@ impl Blocks {
     }
 }
 
+// Never inlined: there are thousands of callers.
 // SAFETY: blocks are at least as long and as aligned as asked, belong to one owner until given back, and never move;
 // nothing here panics, or allocates by this allocator.
-unsafe impl GlobalAlloc for Heap {
+unsafe impl<const LONGEST: usize> GlobalAlloc for Heap<LONGEST> {
+    #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match size_of_block(layout.size(), layout.align()) {
+        match Self::list(layout.size(), layout.align()) {
             Some(list) => self.with(|blocks| blocks.take(list)).0,
             // SAFETY: the caller's promises, passed on.
             None => unsafe { System.alloc(layout) },
         }
     }
 
+    #[inline(never)]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        let Some(list) = size_of_block(layout.size(), layout.align()) else {
+        let Some(list) = Self::list(layout.size(), layout.align()) else {
             // SAFETY: the caller's promises, passed on.
             return unsafe { System.alloc_zeroed(layout) };
         };
@@ -169,17 +173,19 @@ unsafe impl GlobalAlloc for Heap {
         block
     }
 
+    #[inline(never)]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        match size_of_block(layout.size(), layout.align()) {
+        match Self::list(layout.size(), layout.align()) {
             Some(list) => self.with(|blocks| blocks.give(block, list)),
             // SAFETY: `alloc` of this layout was the system's.
             None => unsafe { System.dealloc(block, layout) },
         }
     }
 
+    #[inline(never)]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let from = size_of_block(layout.size(), layout.align());
-        let to = size_of_block(size, layout.align());
+        let from = Self::list(layout.size(), layout.align());
+        let to = Self::list(size, layout.align());
         match (from, to) {
             (None, None) => {
                 // SAFETY: the block is the system's, and stays so.
@@ -207,7 +213,8 @@ unsafe impl GlobalAlloc for Heap {
 mod tests {
     use super::*;
 
-    static HEAP: Heap = Heap::new();
+    const LONGEST: usize = 64 << 10;
+    static HEAP: Heap<LONGEST> = Heap::new();
 
     fn layout(size: usize) -> Layout {
         Layout::from_size_align(size, 8).unwrap()
@@ -262,11 +269,11 @@ mod tests {
 
     #[test]
     fn sizes_are_powers_of_two_up_to_the_longest() {
-        assert_eq!(size_of_block(0, 1), Some(0));
-        assert_eq!(size_of_block(16, 16), Some(0));
-        assert_eq!(size_of_block(17, 8), Some(1));
-        assert_eq!(size_of_block(LONGEST, 1), Some(SIZES - 1));
-        assert_eq!(size_of_block(LONGEST + 1, 1), None);
-        assert_eq!(size_of_block(1, 32), None);
+        assert_eq!(Heap::<LONGEST>::list(0, 1), Some(0));
+        assert_eq!(Heap::<LONGEST>::list(16, 16), Some(0));
+        assert_eq!(Heap::<LONGEST>::list(17, 8), Some(1));
+        assert_eq!(Heap::<LONGEST>::list(LONGEST, 1), Some(SIZES - 1));
+        assert_eq!(Heap::<LONGEST>::list(LONGEST + 1, 1), None);
+        assert_eq!(Heap::<LONGEST>::list(1, 32), None);
     }
 }

@@ -108,7 +108,8 @@ mod tests {
             let words: Vec<OsString> =
                 ["shim"].into_iter().chain(line.split_whitespace()).map(Into::into).collect();
             let Some(verb) = parse(&words) else { continue };
-            let whole = cli::command().try_get_matches_from(&words).unwrap_or_else(|err| panic!("{line}: {err}"));
+            let whole =
+                cli::command().try_get_matches_from(&words).unwrap_or_else(|err| panic!("{line}: {err}"));
             let whole = <cli::Cli as clap::FromArgMatches>::from_arg_matches(&whole).unwrap();
             assert_eq!(format!("{verb:?}"), format!("{:?}", whole.verb), "{line}");
             read += 1;

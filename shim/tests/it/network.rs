@@ -110,8 +110,7 @@ fn the_hosts_network() {
 fn a_slow_network_is_taken_down_when_the_image_fails() {
     let rig = Rig::new();
     let slow = rig.path().join("netctl");
-    let script =
-        format!("#!/bin/sh\n[ $1 != up ] || sleep 0.5\nexec {} \"$@\"\n", tool("netctl").display());
+    let script = format!("#!/bin/sh\n[ $1 != up ] || sleep 0.5\nexec {} \"$@\"\n", tool("netctl").display());
     std::fs::write(&slow, script).unwrap();
     std::fs::set_permissions(&slow, std::fs::Permissions::from_mode(0o755)).unwrap();
     let mut run = rig.shim(&["run", "--rm", "-u", "nobody-knows", "busybox", "true"]);
