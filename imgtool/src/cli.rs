@@ -6,7 +6,13 @@ use crate::cmd;
 
 /// Pull, push, build and unpack container images
 #[derive(Debug, Parser)]
-#[command(name = "imgtool", version, propagate_version = true, max_term_width = 110)]
+#[command(
+    name = "imgtool",
+    version,
+    propagate_version = true,
+    max_term_width = 110,
+    args_override_self = true
+)]
 #[command(
     after_help = "Images live in an OCI image layout at /var/lib/bulkhead/images (BULKHEAD_STORE), which any \
                         OCI tool can read. BULKHEAD_STORES (or the lines of \

@@ -27,7 +27,7 @@ Examples:
 
 /// Networks for containers: bridges, addresses, published ports, names.
 #[derive(Debug, Parser)]
-#[command(name = "netctl", version, max_term_width = 100)]
+#[command(name = "netctl", version, max_term_width = 100, args_override_self = true)]
 pub struct Cli {
     /// Where the rules go: auto, nftables, iptables, iptables-legacy or none [default: $NETCTL_FIREWALL, or auto:
     /// nftables, but iptables where its FORWARD chain drops]

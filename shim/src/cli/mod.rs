@@ -25,6 +25,7 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
     version,
     disable_help_flag = true,
     disable_help_subcommand = true,
+    args_override_self = true,
     after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 exists or wrong state, 5 busy, 6 remote, \
                   7 not supported here.\nrun, exec and start -a: the payload's own code, 125 shim failed, 126 not \
                   executable, 127 not found, 128+n killed by signal n."

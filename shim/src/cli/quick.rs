@@ -40,7 +40,8 @@ pub fn parse(arguments: &[OsString]) -> Option<Verb> {
 
 /// Reads the flags behind `verb`, which stands where a program's name does.
 fn read<T: Args>(verb: &str, words: &[OsString]) -> Option<T> {
-    let bare = Command::new("shim").disable_help_flag(true).disable_version_flag(true);
+    let bare =
+        Command::new("shim").disable_help_flag(true).disable_version_flag(true).args_override_self(true);
     let command = super::as_docker_has_it(verb, T::augment_args(bare));
     let matches = command.try_get_matches_from(words).ok()?;
     T::from_arg_matches(&matches).ok()
@@ -74,6 +75,8 @@ mod tests {
             "restart --time 1 a",
             "kill -s HUP a",
             "rm -fv a",
+            "rm a -f b",
+            "run -d -it -dti --name a --name=b -e A=1 -e B=2 img",
             "rm -l a",
             "rm --latest",
             "rm --all=true --force",

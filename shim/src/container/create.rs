@@ -85,9 +85,7 @@ pub fn undo(store: &Store, record: &Container) {
     if store.live(&record.id).exists() {
         let _ = tools::network_down(&record.id);
     }
-    for point in record.mounts.iter().filter(|point| point.anonymous) {
-        let _ = volume::remove(store, &point.name, Some(&record.id));
-    }
+    remove::anonymous_volumes(store, record);
     let _ = remove::files(store, &record.id);
 }
 

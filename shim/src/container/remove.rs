@@ -35,15 +35,19 @@ pub fn clear(store: &Store, record: &Container, volumes: bool) -> Result<()> {
     let _ = tools::run(tools::runtime(store, record).args(["delete", "--force", &record.id]));
     tools::network_down(&record.id)?;
     if volumes {
-        for point in record.mounts.iter().filter(|point| point.anonymous) {
-            // Still used by another container (--volumes-from): it stays.
-            let _ = volume::remove(store, &point.name, Some(&record.id));
-        }
+        anonymous_volumes(store, record);
     }
     files(store, &record.id)?;
     volume::options::release(store, record)?;
     events::container(store, record, "destroy", &[]);
     Ok(())
+}
+
+/// Its volumes without a name, unless another container uses them as well (--volumes-from).
+pub fn anonymous_volumes(store: &Store, record: &Container) {
+    for point in record.mounts.iter().filter(|point| point.anonymous) {
+        let _ = volume::remove(store, &point.name, Some(&record.id));
+    }
 }
 
 /// The bundle and the directories.

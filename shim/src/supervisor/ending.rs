@@ -112,8 +112,8 @@ impl Supervisor {
         let removing = self.record.host_config.auto_remove;
         self.phase = Phase::Over;
         self.status.state = if removing { State::Removing } else { State::Exited };
-        // A published port must be free when the command returns, and a network of the user's own be without it; the rest
-        // may take its time.
+        // A published port must be free when the command returns, a network of the user's own be without it, and what --rm
+        // takes along not be in `volume ls`; the rest may take its time.
         let network = &self.record.network;
         let own = |name: &str| !matches!(name, "bridge" | "none" | "host") && !name.starts_with("container:");
         let at_once = !network.ports.is_empty() || network.networks.iter().any(|at| own(&at.network));
@@ -124,6 +124,7 @@ impl Supervisor {
         self.publish();
         if removing {
             remove::retire(&self.store, &self.record);
+            remove::anonymous_volumes(&self.store, &self.record);
         } else {
             let mut kept = self.status.clone();
             kept.owner = None;
