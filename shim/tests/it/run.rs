@@ -149,10 +149,9 @@ fn isolation_flags() {
         "/proc/self/status",
     ]));
     assert!(status.contains("NoNewPrivs:\t1") && status.contains("Seccomp:\t0"), "{status}");
-    assert_eq!(
-        rig.ok(&run(&["--pid", "host", "busybox", "sh", "-c", "test -d /proc/$PPID && echo seen"])),
-        "seen"
-    );
+    // This process, which stays: the payload's parent may be gone by then.
+    let look = format!("test -d /proc/{} && echo seen", std::process::id());
+    assert_eq!(rig.ok(&run(&["--pid", "host", "busybox", "sh", "-c", &look])), "seen");
 }
 
 #[test]
