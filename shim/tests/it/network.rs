@@ -110,16 +110,22 @@ fn the_hosts_network() {
 fn a_slow_network_is_taken_down_when_the_image_fails() {
     let rig = Rig::new();
     let slow = rig.path().join("netctl");
-    let script = format!("#!/bin/sh\n[ $1 != up ] || sleep 0.5\nexec {} \"$@\"\n", tool("netctl").display());
+    let ended = rig.path().join("up-has-ended");
+    let script = format!(
+        "#!/bin/sh\n[ $1 = up ] || exec {0} \"$@\"\nsleep 0.5\n{0} \"$@\"\ncode=$?\n>{1}\nexit $code\n",
+        tool("netctl").display(),
+        ended.display()
+    );
     std::fs::write(&slow, script).unwrap();
     std::fs::set_permissions(&slow, std::fs::Permissions::from_mode(0o755)).unwrap();
     let mut run = rig.shim(&["run", "--rm", "-u", "nobody-knows", "busybox", "true"]);
     let done = run.env("BULKHEAD_NETCTL", &slow).output().unwrap();
     assert_eq!(done.status.code(), Some(125), "{}", String::from_utf8_lossy(&done.stderr));
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert!(ended.exists(), "run returned while netctl up was at work");
     for left in ["attachments", "ns"] {
         let dir = rig.state().join("net").join(left);
-        let names: Vec<_> = std::fs::read_dir(&dir).into_iter().flatten().flatten().collect();
-        assert!(names.is_empty(), "{}: {names:?}", dir.display());
+        let names = || std::fs::read_dir(&dir).into_iter().flatten().flatten().collect::<Vec<_>>();
+        // The record goes last, in a child of `netctl down`.
+        assert!(wait_until(|| names().is_empty()), "{}: {:?}", dir.display(), names());
     }
 }
