@@ -9,37 +9,43 @@ use clap::{Args, Command};
 
 use super::Verb;
 
+/// What reads the words from the verb on.
+type Reader = fn(&[OsString]) -> Option<Verb>;
+
+const VERBS: &[(&str, Reader)] = &[
+    ("run", |words| Some(Verb::Run(Box::new(read(words)?)))),
+    ("create", |words| Some(Verb::Create(Box::new(read(words)?)))),
+    ("start", |words| Some(Verb::Start(read(words)?))),
+    ("stop", |words| Some(Verb::Stop(read(words)?))),
+    ("restart", |words| Some(Verb::Restart(read(words)?))),
+    ("kill", |words| Some(Verb::Kill(read(words)?))),
+    ("rm", |words| Some(Verb::Rm(read(words)?))),
+    ("ps", |words| Some(Verb::Ps(read(words)?))),
+    ("logs", |words| Some(Verb::Logs(read(words)?))),
+    ("attach", |words| Some(Verb::Attach(read(words)?))),
+    ("exec", |words| Some(Verb::Exec(read(words)?))),
+    ("wait", |words| Some(Verb::Wait(read(words)?))),
+    ("exists", |words| Some(Verb::Exists(read(words)?))),
+    ("inspect", |words| Some(Verb::Inspect(read(words)?))),
+    ("port", |words| Some(Verb::Port(read(words)?))),
+    ("top", |words| Some(Verb::Top(read(words)?))),
+    ("pause", |words| Some(Verb::Pause(read(words)?))),
+    ("unpause", |words| Some(Verb::Unpause(read(words)?))),
+    ("cp", |words| Some(Verb::Cp(read(words)?))),
+    ("stats", |words| Some(Verb::Stats(read(words)?))),
+];
+
 /// `None` where the whole grammar has to say.
 pub fn parse(arguments: &[OsString]) -> Option<Verb> {
     let words = arguments.get(1..)?;
-    let verb = words.first()?.to_str()?;
-    Some(match verb {
-        "run" => Verb::Run(Box::new(read(verb, words)?)),
-        "create" => Verb::Create(Box::new(read(verb, words)?)),
-        "start" => Verb::Start(read(verb, words)?),
-        "stop" => Verb::Stop(read(verb, words)?),
-        "restart" => Verb::Restart(read(verb, words)?),
-        "kill" => Verb::Kill(read(verb, words)?),
-        "rm" => Verb::Rm(read(verb, words)?),
-        "ps" => Verb::Ps(read(verb, words)?),
-        "logs" => Verb::Logs(read(verb, words)?),
-        "attach" => Verb::Attach(read(verb, words)?),
-        "exec" => Verb::Exec(read(verb, words)?),
-        "wait" => Verb::Wait(read(verb, words)?),
-        "exists" => Verb::Exists(read(verb, words)?),
-        "inspect" => Verb::Inspect(read(verb, words)?),
-        "port" => Verb::Port(read(verb, words)?),
-        "top" => Verb::Top(read(verb, words)?),
-        "pause" => Verb::Pause(read(verb, words)?),
-        "unpause" => Verb::Unpause(read(verb, words)?),
-        "cp" => Verb::Cp(read(verb, words)?),
-        "stats" => Verb::Stats(read(verb, words)?),
-        _ => return None,
-    })
+    let verb = words.first()?;
+    let (_, read) = VERBS.iter().find(|(name, _)| verb == name)?;
+    read(words)
 }
 
-/// Reads the flags behind `verb`, which stands where a program's name does.
-fn read<T: Args>(verb: &str, words: &[OsString]) -> Option<T> {
+/// Reads the flags behind the verb, which stands where a program's name does.
+fn read<T: Args>(words: &[OsString]) -> Option<T> {
+    let verb = words.first()?.to_str()?;
     let bare =
         Command::new("shim").disable_help_flag(true).disable_version_flag(true).args_override_self(true);
     let command = super::as_docker_has_it(verb, T::augment_args(bare));
@@ -120,7 +126,16 @@ mod tests {
         assert!(read > 25, "only {read} were read");
     }
 
-    /// Every verb that is listed is one, with flags that fit together.
+    /// A misspelt one would never be asked for, and its verb be slow again.
+    #[test]
+    fn every_verb_that_is_listed_is_one() {
+        let whole = cli::command();
+        for (verb, _) in VERBS {
+            assert!(whole.get_subcommands().any(|known| known.get_name() == *verb), "no verb: {verb}");
+        }
+    }
+
+    /// The flags of each verb fit together.
     #[test]
     fn the_definitions_are_consistent() {
         let whole = cli::command();
