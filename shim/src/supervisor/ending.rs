@@ -132,8 +132,8 @@ impl Supervisor {
         }
         self.tell_exit();
         if removing {
-            // Where this fails the next command finds a directory without a record, and repeats it.
-            return remove::clear(&self.store, &self.record, true);
+            // The volumes have gone. If this fails the next command finds a directory without a record, and repeats all.
+            return remove::clear(&self.store, &self.record, false);
         }
         self.delete();
         if !at_once {
