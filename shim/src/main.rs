@@ -34,7 +34,7 @@ use contracts::exit::Exit;
 use contracts::fault::{Fault, Kind};
 use contracts::report;
 
-// Most commands live for a few milliseconds, of which musl's heap would take a tenth. What lives longer gives big blocks back.
+// Most commands live for a few milliseconds: `sys::heap` says what musl's heap costs them.
 #[global_allocator]
 static HEAP: sys::heap::Heap<{ 4 << 10 }> = sys::heap::Heap::new();
 
