@@ -135,6 +135,7 @@ fn prune(store: &Store, flags: &VolumePruneFlags) -> Result<Exit> {
     if !flags.force && !confirmed(&warning)? {
         return Ok(Exit::Ok);
     }
+    volume::prune(store)?;
     let (mut removed, mut freed) = (Vec::new(), 0);
     for known in volume::list(store)? {
         let mut fits = flags.all || known.anonymous;

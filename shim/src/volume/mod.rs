@@ -1,10 +1,11 @@
-//! Named volumes: `STORE/volumes/<name>/_data`, and beside it `volume.json`.
+//! Named volumes: `STORE/volumes/<name>/_data`, and beside it `volume.json`. One that is being made or removed is in
+//! `STORE/volumes/.unfinished/`.
 
 pub mod attach;
 pub mod options;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
@@ -48,6 +49,27 @@ fn lock(store: &Store) -> Result<Lock> {
     Lock::exclusive(&store.paths.volumes().join(".lock"))
 }
 
+fn unfinished(store: &Store) -> PathBuf {
+    // Nor this one.
+    store.paths.volumes().join(".unfinished")
+}
+
+/// Removes what was being made or removed by a command that was killed: who has the lock is alone at it.
+fn sweep(store: &Store, _held: &Lock) {
+    let Ok(entries) = fs::read_dir(unfinished(store)) else { return };
+    for entry in entries.flatten() {
+        // What cannot be removed is no reason to refuse another volume.
+        let _ = fs::remove_dir_all(entry.path());
+    }
+    let _ = fs::remove_dir(unfinished(store));
+}
+
+/// [`sweep`] where perhaps no volume is made or removed.
+pub fn prune(store: &Store) -> Result<()> {
+    sweep(store, &lock(store)?);
+    Ok(())
+}
+
 /// The volume, if it exists.
 pub fn load(store: &Store, name: &str) -> Result<Option<Volume>> {
     if contracts::name::check("volume name", name).is_err() {
@@ -59,18 +81,29 @@ pub fn load(store: &Store, name: &str) -> Result<Option<Volume>> {
 /// Makes the volume unless it exists; whether it is new.
 pub fn ensure(store: &Store, wish: &Volume) -> Result<bool> {
     let lock = lock(store)?;
+    sweep(store, &lock);
     if let Some(known) = load(store, &wish.name)? {
         if !wish.options.is_empty() && known.options != wish.options {
             fault!(Exists, "volume {} exists with other options", wish.name);
         }
         return Ok(false);
     }
-    let dir = store.paths.volumes().join(&wish.name);
+    let volumes = store.paths.volumes();
+    let place = volumes.join(&wish.name);
+    // A directory without a record is not of our making: it becomes the volume with all that it holds.
+    let adopted = place.exists();
+    let dir = if adopted { place.clone() } else { unfinished(store).join(&wish.name) };
     make_dir(&dir.join("_data"))?;
     set_mode(&dir.join("_data"), 0o755)?;
     let volume = Volume { version: 1, created: now(), ..wish.clone() };
-    // The record comes last: without it the directory is no volume, and is used again.
     atomic::write_json(&dir.join("volume.json"), &volume, 0o600)?;
+    if !adopted {
+        // Synced, or a power cut could put a volume that is in use back among the unfinished.
+        fs::rename(&dir, &place)
+            .and_then(|()| File::open(&volumes)?.sync_all())
+            .with_context(|| format!("make {}", place.display()))?;
+        let _ = fs::remove_dir(unfinished(store));
+    }
     drop(lock);
     events::volume(store, &wish.name, "create");
     Ok(true)
@@ -116,6 +149,7 @@ pub fn users(store: &Store, name: &str) -> Result<Vec<String>> {
 /// Removes a volume that nobody but `except` uses; the bytes it held.
 pub fn remove(store: &Store, name: &str, except: Option<&str>) -> Result<u64> {
     let lock = lock(store)?;
+    sweep(store, &lock);
     if load(store, name)?.is_none() {
         fault!(NotFound, "get {name}: no such volume");
     }
@@ -127,9 +161,13 @@ pub fn remove(store: &Store, name: &str, except: Option<&str>) -> Result<u64> {
     let dir = store.paths.volumes().join(name);
     options::unmount(store, name)?;
     let size = size(&dir.join("_data"));
-    // The record first: a killed removal leaves a directory that is no volume.
-    fs::remove_file(dir.join("volume.json")).with_context(|| format!("remove {}", dir.display()))?;
-    fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
+    make_dir(&unfinished(store))?;
+    let gone = unfinished(store).join(name);
+    // All of it in one step: what a killed removal leaves is no volume, and `sweep` finds it.
+    fs::rename(&dir, &gone)
+        .and_then(|()| fs::remove_dir_all(&gone))
+        .with_context(|| format!("remove {}", dir.display()))?;
+    let _ = fs::remove_dir(unfinished(store));
     drop(lock);
     events::volume(store, name, "destroy");
     Ok(size)
@@ -162,4 +200,32 @@ pub fn size(path: &std::path::Path) -> u64 {
         _ => 0,
     };
     entries.flatten().map(one).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_command_left_goes_with_the_next_and_nothing_else_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(dir.path(), dir.path());
+        let left = |name: &str| make_dir(&unfinished(&store).join(name).join("_data/deeper")).unwrap();
+        let wish = |name: &str| Volume { name: name.into(), ..Volume::default() };
+        left("a");
+        left("b");
+        assert!(ensure(&store, &wish("a")).unwrap());
+        assert!(!data(&store, "a").join("deeper").exists() && !unfinished(&store).exists());
+        assert!(!ensure(&store, &wish("a")).unwrap(), "it is there");
+        left("a");
+        // Somebody's own directory.
+        fs::create_dir_all(data(&store, "c").join("kept")).unwrap();
+        remove(&store, "a", None).unwrap();
+        assert!(ensure(&store, &wish("c")).unwrap());
+        assert!(data(&store, "c").join("kept").exists());
+        let mut names: Vec<_> =
+            fs::read_dir(store.paths.volumes()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+        names.sort();
+        assert_eq!(names, [".lock", "c"]);
+    }
 }
