@@ -15,11 +15,12 @@ use nix::sched::{CloneFlags, unshare};
 use crate::case::Case;
 use crate::cases;
 use crate::cli::{Check, View};
+use crate::guard;
 use crate::kernel;
 use crate::known;
 use crate::machine::Machine;
 use crate::output::{Report, Style, Verdict};
-use crate::rig::{self, Rig};
+use crate::rig::Rig;
 use crate::tool::Tool;
 use crate::view;
 
@@ -81,7 +82,6 @@ fn check(flags: &Check, chosen: &[&Case], (tool, kind): (&Tool, &str), report: &
             report.add(case, &verdict, took)
         })
     })?;
-    remove_cgroups(&machine);
     report.finish()
 }
 
@@ -134,7 +134,7 @@ impl Work {
     /// # Errors
     /// It cannot be made.
     pub fn new(parent: &Path) -> Result<Self> {
-        let dir = parent.join(format!("conformance-{}", std::process::id()));
+        let dir = parent.join(format!("conformance-{}", guard::id()));
         fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
         Self::with_probe(dir)
     }
@@ -153,7 +153,7 @@ impl Work {
     /// # Errors
     /// It cannot be made or mounted.
     pub fn in_namespaces(parent: &Path, memory: bool) -> Result<Self> {
-        let dir = parent.join(format!("conformance-{}", std::process::id()));
+        let dir = parent.join(format!("conformance-{}", guard::id()));
         fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).context("make namespaces")?;
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
@@ -179,21 +179,4 @@ impl Drop for Work {
         let _ = umount2(&self.dir, MntFlags::MNT_DETACH);
         let _ = fs::remove_dir_all(&self.dir);
     }
-}
-
-/// Removes the cgroups of the run, the innermost first: a tool could not remove one while this process had a dead
-/// orphan in it to reap. One with a living process stays, as evidence.
-pub fn remove_cgroups(machine: &Machine) {
-    for hierarchy in machine.hierarchies() {
-        remove_empty(&hierarchy.join(rig::cgroup_parent()));
-    }
-}
-
-fn remove_empty(dir: &Path) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_empty(&entry.path());
-        }
-    }
-    let _ = fs::remove_dir(dir);
 }

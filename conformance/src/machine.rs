@@ -103,10 +103,15 @@ impl Machine {
         Ok(mount.join(path.trim_start_matches('/')))
     }
 
+    /// Where version 2 is, alone or beside version 1.
+    pub fn unified(&self) -> &'static Path {
+        Path::new(if self.cgroup_v2 { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/unified" })
+    }
+
     /// Every hierarchy that is mounted.
     pub fn hierarchies(&self) -> impl Iterator<Item = &Path> {
         let mut mounts: Vec<&Path> = self.controllers.values().map(PathBuf::as_path).collect();
-        mounts.push(Path::new(if self.cgroup_v2 { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/unified" }));
+        mounts.push(self.unified());
         mounts.sort_unstable();
         mounts.dedup();
         mounts.into_iter()

@@ -1,8 +1,9 @@
 //! Black-box checks and benchmarks for container tools: any runtime, by its path.
 //!
-//! - Owns on disk: a directory `conformance-PID` under `--work`, and cgroups `conformance-PID`; both gone at the end.
+//! - Owns on disk: a directory `conformance-PID` under `--work`, and cgroups `conformance-PID`; both gone at the end, whatever
+//!   ends it.
 //! - Executes: the tools under test, and inside their containers itself as `/probe`.
-//! - Exit codes: 0 all passed, 1 a case failed or a tool could not be measured, 2 wrong usage.
+//! - Exit codes: 0 all passed, 1 a case failed or a tool could not be measured, 2 wrong usage, 128 and a signal's number.
 
 mod bench;
 mod bundle;
@@ -10,6 +11,7 @@ mod case;
 mod cases;
 mod check;
 mod cli;
+mod guard;
 mod kernel;
 mod known;
 mod machine;
@@ -24,6 +26,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
@@ -38,16 +41,26 @@ fn main() -> ExitCode {
         _ => {}
     }
     let cli = cli::Cli::parse();
-    let result = match &cli.command {
-        None => check::run(&cli.check),
-        Some(cli::Command::Bench(flags)) => bench::run(flags),
+    let (dir, makes_something) = match &cli.command {
+        None => (&cli.check.work, !cli.check.list),
+        Some(cli::Command::Bench(flags)) => (&flags.work, true),
     };
+    let work = || match &cli.command {
+        None => verdict(check::run(&cli.check)),
+        Some(cli::Command::Bench(flags)) => verdict(bench::run(flags)),
+    };
+    if !makes_something || !nix::unistd::geteuid().is_root() {
+        return work().into();
+    }
+    guard::run(dir, work).unwrap_or_else(|err| verdict(Err(err))).into()
+}
+
+fn verdict(result: Result<bool>) -> u8 {
     match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(good) => u8::from(!good),
         Err(err) => {
             let _ = writeln!(io::stderr(), "conformance: {err:#}");
-            ExitCode::FAILURE
+            1
         }
     }
 }

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::bundle;
+use crate::guard;
 use crate::kernel;
 use crate::machine::Machine;
 use crate::tool::{Finished, LIMIT, Tool};
@@ -301,7 +302,7 @@ fn cgroups_path(tool: &Tool, id: &str) -> String {
 /// The cgroup above those of all cases.
 #[must_use]
 pub fn cgroup_parent() -> String {
-    format!("conformance-{}", std::process::id())
+    format!("conformance-{}", guard::id())
 }
 
 /// A pid from a file may mean another process by now: only a child of this process is ended.

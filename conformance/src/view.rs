@@ -11,10 +11,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::cli::View;
+use crate::guard;
 use crate::kernel;
 
 const BASE: &str = "/sys/fs/cgroup";
@@ -39,11 +41,12 @@ pub fn is_refused_by(kind: &str) -> bool {
 /// The view cannot be made; what goes wrong in `work` is printed by the child and gives false.
 pub fn inside(view: View, shares: Option<u32>, work: impl FnOnce() -> Result<bool>) -> Result<bool> {
     let hierarchies = hierarchies()?;
-    let name = format!("conformance-view-{}", std::process::id());
+    let name = format!("conformance-view-{}", guard::id());
     let made = make_cgroups(&hierarchies, &name, shares)?;
     let pid = kernel::fork_into(0).context("fork")?;
     if pid == 0 {
-        let result = enter(view, &hierarchies, &made).and_then(|()| work());
+        let alone = set_pdeathsig(Signal::SIGKILL).context("end with the parent");
+        let result = alone.and_then(|()| enter(view, &hierarchies, &made)).and_then(|()| work());
         if let Err(err) = &result {
             let _ = writeln!(io::stderr(), "conformance: {err:#}");
         }
@@ -131,8 +134,8 @@ fn enter(view: View, hierarchies: &[Hierarchy], made: &[PathBuf]) -> Result<()> 
     Ok(())
 }
 
-/// What was left running in our own cgroups is ended, then they go, the innermost first.
-fn remove_cgroups(made: &[PathBuf]) {
+/// What was left running in these cgroups of ours is ended, then they go, the innermost first.
+pub fn remove_cgroups(made: &[PathBuf]) {
     for _ in 0..50 {
         let mut left = false;
         for dir in made {

@@ -153,7 +153,6 @@ fn here(flags: &Bench, peers: &[(String, PathBuf)], view: View) -> Result<bool> 
             results.sizes(at, contender.peak_rss(&work.probe)?, contender.program())?;
         }
     }
-    check::remove_cgroups(&machine);
     results.print()
 }
 
