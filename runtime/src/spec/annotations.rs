@@ -89,7 +89,7 @@ pub fn apply(document: &mut Document) -> Result<()> {
             other if REFUSED.contains(&other) => {
                 fault!(
                     Unsupported,
-                    "annotation {name}={value} is not supported: it needs a library at run time"
+                    "annotation {name}: {value:?} is not supported: it is a library, and a static program loads none"
                 );
             }
             _ => fault!(Usage, "annotation {name}: unknown"),

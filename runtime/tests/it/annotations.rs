@@ -65,10 +65,21 @@ fn what_only_crun_does_is_refused_by_name() {
     if !can_run() {
         return;
     }
-    for (name, value) in [("run.oci.handler", "krun"), ("run.oci.nosuch", "1")] {
+    let library = "is not supported: it is a library, and a static program loads none";
+    for (name, value, why, code) in [
+        ("run.oci.handler", "krun", library, 7),
+        ("run.oci.handler", "wasm\n\u{1b}[1m", library, 7),
+        ("run.oci.seccomp.plugins", "/usr/lib/a.so:b.so", library, 7),
+        ("run.oci.nosuch", "1", "unknown", 2),
+    ] {
         let rig = Rig::new(&["/bin/true"]).with(|c| c["annotations"] = json!({ name: value }));
-        let said = rig.runtime(&["run", "@c"]);
-        assert!(said.code == 125 && said.err.contains(name), "{said:?}");
+        let config = rig.bundle().join("config.json").display().to_string();
+        let what = if why == library { format!("{value:?} {why}") } else { why.to_owned() };
+        let line = format!("runtime: {config}: annotation {name}: {what}\n");
+        for (verb, code) in [("create", code), ("run", 125)] {
+            let said = rig.runtime(&[verb, "@c"]);
+            assert!(said.code == code && said.err == line && said.out.is_empty(), "{line} but {said:?}");
+        }
         rig.is_clean();
     }
 }
