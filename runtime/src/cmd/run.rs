@@ -64,7 +64,7 @@ pub fn stay(
     if !keep {
         directory.lock()?;
         // A `delete --force` may have been faster.
-        if directory.load()?.is_some() {
+        if directory.is_there()? {
             destroy(directory, state)?;
         }
     }

@@ -14,6 +14,8 @@ use serde::Serialize;
 use super::state::State;
 
 const STATE: &str = "state.json";
+/// The state until the container is ready: then only its name changes.
+const CREATING: &str = "creating.json";
 
 /// The directory of one container.
 #[derive(Debug)]
@@ -52,7 +54,7 @@ impl Directory {
                 fault!(Exists, "container with given ID already exists: {id}");
             }
             // Another process may have removed the directory between the two calls: then ours has no name.
-            if directory.file.metadata().is_ok_and(|meta| meta.nlink() == 0) {
+            if !directory.is_there()? {
                 continue;
             }
             if directory.load()?.is_some() {
@@ -60,6 +62,15 @@ impl Directory {
             }
             return Ok(directory);
         }
+    }
+
+    /// Whether it has a name still: this very directory, not another container's of the same id.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn is_there(&self) -> Result<bool> {
+        let meta = self.file.metadata().with_context(|| format!("look at {}", self.path.display()))?;
+        Ok(meta.nlink() > 0)
     }
 
     /// Opens an existing container's directory.
@@ -170,7 +181,15 @@ impl Directory {
     /// # Errors
     /// It cannot be read or parsed.
     pub fn load(&self) -> Result<Option<State>> {
-        atomic::read_json(&self.file_path(STATE))
+        let read = |name| atomic::read_json::<State>(&self.file_path(name));
+        if let Some(state) = read(STATE)? {
+            return Ok(Some(state));
+        }
+        match read(CREATING)? {
+            Some(state) => Ok(Some(State { creating: true, ..state })),
+            // It may have got its name between the two looks.
+            None => read(STATE),
+        }
     }
 
     /// The state of a container that exists for its users.
@@ -189,7 +208,17 @@ impl Directory {
     /// # Errors
     /// A full disk and the like; the old state stands.
     pub fn save(&self, state: &State) -> Result<()> {
-        self.write(STATE, state)
+        self.write(if state.creating { CREATING } else { STATE }, state)
+    }
+
+    /// Lets the state that was saved last stand as that of a container which is ready.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn publish(&self, state: &mut State) -> Result<()> {
+        state.creating = false;
+        let (from, to) = (self.file_path(CREATING), self.file_path(STATE));
+        fs::rename(from, &to).with_context(|| format!("write {}", to.display()))
     }
 
     /// Replaces a JSON file in one step. Not synced to a disk: it describes processes, which do not outlive the
@@ -206,42 +235,11 @@ impl Directory {
     /// # Errors
     /// A full disk and the like; the old file stands.
     pub fn write_bytes(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.stage(name, bytes)?;
-        self.put_in_place(name)
-    }
-
-    /// Writes the state beside the one that stands, for [`Self::put_in_place`].
-    ///
-    /// # Errors
-    /// As [`Self::write`].
-    pub fn stage_state(&self, state: &State) -> Result<()> {
-        self.stage(STATE, &encode(STATE, state)?)
-    }
-
-    /// Lets the staged state stand.
-    ///
-    /// # Errors
-    /// As [`Self::write`].
-    pub fn put_state_in_place(&self) -> Result<()> {
-        self.put_in_place(STATE)
-    }
-
-    fn stage(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let temporary = self.temporary(name);
-        fs::write(&temporary, bytes).map_err(|err| self.give_up(name, err))
-    }
-
-    fn put_in_place(&self, name: &str) -> Result<()> {
-        fs::rename(self.temporary(name), self.file_path(name)).map_err(|err| self.give_up(name, err))
-    }
-
-    fn give_up(&self, name: &str, err: std::io::Error) -> anyhow::Error {
-        let _ = fs::remove_file(self.temporary(name));
-        anyhow::Error::new(err).context(format!("write {}", self.file_path(name).display()))
-    }
-
-    fn temporary(&self, name: &str) -> PathBuf {
-        self.file_path(&format!(".{name}"))
+        let (temporary, path) = (self.file_path(&format!(".{name}")), self.file_path(name));
+        let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, &path));
+        written
+            .inspect_err(|_| drop(fs::remove_file(&temporary)))
+            .with_context(|| format!("write {}", path.display()))
     }
 
     /// The path of a file in it.
@@ -250,8 +248,8 @@ impl Directory {
         self.path.join(name)
     }
 
-    /// Removes the directory with all in it. `state.json` goes last, so that a removal that was interrupted can be
-    /// done again.
+    /// Removes the directory with all in it. The state goes last, so that a removal that was interrupted can be done
+    /// again.
     ///
     /// # Errors
     /// Whatever the file system says.
@@ -259,11 +257,13 @@ impl Directory {
         let context = || format!("remove {}", self.path.display());
         for entry in fs::read_dir(&self.path).with_context(context)? {
             let entry = entry.with_context(context)?;
-            if entry.file_name() != STATE {
+            if entry.file_name() != STATE && entry.file_name() != CREATING {
                 remove_file(&entry.path())?;
             }
         }
-        remove_file(&self.file_path(STATE))?;
+        if !remove_file(&self.file_path(STATE))? {
+            remove_file(&self.file_path(CREATING))?;
+        }
         match fs::remove_dir(&self.path) {
             Err(err) if err.kind() == ErrorKind::NotFound => Ok(()),
             other => other.with_context(context),
@@ -275,9 +275,11 @@ fn encode(name: &str, value: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value).with_context(|| format!("encode {name}"))
 }
 
-fn remove_file(path: &Path) -> Result<()> {
+/// Whether it was there.
+fn remove_file(path: &Path) -> Result<bool> {
     match fs::remove_file(path) {
-        Err(err) if err.kind() == ErrorKind::NotFound => Ok(()),
-        other => other.with_context(|| format!("remove {}", path.display())),
+        Ok(()) => Ok(true),
+        Err(err) if err.kind() == ErrorKind::NotFound => Ok(false),
+        Err(err) => Err(err).with_context(|| format!("remove {}", path.display())),
     }
 }

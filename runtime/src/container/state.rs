@@ -1,5 +1,5 @@
-//! state.json: all that later commands need, so that none reads config.json again (a change of which, as the
-//! specification says, has no effect once the container is created).
+//! state.json (creating.json until the container is ready): all that later commands need, so that none reads
+//! config.json again (a change of which, as the specification says, has no effect once the container is created).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,8 +26,8 @@ pub struct State {
     pub oci_version: String,
     /// The first process; `None` until it is made.
     pub init: Option<Process>,
-    /// Whether the first process is still being set up, or was when `create` was killed.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    /// Whether the first process is still being set up, or was when `create` was killed: what the file's name says.
+    #[serde(default, skip_serializing)]
     pub creating: bool,
     /// The bundle's absolute path.
     pub bundle: PathBuf,

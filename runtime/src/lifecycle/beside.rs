@@ -83,7 +83,7 @@ impl Beside<'_> {
         if let Some(name) = self.request.delegated() {
             self.cgroup.delegate(name, pid, self.user)?;
         }
-        self.directory.put_state_in_place()
+        self.directory.publish(state)
     }
 
     /// Gives the process all that it waits for, in the order in which it does; returns its system call filter.
@@ -105,8 +105,6 @@ impl Beside<'_> {
         // process is ready, only a name has to change.
         state.init = Some(Process::of(pid).context("look at the container's process")?);
         self.directory.save(state)?;
-        state.creating = false;
-        self.directory.stage_state(state)?;
         Ok(filter)
     }
 

@@ -217,8 +217,8 @@ fn follow(
                 // CRIU restores the clocks by a time namespace, which `exec` has to join.
                 state.namespaces |= sys::clone::CLONE_NEWTIME;
             }
-            state.creating = false;
-            directory.save(state)
+            directory.save(state)?;
+            directory.publish(state)
         }
         ("orphan-pts-master", Some(master)) => match &input.request.flags.console_socket {
             Some(socket) => console::send(socket, master.as_fd()),
