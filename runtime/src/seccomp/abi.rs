@@ -1,5 +1,7 @@
 //! Architectures as seccomp sees them, and the numbers that system calls have there.
 
+use std::num::NonZero;
+
 use oci_spec::runtime::Arch;
 
 use super::calls::{Call, PRIVATE};
@@ -14,7 +16,7 @@ pub(super) struct Abi {
     /// Column of numbers in `syscalls.tsv`.
     column: usize,
     /// Added to the numbers of the table.
-    offset: u32,
+    pub offset: u32,
     /// Whether arguments are compared in all their 64 bits.
     pub wide: bool,
     /// Whether `socketcall` and `ipc` carry the calls that came before their own numbers.
@@ -113,7 +115,7 @@ pub(super) struct Site {
     /// `seccomp_data.nr`.
     pub number: u32,
     /// The sub-call that `socketcall` or `ipc` selects by its first argument.
-    pub selector: Option<u32>,
+    pub selector: Option<NonZero<u32>>,
 }
 
 impl Abi {
@@ -122,7 +124,7 @@ impl Abi {
         let own = call.number(self.column);
         let carried = self.multiplexed.then(|| call.carrier()).flatten().and_then(|(carrier, selector)| {
             let number = Call::find(carrier)?.number(self.column)?;
-            Some(Site { number: number + self.offset, selector: Some(selector) })
+            Some(Site { number: number + self.offset, selector: NonZero::new(selector) })
         });
         own.map(|number| Site { number: number + self.offset, selector: None }).into_iter().chain(carried)
     }
@@ -144,8 +146,9 @@ mod tests {
 
     fn sites(arch: Arch, name: &str) -> Vec<(u32, Option<u32>)> {
         let abi = family(arch).iter().find(|abi| abi.arch == arch).unwrap();
-        Call::find(name)
-            .map_or_else(Vec::new, |call| abi.sites(call).map(|site| (site.number, site.selector)).collect())
+        Call::find(name).map_or_else(Vec::new, |call| {
+            abi.sites(call).map(|site| (site.number, site.selector.map(NonZero::get))).collect()
+        })
     }
 
     #[test]

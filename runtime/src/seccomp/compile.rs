@@ -5,13 +5,15 @@
 //! for one call an unconditional one wins over conditional ones, and the first that holds wins (libseccomp agrees but
 //! where rules with different actions hold at once: there its tree has an order of its own).
 
+use std::num::NonZero;
+
 use anyhow::{Result, ensure};
 use oci_spec::runtime::{Arch, LinuxSeccompOperator as Operator};
 use sys::seccomp::Instruction;
 
 use super::abi::{Abi, Site, X32_BIT, family};
 use super::assemble::{Assembler, Goto, Test};
-use super::profile::{BAD_ARCHITECTURE, Condition, ENOSYS, Profile};
+use super::profile::{BAD_ARCHITECTURE, Condition, ENOSYS, Profile, Rule};
 use super::program::LONGEST;
 
 /// Offsets in `struct seccomp_data`.
@@ -19,34 +21,60 @@ const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
-/// A set of conditions (empty: always) and what follows from it, for one call number.
-#[derive(Debug, Clone, Copy)]
-struct Entry<'a> {
+/// What a rule says about one call number. Sorted by number, then as the profile has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
     number: u32,
-    verdict: u32,
-    conditions: &'a [Condition],
+    /// Its place among the profile's rules.
+    rule: u32,
+    /// Which of the rule's alternatives.
+    alternative: u32,
     /// What the first argument of a multiplexed call must be.
-    selector: Option<u32>,
+    selector: Option<NonZero<u32>>,
 }
 
-impl Entry<'_> {
-    fn is_unconditional(&self) -> bool {
-        self.conditions.is_empty() && self.selector.is_none()
+impl Entry {
+    fn rule<'p>(self, profile: &'p Profile<'_>) -> &'p Rule<'p> {
+        &profile.rules[self.rule as usize]
+    }
+
+    /// The conditions of the rule (none: always).
+    fn stated<'p>(self, profile: &'p Profile<'_>) -> &'p [Condition] {
+        self.rule(profile).alternatives.get(self.alternative as usize).map_or(&[], Vec::as_slice)
+    }
+
+    fn is_unconditional(self, profile: &Profile<'_>) -> bool {
+        self.selector.is_none() && self.stated(profile).is_empty()
     }
 
     /// In a multiplexed call the first argument selects the sub-call, and the call's own arguments are in memory,
     /// where no filter can look: a condition on the first gives way to the selector (as in libseccomp).
-    fn conditions(&self) -> Vec<Condition> {
+    fn conditions(self, profile: &Profile<'_>) -> Vec<Condition> {
         let operator = Operator::ScmpCmpEq;
         let selector = self.selector.map(|selector| Condition {
             argument: 0,
             operator,
-            value: selector.into(),
+            value: selector.get().into(),
             mask: u64::MAX,
         });
-        let own = self.conditions.iter().copied();
+        let own = self.stated(profile).iter().copied();
         selector.into_iter().chain(own.filter(|one| selector.is_none() || one.argument != 0)).collect()
     }
+}
+
+/// Numbers from an architecture's first that are looked up rather than sorted: all that there are so far but ARM's
+/// private ones.
+const TABLE: usize = 1024;
+
+/// The rules by call number.
+#[derive(Debug)]
+struct Calls {
+    /// The first rule that is about a number without conditions, counted from 1; 0 for none.
+    always: [u16; TABLE],
+    /// All other entries, in order.
+    rest: Vec<Entry>,
+    /// The highest number that the profile names, whatever it says about it; private ones aside.
+    newest: Option<u32>,
 }
 
 /// The numbers from `start` to the next span.
@@ -60,7 +88,7 @@ struct Span<'a> {
 enum Target<'a> {
     Verdict(u32),
     /// Tried in order, on all 64 bits of the arguments if so; the default verdict where none holds.
-    Conditions(&'a [Entry<'a>], bool),
+    Conditions(&'a [Entry], bool),
 }
 
 /// Two sets of conditions are never the same: they are about different calls.
@@ -90,13 +118,13 @@ pub(super) fn compile(profile: &Profile<'_>, native: Arch) -> Result<Vec<Instruc
         let part = Part { profile, abi, hides_newer: profile.hides_newer && is_named(abi) };
         let x32 = family(native).iter().find(|other| other.is_x32() && other.audit == abi.audit);
         let x32 = x32.map(|abi| Part { abi, hides_newer: profile.hides_newer, ..part });
-        let entries = part.entries();
-        let x32_entries = x32.filter(|part| is_named(part.abi)).map(|part| (part, part.entries()));
-        let mut spans = part.spans(&entries);
-        match (&x32_entries, x32) {
-            (Some((part, entries)), _) => {
+        let calls = part.calls();
+        let x32_calls = x32.filter(|part| is_named(part.abi)).map(|part| (part, part.calls()));
+        let mut spans = part.spans(&calls);
+        match (&x32_calls, x32) {
+            (Some((part, calls)), _) => {
                 spans.truncate(spans.partition_point(|span| span.start < X32_BIT));
-                spans.extend(part.spans(entries));
+                spans.extend(part.spans(calls));
             }
             (None, Some(_)) => {
                 push(&mut spans, X32_BIT, Target::Verdict(BAD_ARCHITECTURE));
@@ -105,7 +133,7 @@ pub(super) fn compile(profile: &Profile<'_>, native: Arch) -> Result<Vec<Instruc
             }
             (None, None) => {}
         }
-        let tree = Code { assembler: &mut assembler, default: profile.default }.tree(&spans);
+        let tree = Code { assembler: &mut assembler, profile }.tree(&spans);
         let section = match tree {
             Goto::Return(_) => tree,
             Goto::Label(_) => assembler.load(NUMBER, tree),
@@ -132,40 +160,62 @@ struct Part<'a> {
     hides_newer: bool,
 }
 
-impl<'a> Part<'a> {
-    /// Every rule at every number, by number, in the profile's order.
-    fn entries(&self) -> Vec<Entry<'a>> {
-        let mut entries = Vec::with_capacity(512);
-        for rule in self.profile.rules.iter().filter(|rule| rule.verdict != self.profile.default) {
-            for site in rule.calls.iter().flat_map(|call| self.abi.sites(*call)) {
-                let mut add = |conditions| {
-                    let Site { number, selector } = site;
-                    entries.push(Entry { number, verdict: rule.verdict, conditions, selector });
-                };
-                match rule.alternatives.as_slice() {
-                    [] => add(&[]),
-                    sets => sets.iter().for_each(|set| add(set)),
+impl Part<'_> {
+    /// What the rules say about each number.
+    fn calls(&self) -> Calls {
+        let mut calls = Calls { always: [0; TABLE], rest: Vec::new(), newest: None };
+        let limit = self.abi.private_from().unwrap_or(u32::MAX);
+        for (rule, at) in self.profile.rules.iter().zip(0_u32..) {
+            let conditions = !rule.alternatives.is_empty();
+            for Site { number, selector } in rule.calls.iter().flat_map(|call| self.abi.sites(*call)) {
+                if number < limit {
+                    calls.newest = calls.newest.max(Some(number));
                 }
+                if rule.verdict == self.profile.default {
+                    continue;
+                }
+                let place = calls.always.get_mut((number - self.abi.offset) as usize);
+                if let (false, None, Some(first), Ok(mark)) =
+                    (conditions, selector, place, u16::try_from(at + 1))
+                {
+                    if *first == 0 {
+                        *first = mark;
+                    }
+                    continue;
+                }
+                let alternatives = 0..u32::try_from(rule.alternatives.len()).unwrap_or(u32::MAX).max(1);
+                calls.rest.extend(alternatives.map(|alternative| Entry {
+                    number,
+                    rule: at,
+                    alternative,
+                    selector,
+                }));
             }
         }
-        // Numbers to sort, rather than entries: the place in the profile makes each one different.
-        let mut order: Vec<u64> =
-            (0..).zip(&entries).map(|(at, entry)| u64::from(entry.number) << 32 | at).collect();
-        order.sort_unstable();
-        let at = |key: u64| usize::try_from(key & u64::from(u32::MAX)).unwrap_or(0);
-        order.into_iter().map(|key| entries[at(key)]).collect()
+        calls.rest.sort_unstable();
+        calls
     }
 
     /// The whole number space, in order, neighbours with the same verdict as one.
-    fn spans<'e>(&self, entries: &'e [Entry<'e>]) -> Vec<Span<'e>> {
+    fn spans<'e>(&self, calls: &'e Calls) -> Vec<Span<'e>> {
         let default = Target::Verdict(self.profile.default);
-        let mut spans = Vec::with_capacity(entries.len() + 2);
+        let mut spans = Vec::with_capacity(TABLE / 4);
+        push(&mut spans, if self.abi.is_x32() { X32_BIT } else { 0 }, default);
+        let mut rest = calls.rest.as_slice();
+        for (mark, number) in calls.always.iter().zip(self.abi.offset..) {
+            let conditional = take_number(&mut rest, number);
+            if let Some(rule) = mark.checked_sub(1) {
+                let verdict = self.profile.rules[usize::from(rule)].verdict;
+                push(&mut spans, number, Target::Verdict(verdict));
+                push(&mut spans, number + 1, default);
+            } else {
+                self.add_call(&mut spans, conditional);
+            }
+        }
         let private_from = self.abi.private_from().unwrap_or(u32::MAX);
-        let base = if self.abi.is_x32() { X32_BIT } else { 0 };
-        push(&mut spans, base, default);
-        let (table, private) = entries.split_at(entries.partition_point(|entry| entry.number < private_from));
+        let (table, private) = rest.split_at(rest.partition_point(|entry| entry.number < private_from));
         self.add_calls(&mut spans, table);
-        if let Some(newest) = self.newest(private_from).filter(|_| self.hides_newer) {
+        if let Some(newest) = calls.newest.filter(|_| self.hides_newer) {
             push(&mut spans, newest + 1, Target::Verdict(ENOSYS));
         }
         if private_from != u32::MAX {
@@ -182,21 +232,28 @@ impl<'a> Part<'a> {
         spans
     }
 
-    fn add_calls<'e>(&self, spans: &mut Vec<Span<'e>>, entries: &'e [Entry<'e>]) {
+    fn add_calls<'e>(&self, spans: &mut Vec<Span<'e>>, entries: &'e [Entry]) {
         for call in entries.chunk_by(|one, other| one.number == other.number) {
-            let always = call.iter().find(|entry| entry.is_unconditional());
-            let conditions = Target::Conditions(call, self.abi.wide);
-            push(spans, call[0].number, always.map_or(conditions, |entry| Target::Verdict(entry.verdict)));
-            push(spans, call[0].number + 1, Target::Verdict(self.profile.default));
+            self.add_call(spans, call);
         }
     }
 
-    /// The highest number below `limit` that the profile names, whatever it says about it.
-    fn newest(&self, limit: u32) -> Option<u32> {
-        let calls = self.profile.rules.iter().flat_map(|rule| rule.calls);
-        let sites = calls.flat_map(|call| self.abi.sites(*call));
-        sites.map(|site| site.number).filter(|number| *number < limit).max()
+    /// What `entries`, all of one number, say.
+    fn add_call<'e>(&self, spans: &mut Vec<Span<'e>>, entries: &'e [Entry]) {
+        let Some(first) = entries.first() else { return };
+        let always = entries.iter().find(|entry| entry.is_unconditional(self.profile));
+        let verdict = always.map(|entry| Target::Verdict(entry.rule(self.profile).verdict));
+        push(spans, first.number, verdict.unwrap_or(Target::Conditions(entries, self.abi.wide)));
+        push(spans, first.number + 1, Target::Verdict(self.profile.default));
     }
+}
+
+/// Cuts what is about `number` from the front of `entries`.
+fn take_number<'e>(entries: &mut &'e [Entry], number: u32) -> &'e [Entry] {
+    let count = entries.iter().take_while(|entry| entry.number == number).count();
+    let (taken, rest) = entries.split_at(count);
+    *entries = rest;
+    taken
 }
 
 /// Appends a span; one that starts where the last does replaces it, one that goes on with the same is the same.
@@ -209,14 +266,14 @@ fn push<'e>(spans: &mut Vec<Span<'e>>, start: u32, target: Target<'e>) {
 
 struct Code<'a> {
     assembler: &'a mut Assembler,
-    default: u32,
+    profile: &'a Profile<'a>,
 }
 
 impl Code<'_> {
     /// A decision over consecutive spans, with the number in the accumulator.
     fn tree(&mut self, spans: &[Span<'_>]) -> Goto {
         match spans {
-            [] => Goto::Return(self.default),
+            [] => Goto::Return(self.profile.default),
             [span] => self.leaf(span.target),
             // One number that differs from both sides.
             [before, one, after]
@@ -241,10 +298,10 @@ impl Code<'_> {
             Target::Verdict(verdict) => return Goto::Return(verdict),
             Target::Conditions(entries, wide) => (entries, wide),
         };
-        let mut otherwise = Goto::Return(self.default);
+        let mut otherwise = Goto::Return(self.profile.default);
         for entry in entries.iter().rev() {
-            let mut matched = Goto::Return(entry.verdict);
-            for condition in entry.conditions().into_iter().rev() {
+            let mut matched = Goto::Return(entry.rule(self.profile).verdict);
+            for condition in entry.conditions(self.profile).into_iter().rev() {
                 matched = self.compare(condition, wide, (matched, otherwise));
             }
             otherwise = matched;
