@@ -108,9 +108,12 @@ fn become_container(
     set_names(plan.document)?;
     let mut null = Cover::null()?;
     let (old_root, unsealed) = build_root(&plan)?;
-    let filter = plan.document.linux.seccomp.is_some().then(|| channel.filter()).transpose()?;
+    let wait_for_filter = || plan.document.linux.seccomp.is_some().then(|| channel.filter()).transpose();
     let hooks = &plan.document.hooks;
+    let mut filter = None;
     if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
+        // Comes before the answer.
+        filter = Some(wait_for_filter()?);
         channel.ask(&Report::Hooks)?;
     }
     run_hooks(&plan, "createContainer", Status::Creating)?;
@@ -124,15 +127,7 @@ fn become_container(
     };
 
     let process = plan.document.process.as_ref().context("process is missing")?;
-    let last = Last {
-        process,
-        filter: filter.as_ref(),
-        proc: plan.proc,
-        channel,
-        asks: plan.asks,
-        descriptors: plan.descriptors,
-    };
-    steps::standard_streams(&last, &root, true)?;
+    steps::standard_streams(process, channel, &root, true)?;
     finish_root(&plan, &root, &unsealed, &mut null)?;
     drop(unsealed);
     if let Some(personality) = &plan.document.linux.personality {
@@ -141,6 +136,15 @@ fn become_container(
     if let Some(policy) = &plan.document.linux.memory_policy {
         scheduling::set_memory_policy(policy)?;
     }
+    let filter = filter.map_or_else(wait_for_filter, Ok)?;
+    let last = Last {
+        process,
+        filter: filter.as_ref(),
+        proc: plan.proc,
+        channel,
+        asks: plan.asks,
+        descriptors: plan.descriptors,
+    };
     let hooks = || run_hooks(&plan, "startContainer", Status::Created);
     let before = (!plan.document.hooks.start_container.is_empty()).then_some(hooks);
     steps::become_program(&last, &root, waiting, before)

@@ -101,6 +101,6 @@ fn enter_watched(plan: &Plan<'_>) -> Result<()> {
 
 fn finish(last: &Last<'_>) -> Result<Infallible> {
     let root = Root::open(Path::new("/")).context("open the container's root")?;
-    steps::standard_streams(last, &root, false)?;
+    steps::standard_streams(last.process, last.channel, &root, false)?;
     steps::become_program(last, &root, None, None::<fn() -> Result<()>>)
 }

@@ -48,8 +48,12 @@ pub fn new_session() {
 ///
 /// # Errors
 /// No devpts in the container, or the runtime is gone.
-pub fn standard_streams(last: &Last<'_>, root: &Root, bind_console: bool) -> Result<()> {
-    let process = last.process;
+pub fn standard_streams(
+    process: &Process,
+    channel: &ProcessEnd,
+    root: &Root,
+    bind_console: bool,
+) -> Result<()> {
     if process.terminal != Some(true) {
         return give_streams(process.user.uid);
     }
@@ -57,7 +61,7 @@ pub fn standard_streams(last: &Last<'_>, root: &Root, bind_console: bool) -> Res
     if bind_console {
         console::bind(root, terminal.slave.as_fd())?;
     }
-    last.channel.tell(&Report::Terminal(terminal.master))?;
+    channel.tell(&Report::Terminal(terminal.master))?;
     console::take(terminal.slave.as_fd())
 }
 
