@@ -50,15 +50,15 @@ pub fn write_json(path: &Path, value: &impl Serialize, mode: u32) -> Result<()> 
 /// # Errors
 /// Unreadable or not the expected JSON, naming `path`.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
         Err(err) if err.kind() == ErrorKind::NotFound => return Ok(None),
         Err(err) => return Err(err).with_context(|| format!("read {}", path.display())),
     };
-    if bytes.is_empty() {
+    if text.is_empty() {
         return Ok(None);
     }
-    serde_json::from_slice(&bytes).map(Some).with_context(|| format!("parse {}", path.display()))
+    serde_json::from_str(&text).map(Some).with_context(|| format!("parse {}", path.display()))
 }
 
 /// [`write_json`] without waiting for the disk: still one step for every reader and for a killed writer, but a power

@@ -96,7 +96,9 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
-    match serde_json::from_slice(bytes) {
+    // Text that was checked as a whole is not checked again string by string.
+    let parsed = std::str::from_utf8(bytes).map_err(anyhow::Error::new);
+    match parsed.and_then(|text| Ok(serde_json::from_str(text)?)) {
         Ok(value) => Ok(value),
         Err(err) => fault!(Usage, "parse {}: {err}", path.display()),
     }
