@@ -145,14 +145,74 @@ fn reap_orphans() {
 /// # Errors
 /// The kernel refuses the namespaces.
 pub fn fork_into(namespaces: i32) -> io::Result<i32> {
-    let flags = u64::try_from(namespaces).unwrap_or(0);
+    fork_into_cgroup(namespaces, None)
+}
+
+/// As [`fork_into`], and into a cgroup of version 2.
+///
+/// # Errors
+/// As [`fork_into`].
+pub fn fork_into_cgroup(namespaces: i32, cgroup: Option<&OwnedFd>) -> io::Result<i32> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let flags = u64::try_from(namespaces).unwrap_or(0) | if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 };
     let exit_signal = u64::try_from(libc::SIGCHLD).unwrap_or(0);
-    // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls.
-    let arguments: [u64; 8] = [flags, 0, 0, 0, exit_signal, 0, 0, 0];
+    let cgroup = cgroup.map_or(0, |fd| u64::from(fd.as_raw_fd().cast_unsigned()));
+    // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size,
+    // cgroup.
+    let arguments: [u64; 11] = [flags, 0, 0, 0, exit_signal, 0, 0, 0, 0, 0, cgroup];
     // SAFETY: no memory is shared (no CLONE_VM), the process is single-threaded where this is called, so the child is
     // an ordinary fork; the struct is live and its size is passed.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments)) };
     if pid < 0 { Err(io::Error::last_os_error()) } else { i32::try_from(pid).map_err(io::Error::other) }
+}
+
+/// Moves this process into new namespaces (`CLONE_NEW*` flags).
+///
+/// # Errors
+/// The kernel refuses them.
+pub fn unshare(namespaces: i32) -> io::Result<()> {
+    // SAFETY: passes an integer.
+    if unsafe { libc::unshare(namespaces) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Brings the loopback interface of this network namespace up.
+///
+/// # Errors
+/// Whatever `ioctl(2)` says.
+pub fn loopback_up() -> io::Result<()> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: plain old data, for which zero bytes are a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = 0x41; // IFF_UP and IFF_RUNNING
+    // SAFETY: the request reads an ifreq, which outlives the call.
+    let rc = unsafe { libc::ioctl(socket.as_raw_fd(), 0x8914, &raw const request) }; // SIOCSIFFLAGS
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Takes the capabilities of these bits out of the bounding set; those that the kernel does not know are left out.
+pub fn drop_bounding(capabilities: u64) {
+    for capability in (0..41).filter(|bit| capabilities >> bit & 1 != 0) {
+        // SAFETY: passes integers.
+        unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability) };
+    }
+}
+
+/// Installs a system call filter on this thread, with no_new_privs.
+///
+/// # Errors
+/// Whatever `seccomp(2)` says.
+pub fn install_filter(code: &[libc::sock_filter]) -> io::Result<()> {
+    let length = u16::try_from(code.len()).map_err(io::Error::other)?;
+    let program = libc::sock_fprog { len: length, filter: code.as_ptr().cast_mut() };
+    // SAFETY: passes integers; then a program of the stated length, which the kernel only reads.
+    let rc = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
+    };
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The I/O priority of this process as the kernel encodes it (class << 13 | level).

@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         (_, Some("probe")) => return probe::run(&args[2..]),
         (_, Some("rss")) => return bench::measure::rss(&args[2..]),
         (_, Some("floor")) => return bench::floor::run(&args[2..]),
+        (_, Some("bound")) => return bench::bound::run(&args[2..]),
         (Some("probe"), _) => return probe::run(args.get(1..).unwrap_or_default()),
         _ => {}
     }

@@ -35,12 +35,16 @@ fn contain(full: bool, rootfs: &str, program: &str) -> Result<u8> {
     }
     let pid = kernel::fork_into(namespaces).context("clone3")?;
     if pid == 0 {
-        inside(full, rootfs, program)?;
+        inside(full, rootfs, program, || Ok(()))?;
     }
     Ok(u8::try_from(kernel::reap(pid)?.code).unwrap_or(u8::MAX))
 }
 
-fn inside(full: bool, rootfs: &str, program: &str) -> Result<()> {
+/// Becomes `program` in `rootfs`, after a last step of the caller's.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub fn inside(full: bool, rootfs: &str, program: &str, last: impl FnOnce() -> io::Result<()>) -> Result<()> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     mount(Some(rootfs), rootfs, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
     chdir(rootfs)?;
@@ -54,6 +58,7 @@ fn inside(full: bool, rootfs: &str, program: &str) -> Result<()> {
     chdir("/")?;
     sethostname("floor")?;
     let program = CString::new(program)?;
+    last()?;
     execv(&program, &[&program]).context("exec")?;
     Ok(())
 }

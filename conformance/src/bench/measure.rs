@@ -21,6 +21,8 @@ enum Face {
     Runtime(PathBuf),
     /// The floor program; only `run`.
     Floor(PathBuf),
+    /// The bound program; only `run full`.
+    Bound(PathBuf),
     /// Any command line, timed as a whole.
     Command(Vec<String>),
 }
@@ -50,6 +52,13 @@ impl Contender {
         let dir = work.join("floor");
         make_bundles(&dir, false)?;
         Ok(Self { name: "floor".to_owned(), face: Face::Floor(program.to_owned()), dir })
+    }
+
+    /// The bound: `program` is this very binary.
+    pub fn bound(program: &Path, work: &Path) -> Result<Self> {
+        let dir = work.join("bound");
+        make_bundles(&dir, false)?;
+        Ok(Self { name: "bound".to_owned(), face: Face::Bound(program.to_owned()), dir })
     }
 
     /// A whole command line, `NAME=COMMAND`.
@@ -99,6 +108,11 @@ impl Contender {
                     "spawn".to_owned(),
                     vec![self.dir.join("min/rootfs/true").to_string_lossy().into_owned()],
                 )?;
+            }
+            Face::Bound(program) => {
+                let rootfs = self.dir.join(Kind::Full.name()).join("rootfs");
+                let words = [program.as_path(), Path::new("bound"), &rootfs, Path::new("/true")];
+                time("run full".to_owned(), words.map(|word| word.to_string_lossy().into_owned()).to_vec())?;
             }
             Face::Runtime(_) => {
                 // In turn: the first one follows another contender's last command.

@@ -1,6 +1,7 @@
 //! Timing runtimes side by side: each round measures every command of every contender once, in an order of its own, so
 //! that whatever else the machine does hits all alike. Only ratios within one run mean anything.
 
+pub mod bound;
 mod config;
 mod engines;
 pub mod floor;
@@ -128,6 +129,7 @@ fn here(flags: &Bench, peers: &[(String, PathBuf)], view: View) -> Result<bool> 
         contenders.push(Contender::runtime(name, path, &work.dir, pids)?);
     }
     contenders.push(Contender::floor(&work.probe, &work.dir)?);
+    contenders.push(Contender::bound(&work.probe, &work.dir)?);
     for command in &flags.command {
         contenders.push(Contender::command(command, &work.dir)?);
     }

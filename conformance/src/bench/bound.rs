@@ -1,0 +1,168 @@
+//! The kernel's own cost of the full configuration: the floor, and all else that it asks the kernel for.
+//!
+//! A cgroup in every hierarchy with its limits, joined and removed again; the loopback interface; the bounding set; a filter
+//! as long as the profile's. No configuration is read, no state kept, no program of devices loaded on version 2. So no
+//! runtime that does what the configuration says is faster, and where this is above a bar the bar is out of reach.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+
+use super::floor;
+use crate::{kernel, rig};
+
+const ROOT: &str = "/sys/fs/cgroup";
+/// The devices that every container may use, as version 1 takes them.
+const DEVICES: [&str; 10] = [
+    "c *:* m",
+    "b *:* m",
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 1:7 rwm",
+    "c 1:8 rwm",
+    "c 1:9 rwm",
+    "c 5:0 rwm",
+    "c 5:2 rwm",
+    "c 136:* rwm",
+];
+/// What the default profile of engines leaves a container, as bits of `capability.h`.
+const KEPT: u64 = 0x0000_0000_8004_05fb;
+
+/// `bound ROOTFS PROGRAM`: exits as the program does.
+pub fn run(args: &[String]) -> ExitCode {
+    let [rootfs, program] = args else { return ExitCode::from(2) };
+    match contain(rootfs, program) {
+        Ok(code) => ExitCode::from(code),
+        Err(err) => {
+            let _ = writeln!(io::stderr(), "bound: {err:#}");
+            ExitCode::from(125)
+        }
+    }
+}
+
+fn contain(rootfs: &str, program: &str) -> Result<u8> {
+    let mut namespaces =
+        libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    let unified = Path::new(ROOT).join("cgroup.controllers").exists();
+    let dirs = make_cgroups(unified)?;
+    let tasks = if unified { Vec::new() } else { open_tasks(&dirs)? };
+    let target = if unified { Some(OwnedFd::from(File::open(&dirs[0])?)) } else { None };
+    if target.is_some() {
+        // It is born in its cgroup, so the namespace can be made at once.
+        namespaces |= libc::CLONE_NEWCGROUP;
+    }
+    let pid = kernel::fork_into_cgroup(namespaces, target.as_ref()).context("clone3")?;
+    if pid == 0 {
+        for mut file in &tasks {
+            file.write_all(b"0").context("join a cgroup")?;
+        }
+        if !unified {
+            kernel::unshare(libc::CLONE_NEWCGROUP).context("make a cgroup namespace")?;
+        }
+        kernel::loopback_up().context("bring the loopback interface up")?;
+        floor::inside(true, rootfs, program, confine)?;
+    }
+    let code = kernel::reap(pid)?.code;
+    for dir in dirs {
+        fs::remove_dir(&dir).with_context(|| format!("remove {}", dir.display()))?;
+    }
+    Ok(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+fn make_cgroups(unified: bool) -> Result<Vec<PathBuf>> {
+    let name = format!("{}-bound", rig::cgroup_parent());
+    if unified {
+        let dir = Path::new(ROOT).join(name);
+        fs::create_dir(&dir).with_context(|| format!("make {}", dir.display()))?;
+        return Ok(vec![dir]);
+    }
+    let mut dirs = Vec::new();
+    for entry in fs::read_dir(ROOT)? {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            continue;
+        }
+        let (parent, dir) = (entry.path(), entry.path().join(&name));
+        fs::create_dir(&dir).with_context(|| format!("make {}", dir.display()))?;
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if let Ok(value) = fs::read(parent.join(file)) {
+                fs::write(dir.join(file), value)?;
+            }
+        }
+        if let Ok(mut deny) = OpenOptions::new().write(true).open(dir.join("devices.deny")) {
+            deny.write_all(b"a")?;
+            let mut allow = OpenOptions::new().write(true).open(dir.join("devices.allow"))?;
+            DEVICES.iter().try_for_each(|rule| allow.write_all(rule.as_bytes()))?;
+        }
+        if let Ok(mut most) = OpenOptions::new().write(true).open(dir.join("pids.max")) {
+            most.write_all(b"2048")?;
+        }
+        dirs.push(dir);
+    }
+    Ok(dirs)
+}
+
+fn open_tasks(dirs: &[PathBuf]) -> Result<Vec<File>> {
+    let open = |dir: &PathBuf| OpenOptions::new().write(true).open(dir.join("tasks"));
+    Ok(dirs.iter().map(open).collect::<io::Result<_>>()?)
+}
+
+/// The last things before the program.
+fn confine() -> io::Result<()> {
+    kernel::drop_bounding(!KEPT);
+    kernel::install_filter(&filter())
+}
+
+/// A balanced tree over the system calls of x86_64, i386 and x32, of as many instructions as the profile compiles to.
+/// It allows all but some that a program which only exits does not make.
+fn filter() -> Vec<libc::sock_filter> {
+    const LOAD: u16 = 0x20;
+    const EQUAL: u16 = 0x15;
+    const JUMP: u16 = 0x05;
+    let mut code = vec![instruction(LOAD, 0, 4)];
+    for (architecture, first) in [(0xc000_003e, 0), (0x4000_0003, 0), (0xc000_003e, 0x4000_0000)] {
+        let mut section = vec![instruction(LOAD, 0, 0)];
+        tree(&mut section, first, first + 512, 6);
+        code.push(instruction(EQUAL, 1, architecture));
+        code.push(instruction(JUMP, 0, u32::try_from(section.len()).unwrap_or(0)));
+        code.extend(section);
+    }
+    code.push(instruction(0x06, 0, 0));
+    code
+}
+
+fn tree(code: &mut Vec<libc::sock_filter>, from: u32, to: u32, depth: u32) {
+    const GREATER_OR_EQUAL: u16 = 0x35;
+    const RETURN: u16 = 0x06;
+    if depth == 0 {
+        let needed = [libc::SYS_execve, libc::SYS_exit, libc::SYS_exit_group];
+        let allows = (from / 8).is_multiple_of(2)
+            || needed.iter().any(|&call| (i64::from(from)..i64::from(to)).contains(&call));
+        code.push(instruction(RETURN, 0, if allows { 0x7fff_0000 } else { 0x0005_0001 }));
+        return;
+    }
+    let middle = from + (to - from) / 2;
+    let at = code.len();
+    code.push(instruction(GREATER_OR_EQUAL, 0, middle));
+    tree(code, from, middle, depth - 1);
+    code[at].jt = u8::try_from(code.len() - at - 1).unwrap_or(0);
+    tree(code, middle, to, depth - 1);
+}
+
+const fn instruction(code: u16, jt: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code, jt, jf: 0, k }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_filter_is_about_as_long_as_the_profile_s() {
+        assert!((360..400).contains(&filter().len()), "{}", filter().len());
+    }
+}
