@@ -119,14 +119,17 @@ pub(super) struct Site {
 }
 
 impl Abi {
-    /// The sites of a call: its own number, the multiplexer's, both or none.
-    pub fn sites(&self, call: Call) -> impl Iterator<Item = Site> {
-        let own = call.number(self.column);
-        let carried = self.multiplexed.then(|| call.carrier()).flatten().and_then(|(carrier, selector)| {
-            let number = Call::find(carrier)?.number(self.column)?;
-            Some(Site { number: number + self.offset, selector: NonZero::new(selector) })
-        });
-        own.map(|number| Site { number: number + self.offset, selector: None }).into_iter().chain(carried)
+    /// Tells the sites of a call: its own number, the multiplexer's, both or none.
+    pub fn sites(&self, call: Call, mut tell: impl FnMut(Site)) {
+        if let Some(number) = call.number(self.column) {
+            tell(Site { number: number + self.offset, selector: None });
+        }
+        if self.multiplexed
+            && let Some((carrier, selector)) = call.carrier()
+            && let Some(number) = Call::find(carrier).and_then(|carrier| carrier.number(self.column))
+        {
+            tell(Site { number: number + self.offset, selector: NonZero::new(selector) });
+        }
     }
 
     /// Whether its calls are those of x86_64 with bit 30 set.
@@ -146,9 +149,12 @@ mod tests {
 
     fn sites(arch: Arch, name: &str) -> Vec<(u32, Option<u32>)> {
         let abi = family(arch).iter().find(|abi| abi.arch == arch).unwrap();
-        Call::find(name).map_or_else(Vec::new, |call| {
-            abi.sites(call).map(|site| (site.number, site.selector.map(NonZero::get))).collect()
-        })
+        let mut sites = Vec::new();
+        let tell = |site: Site| sites.push((site.number, site.selector.map(NonZero::get)));
+        if let Some(call) = Call::find(name) {
+            abi.sites(call, tell);
+        }
+        sites
     }
 
     #[test]

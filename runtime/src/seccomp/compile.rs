@@ -71,6 +71,8 @@ const TABLE: usize = 1024;
 struct Calls {
     /// The first rule that is about a number without conditions, counted from 1; 0 for none.
     always: [u16; TABLE],
+    /// Behind the last of them.
+    end: usize,
     /// All other entries, in order.
     rest: Vec<Entry>,
     /// The highest number that the profile names, whatever it says about it; private ones aside.
@@ -163,37 +165,40 @@ struct Part<'a> {
 impl Part<'_> {
     /// What the rules say about each number.
     fn calls(&self) -> Calls {
-        let mut calls = Calls { always: [0; TABLE], rest: Vec::new(), newest: None };
-        let limit = self.abi.private_from().unwrap_or(u32::MAX);
-        for (rule, at) in self.profile.rules.iter().zip(0_u32..) {
-            let conditions = !rule.alternatives.is_empty();
-            for Site { number, selector } in rule.calls.iter().flat_map(|call| self.abi.sites(*call)) {
-                if number < limit {
-                    calls.newest = calls.newest.max(Some(number));
-                }
-                if rule.verdict == self.profile.default {
-                    continue;
-                }
-                let place = calls.always.get_mut((number - self.abi.offset) as usize);
-                if let (false, None, Some(first), Ok(mark)) =
-                    (conditions, selector, place, u16::try_from(at + 1))
-                {
-                    if *first == 0 {
-                        *first = mark;
-                    }
-                    continue;
-                }
-                let alternatives = 0..u32::try_from(rule.alternatives.len()).unwrap_or(u32::MAX).max(1);
-                calls.rest.extend(alternatives.map(|alternative| Entry {
-                    number,
-                    rule: at,
-                    alternative,
-                    selector,
-                }));
+        let mut calls = Calls { always: [0; TABLE], end: 0, rest: Vec::new(), newest: None };
+        for (rule, place) in self.profile.rules.iter().zip(0..) {
+            for call in rule.calls {
+                self.abi.sites(*call, |site| self.add_site(&mut calls, site, (rule, place)));
             }
         }
         calls.rest.sort_unstable();
         calls
+    }
+
+    fn add_site(&self, calls: &mut Calls, Site { number, selector }: Site, (rule, place): (&Rule<'_>, u32)) {
+        if self.abi.private_from().is_none_or(|first| number < first) {
+            calls.newest = calls.newest.max(Some(number));
+        }
+        if rule.verdict == self.profile.default {
+            return;
+        }
+        let index = (number - self.abi.offset) as usize;
+        if index < TABLE
+            && let (true, None, Ok(mark)) = (rule.alternatives.is_empty(), selector, u16::try_from(place + 1))
+        {
+            if calls.always[index] == 0 {
+                calls.always[index] = mark;
+            }
+            calls.end = calls.end.max(index + 1);
+            return;
+        }
+        let alternatives = 0..u32::try_from(rule.alternatives.len()).unwrap_or(u32::MAX).max(1);
+        calls.rest.extend(alternatives.map(|alternative| Entry {
+            number,
+            rule: place,
+            alternative,
+            selector,
+        }));
     }
 
     /// The whole number space, in order, neighbours with the same verdict as one.
@@ -202,15 +207,25 @@ impl Part<'_> {
         let mut spans = Vec::with_capacity(TABLE / 4);
         push(&mut spans, if self.abi.is_x32() { X32_BIT } else { 0 }, default);
         let mut rest = calls.rest.as_slice();
-        for (mark, number) in calls.always.iter().zip(self.abi.offset..) {
-            let conditional = take_number(&mut rest, number);
-            if let Some(rule) = mark.checked_sub(1) {
-                let verdict = self.profile.rules[usize::from(rule)].verdict;
-                push(&mut spans, number, Target::Verdict(verdict));
-                push(&mut spans, number + 1, default);
-            } else {
-                self.add_call(&mut spans, conditional);
+        let mut last = 0;
+        for (&mark, number) in calls.always[..calls.end].iter().zip(self.abi.offset..) {
+            if rest.first().is_some_and(|entry| entry.number == number) {
+                let conditional = take_number(&mut rest, number);
+                if mark == 0 {
+                    self.add_call(&mut spans, conditional);
+                    last = 0;
+                    continue;
+                }
             }
+            // Most are as the one before.
+            if mark != last {
+                let rule = mark.checked_sub(1).map(|place| &self.profile.rules[usize::from(place)]);
+                push(&mut spans, number, rule.map_or(default, |rule| Target::Verdict(rule.verdict)));
+                last = mark;
+            }
+        }
+        if last != 0 {
+            push(&mut spans, self.abi.offset + u32::try_from(calls.end).unwrap_or(0), default);
         }
         let private_from = self.abi.private_from().unwrap_or(u32::MAX);
         let (table, private) = rest.split_at(rest.partition_point(|entry| entry.number < private_from));

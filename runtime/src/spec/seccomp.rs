@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::{
     Arch, LinuxSeccompAction as Action, LinuxSeccompArg as Arg, LinuxSeccompFilterFlag as Flag,
 };
-use serde::de::{SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::or_default;
@@ -107,49 +107,40 @@ impl<'de> Visitor<'de> for List {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Names, A::Error> {
         let mut names = Names { calls: Vec::with_capacity(64), ..Names::default() };
-        while let Some(found) = list.next_element::<Name>()? {
-            names.calls.extend(found.call);
-            names.has_empty |= found.is_empty;
-            if names.unknown.is_none() {
-                names.unknown.clone_from(&found.unknown);
-            }
-            if let (true, Some(text)) =
-                (names.first.is_empty(), found.unknown.or_else(|| name_of(found.call)))
-            {
-                names.first = text;
-            }
-        }
+        while list.next_element_seed(Name(&mut names))?.is_some() {}
         Ok(names)
     }
 }
 
-fn name_of(call: Option<Call>) -> Option<String> {
-    call.map(|call| call.name().to_owned())
+/// One name, on its way into the list.
+struct Name<'a>(&'a mut Names);
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
 }
 
-/// One name; its text is kept only where it is no call, for the message that may need it.
-struct Name {
-    call: Option<Call>,
-    unknown: Option<String>,
-    is_empty: bool,
-}
+impl Visitor<'_> for Name<'_> {
+    type Value = ();
 
-impl<'de> Deserialize<'de> for Name {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl Visitor<'_> for Text {
-            type Value = Name;
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("the name of a system call")
+    }
 
-            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-                out.write_str("the name of a system call")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Name, E> {
-                let call = Call::find(text);
-                let unknown = call.is_none().then(|| text.to_owned());
-                Ok(Name { call, unknown, is_empty: text.is_empty() })
-            }
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        let names = self.0;
+        match Call::find(text) {
+            Some(call) => names.calls.push(call),
+            None if names.unknown.is_none() => names.unknown = Some(text.to_owned()),
+            None => {}
         }
-        deserializer.deserialize_str(Text)
+        if names.first.is_empty() {
+            text.clone_into(&mut names.first);
+        }
+        names.has_empty |= text.is_empty();
+        Ok(())
     }
 }
