@@ -48,9 +48,9 @@ fn contain(rootfs: &str, program: &str) -> Result<u8> {
     let mut namespaces =
         libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     let unified = Path::new(ROOT).join("cgroup.controllers").exists();
-    let dirs = make_cgroups(unified)?;
-    let tasks = if unified { Vec::new() } else { open_tasks(&dirs)? };
-    let target = if unified { Some(OwnedFd::from(File::open(&dirs[0])?)) } else { None };
+    let cgroups = Cgroups::make(unified)?;
+    let tasks = if unified { Vec::new() } else { cgroups.open_tasks()? };
+    let target = if unified { Some(OwnedFd::from(File::open(&cgroups.0[0])?)) } else { None };
     if target.is_some() {
         // It is born in its cgroup, so the namespace can be made at once.
         namespaces |= libc::CLONE_NEWCGROUP;
@@ -66,49 +66,66 @@ fn contain(rootfs: &str, program: &str) -> Result<u8> {
         kernel::loopback_up().context("bring the loopback interface up")?;
         floor::inside(true, rootfs, program, confine)?;
     }
-    let code = kernel::reap(pid)?.code;
-    for dir in dirs {
-        fs::remove_dir(&dir).with_context(|| format!("remove {}", dir.display()))?;
-    }
-    Ok(u8::try_from(code).unwrap_or(u8::MAX))
+    Ok(u8::try_from(kernel::reap(pid)?.code).unwrap_or(u8::MAX))
 }
 
-fn make_cgroups(unified: bool) -> Result<Vec<PathBuf>> {
-    let name = format!("{}-bound", rig::cgroup_parent());
-    if unified {
-        let dir = Path::new(ROOT).join(name);
-        fs::create_dir(&dir).with_context(|| format!("make {}", dir.display()))?;
-        return Ok(vec![dir]);
-    }
-    let mut dirs = Vec::new();
-    for entry in fs::read_dir(ROOT)? {
-        let entry = entry?;
-        if !entry.file_type()?.is_dir() {
-            continue;
+/// Directories that go when this goes.
+struct Cgroups(Vec<PathBuf>);
+
+impl Cgroups {
+    fn make(unified: bool) -> Result<Self> {
+        let name = format!("{}-bound", rig::cgroup_parent());
+        let mut made = Self(Vec::new());
+        if unified {
+            made.add(Path::new(ROOT).join(name))?;
+            return Ok(made);
         }
-        let (parent, dir) = (entry.path(), entry.path().join(&name));
-        fs::create_dir(&dir).with_context(|| format!("make {}", dir.display()))?;
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            if let Ok(value) = fs::read(parent.join(file)) {
-                fs::write(dir.join(file), value)?;
+        for entry in fs::read_dir(ROOT)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                made.add(entry.path().join(&name))?;
+                limit(&entry.path(), &entry.path().join(&name))?;
             }
         }
-        if let Ok(mut deny) = OpenOptions::new().write(true).open(dir.join("devices.deny")) {
-            deny.write_all(b"a")?;
-            let mut allow = OpenOptions::new().write(true).open(dir.join("devices.allow"))?;
-            DEVICES.iter().try_for_each(|rule| allow.write_all(rule.as_bytes()))?;
-        }
-        if let Ok(mut most) = OpenOptions::new().write(true).open(dir.join("pids.max")) {
-            most.write_all(b"2048")?;
-        }
-        dirs.push(dir);
+        Ok(made)
     }
-    Ok(dirs)
+
+    fn add(&mut self, dir: PathBuf) -> Result<()> {
+        fs::create_dir(&dir).with_context(|| format!("make {}", dir.display()))?;
+        self.0.push(dir);
+        Ok(())
+    }
+
+    /// Beside version 1 the unified hierarchy has no such file.
+    fn open_tasks(&self) -> Result<Vec<File>> {
+        let open = |name: &str, dir: &PathBuf| OpenOptions::new().write(true).open(dir.join(name));
+        let one = |dir| open("tasks", dir).or_else(|_| open("cgroup.procs", dir));
+        Ok(self.0.iter().map(one).collect::<io::Result<_>>()?)
+    }
 }
 
-fn open_tasks(dirs: &[PathBuf]) -> Result<Vec<File>> {
-    let open = |dir: &PathBuf| OpenOptions::new().write(true).open(dir.join("tasks"));
-    Ok(dirs.iter().map(open).collect::<io::Result<_>>()?)
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|dir| drop(fs::remove_dir(dir)));
+    }
+}
+
+/// Fills in what the configuration says of version 1.
+fn limit(parent: &Path, dir: &Path) -> Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if let Ok(value) = fs::read(parent.join(file)) {
+            fs::write(dir.join(file), value)?;
+        }
+    }
+    if let Ok(mut deny) = OpenOptions::new().write(true).open(dir.join("devices.deny")) {
+        deny.write_all(b"a")?;
+        let mut allow = OpenOptions::new().write(true).open(dir.join("devices.allow"))?;
+        DEVICES.iter().try_for_each(|rule| allow.write_all(rule.as_bytes()))?;
+    }
+    if let Ok(mut most) = OpenOptions::new().write(true).open(dir.join("pids.max")) {
+        most.write_all(b"2048")?;
+    }
+    Ok(())
 }
 
 /// The last things before the program.
