@@ -21,7 +21,7 @@ DEBUG_BIN  := $(CARGO_TARGET_DIR)/$(TARGET)/debug
 STAMP      := $(CARGO_TARGET_DIR)/.setup-$(TARGET)
 # What the demo needs, and what tests and checks need beyond that.
 PACKAGES   := gcc libc6-dev musl-tools make iproute2 util-linux curl ca-certificates busybox-static docker-registry
-TEST_PACKAGES := nftables iptables strace libseccomp-dev runc crun jq git openssl xz-utils bzip2 socat procps passt slirp4netns uidmap secilc
+TEST_PACKAGES := apache2-utils nftables iptables strace libseccomp-dev runc crun jq git openssl xz-utils bzip2 socat procps passt slirp4netns uidmap secilc
 
 PREFIX         ?= /usr/local
 DESTDIR        ?=
