@@ -1,8 +1,13 @@
 //! `run`.
 
+use std::fs::File;
+use std::process::Stdio;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::rig::{Rig, can_run};
+use crate::rig::{Rig, can_run, wait_until};
 
 #[test]
 fn ends_with_the_programs_code_and_leaves_nothing() {
@@ -111,6 +116,29 @@ fn the_bundle_can_come_from_stdin() {
     let output = child.wait_with_output().unwrap();
     // What follows the path belongs to the container, byte for byte.
     assert_eq!(String::from_utf8_lossy(&output.stdout), "the rest\n");
+}
+
+#[test]
+fn another_container_of_its_id_outlives_it() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/sleep", "1000"]);
+    let mut first = rig.command(&["run", "@c"]).stdin(Stdio::null()).spawn().unwrap();
+    let directory = rig.root().join(rig.id("c"));
+    wait_until("the first to run", || {
+        let free = File::open(&directory).is_ok_and(|directory| directory.try_lock().is_ok());
+        free && rig.runtime(&["state", "@c"]).out.contains("running")
+    });
+    let pid = Pid::from_raw(first.id().cast_signed());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    rig.runtime(&["delete", "--force", "@c"]).ok();
+    rig.runtime(&["create", "@c"]).ok();
+    kill(pid, Signal::SIGCONT).unwrap();
+    assert_eq!(first.wait().unwrap().code(), Some(137));
+    assert_eq!(rig.status("c"), "created");
+    rig.runtime(&["delete", "--force", "@c"]).ok();
+    rig.is_clean();
 }
 
 #[test]
