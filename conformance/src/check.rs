@@ -44,6 +44,7 @@ pub fn run(flags: &Check) -> Result<bool> {
         bail!("--runtime PATH is missing: which runtime is to be checked?")
     };
     ensure!(nix::unistd::geteuid().is_root(), "this needs root");
+    ensure!(!chosen.is_empty(), "no case has {} in its name: --list shows all", flags.filter.join(" or "));
     let tool = Tool { path: find(path)?, flags: flags.runtime_flag.clone() };
     let kind = known::kind(&tool)?;
     let mut all = || check(flags, &chosen, (&tool, &kind), &mut report);

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::socket::{AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, socket};
 
 /// How a process ended and what it cost.
 #[derive(Debug, Clone, Copy)]
@@ -166,29 +166,23 @@ pub fn fork_into_cgroup(namespaces: i32, cgroup: Option<&OwnedFd>) -> io::Result
     if pid < 0 { Err(io::Error::last_os_error()) } else { i32::try_from(pid).map_err(io::Error::other) }
 }
 
-/// Moves this process into new namespaces (`CLONE_NEW*` flags).
-///
-/// # Errors
-/// The kernel refuses them.
-pub fn unshare(namespaces: i32) -> io::Result<()> {
-    // SAFETY: passes an integer.
-    if unsafe { libc::unshare(namespaces) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
 /// Brings the loopback interface of this network namespace up.
 ///
 /// # Errors
 /// Whatever `ioctl(2)` says.
 pub fn loopback_up() -> io::Result<()> {
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    // 16 bits, which both a C library's int and another's unsigned long take.
+    const SIOCSIFFLAGS: u16 = 0x8914;
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     // SAFETY: plain old data, for which zero bytes are a value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
         *to = from.cast_signed();
     }
-    request.ifr_ifru.ifru_flags = 0x41; // IFF_UP and IFF_RUNNING
+    request.ifr_ifru.ifru_flags =
+        i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).map_err(io::Error::other)?;
     // SAFETY: the request reads an ifreq, which outlives the call.
-    let rc = unsafe { libc::ioctl(socket.as_raw_fd(), 0x8914, &raw const request) }; // SIOCSIFFLAGS
+    let rc = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCSIFFLAGS.into(), &raw const request) };
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use nix::sched::{CloneFlags, unshare};
 
 use super::floor;
 use crate::{kernel, rig};
@@ -61,7 +62,7 @@ fn contain(rootfs: &str, program: &str) -> Result<u8> {
             file.write_all(b"0").context("join a cgroup")?;
         }
         if !unified {
-            kernel::unshare(libc::CLONE_NEWCGROUP).context("make a cgroup namespace")?;
+            unshare(CloneFlags::CLONE_NEWCGROUP).context("make a cgroup namespace")?;
         }
         kernel::loopback_up().context("bring the loopback interface up")?;
         floor::inside(true, rootfs, program, confine)?;

@@ -98,7 +98,7 @@ fn peers(flags: &Bench) -> Result<Vec<(String, PathBuf)>> {
     for path in paths {
         let mut name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         while found.iter().any(|(taken, _)| *taken == name) {
-            name.push('\'');
+            name.push('+');
         }
         found.push((name, path));
     }
