@@ -95,12 +95,13 @@ impl RuntimeEnd {
         unless_gone(sys::pass_fd::send_all(&self.0, b"C", &tasks)).context("hand over the cgroup")
     }
 
-    /// Gives the process its system call filter, as [`Self::hand_cgroup`] does the cgroup.
+    /// Tells the process that its container is on record, as [`Self::hand_cgroup`] hands over the cgroup; with its
+    /// system call filter, if it has one.
     ///
     /// # Errors
-    /// It is too long, as only a listener's metadata can make it.
-    pub fn hand_filter(&self, filter: &[u8]) -> Result<()> {
-        unless_gone(transmit(&self.0, filter)).context("hand over the system call filter")
+    /// The filter is too long, as only a listener's metadata can make it.
+    pub fn confirm(&self, filter: Option<&[u8]>) -> Result<()> {
+        unless_gone(transmit(&self.0, filter.unwrap_or(b"G"))).context("hand over the system call filter")
     }
 }
 
@@ -149,11 +150,14 @@ impl ProcessEnd {
         Ok(tasks)
     }
 
-    /// Waits for what [`RuntimeEnd::hand_filter`] sends.
+    /// Waits for what [`RuntimeEnd::confirm`] sends, which is a filter where one is asked for.
     ///
     /// # Errors
-    /// The runtime is gone, or could not make the filter.
-    pub fn filter(&self) -> Result<seccomp::Program> {
+    /// The runtime is gone, or could not make the filter or the record.
+    pub fn confirmed(&self, filter: bool) -> Result<Option<seccomp::Program>> {
+        if !filter {
+            return self.wait().map(|()| None);
+        }
         let socket = self.0.as_raw_fd();
         let context = "wait for the system call filter";
         let length = recv(socket, &mut [], MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC).context(context)?;
@@ -162,7 +166,7 @@ impl ProcessEnd {
         if length == 0 {
             bail!(GONE);
         }
-        seccomp::Program::decode(&bytes[..length])
+        seccomp::Program::decode(&bytes[..length]).map(Some)
     }
 
     /// Reports.
@@ -264,7 +268,7 @@ mod tests {
         runtime.hand_cgroup(&[]).unwrap();
         process.tell(&Report::Failed(anyhow::anyhow!("no such limit"))).unwrap();
         drop(process);
-        runtime.hand_filter(b"filter").unwrap();
+        runtime.confirm(Some(b"filter")).unwrap();
         assert!(
             matches!(runtime.receive().unwrap(), Report::Failed(err) if err.to_string() == "no such limit")
         );

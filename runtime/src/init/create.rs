@@ -108,7 +108,7 @@ fn become_container(
     set_names(plan.document)?;
     let mut null = Cover::null()?;
     let (old_root, unsealed) = build_root(&plan)?;
-    let wait_for_filter = || plan.document.linux.seccomp.is_some().then(|| channel.filter()).transpose();
+    let wait_for_filter = || channel.confirmed(plan.document.linux.seccomp.is_some());
     let hooks = &plan.document.hooks;
     let mut filter = None;
     if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {

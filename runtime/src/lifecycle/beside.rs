@@ -95,16 +95,16 @@ impl Beside<'_> {
         self.channel.hand_cgroup(&self.cgroup.tasks()?)?;
         let profile = self.document.linux.seccomp.as_ref();
         let filter = profile.map(seccomp::compile).transpose()?;
-        if let Some(filter) = &filter {
+        let encoded = filter.as_ref().map(seccomp::Program::encode);
+        if let (Some(filter), Some(bytes)) = (&filter, &encoded) {
             log::debug(format_args!("system call filter: {} instructions", filter.instructions.len()));
-            let bytes = filter.encode();
-            self.channel.hand_filter(&bytes)?;
-            self.directory.write_bytes("seccomp.bpf", &bytes)?;
+            self.directory.write_bytes("seccomp.bpf", bytes)?;
         }
-        // From here on whoever finds the container can find its process too, if this program is killed; and when the
-        // process is ready, only a name has to change.
+        // When the process is ready, only a name has to change.
         state.init = Some(Process::of(pid).context("look at the container's process")?);
         self.directory.save(state)?;
+        // Only now: if this program is killed, whoever finds the container must find a process that runs in it too.
+        self.channel.confirm(encoded.as_deref())?;
         Ok(filter)
     }
 
