@@ -2,4 +2,5 @@
 
 fn main() {
     link::release(&["seldom.ld"]);
+    link::brief();
 }

@@ -33,7 +33,7 @@ use cli::{Cli, LogLevel, Verb};
 // Tests have threads, and some of them copy the process while another thread may hold the heap's lock.
 #[cfg(not(test))]
 #[global_allocator]
-static HEAP: sys::heap::Heap<{ 64 << 10 }> = sys::heap::Heap::new();
+static HEAP: sys::heap::Heap<{ 64 << 10 }, { 16 << 10 }> = sys::heap::Heap::new();
 
 fn main() -> ExitCode {
     #[cfg(feature = "self-doc")]

@@ -13,6 +13,17 @@ const FLAGS: &[(&str, &str)] = &[
     ("--sort-section=name", "what belongs together is loaded together"),
 ];
 
+/// Tells Cargo that this package's release binaries live for a few milliseconds only: they begin as lib/sys/src/entry.rs
+/// says. Its heap has to be of `sys::heap`.
+#[allow(clippy::print_stdout)] // Cargo reads it
+pub fn brief() {
+    let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
+    if is("PROFILE", "release") && is("CARGO_CFG_TARGET_ARCH", "x86_64") && is("CARGO_CFG_TARGET_ENV", "musl")
+    {
+        println!("cargo::rustc-link-arg-bins=-Wl,-e,prepared_start");
+    }
+}
+
 /// Tells Cargo, from a `build.rs`, how to link this package's release binaries. `scripts` are further linker scripts of
 /// the package, which come before [`seldom.ld`](../seldom.ld).
 #[allow(clippy::print_stdout)] // Cargo reads it

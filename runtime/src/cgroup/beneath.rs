@@ -75,7 +75,7 @@ pub fn make(above: &Path, name: &Path, first: Option<i32>) -> Result<Dir> {
         let into = || format!("move process {pid} into cgroup {}", path.display());
         dir.write("cgroup.procs", &pid.to_string()).with_context(into)?;
     }
-    enable_controllers(above, &path)?;
+    enable_controllers(above, &dir, &path)?;
     Ok(dir)
 }
 

@@ -23,7 +23,7 @@ pub fn create(root: &Found, place: &Place, request: &Request<'_>) -> Result<(Vec
     };
     let dir = Dir::open("", &path)?;
     if made {
-        enable_controllers(&root.mount, &path)?;
+        enable_controllers(&root.mount, &dir, &path)?;
     } else {
         refuse_if_used(&dir, None)?;
     }
@@ -32,24 +32,25 @@ pub fn create(root: &Found, place: &Place, request: &Request<'_>) -> Result<(Vec
     Ok((vec![dir], location))
 }
 
-/// Enables each controller of the root for the children of every cgroup between it and `path`. One that cannot be
-/// enabled (not delegated) is left out: a limit that needs it says so when it is set.
+/// Enables each controller of the root for the children of every cgroup between it and `dir`, which is at `path`; mostly
+/// it has them all already. One that cannot be enabled (not delegated) is left out: a limit that needs it says so when it
+/// is set.
 ///
 /// A cgroup with processes of its own (that of a container whose processes make containers) takes the threaded
 /// controllers alone, and no process could enter a cgroup below it any more: it is left as it is.
-pub fn enable_controllers(mount: &Path, path: &Path) -> Result<()> {
+pub fn enable_controllers(mount: &Path, dir: &Dir, path: &Path) -> Result<()> {
     let root = Dir::open("", mount)?;
-    let available = root.read("cgroup.controllers").with_context(|| root.name_of("cgroup.controllers"))?;
+    let read = |dir: &Dir| dir.read("cgroup.controllers").with_context(|| dir.name_of("cgroup.controllers"));
+    let available = read(&root)?;
+    if missing(&available, &read(dir)?).next().is_none() {
+        return Ok(());
+    }
     let below = path.strip_prefix(mount).unwrap_or(Path::new(""));
     let mut at = mount.to_owned();
     for part in below.components() {
         let dir = Dir::open("", &at)?;
         let enabled = dir.read("cgroup.subtree_control").unwrap_or_default();
-        let missing: Vec<String> = available
-            .split_ascii_whitespace()
-            .filter(|one| !enabled.split_ascii_whitespace().any(|other| other == *one))
-            .map(|one| format!("+{one}"))
-            .collect();
+        let missing: Vec<String> = missing(&available, &enabled).map(|one| format!("+{one}")).collect();
         let all =
             if missing.is_empty() { Ok(()) } else { dir.write("cgroup.subtree_control", &missing.join(" ")) };
         if all.is_err_and(|err| err.kind() != ErrorKind::ResourceBusy) {
@@ -60,4 +61,10 @@ pub fn enable_controllers(mount: &Path, path: &Path) -> Result<()> {
         at.push(part);
     }
     Ok(())
+}
+
+/// Controllers that only the first of two lists has.
+fn missing<'a>(available: &'a str, enabled: &'a str) -> impl Iterator<Item = &'a str> {
+    let is_enabled = |one: &&str| enabled.split_ascii_whitespace().any(|other| other == *one);
+    available.split_ascii_whitespace().filter(move |one| !is_enabled(one))
 }

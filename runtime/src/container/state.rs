@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
 use contracts::process::Process;
 use serde::{Deserialize, Serialize};
 
@@ -64,12 +63,10 @@ pub struct State {
 }
 
 impl State {
-    /// The state before anything is made: what `document` says. The id and the paths are the caller's to fill in.
-    ///
-    /// # Errors
-    /// There is no `process`.
-    pub fn of(document: &Document, namespaces: &Namespaces) -> Result<Self> {
-        Ok(Self {
+    /// The state before anything is made: what removing it takes. The id and the paths are the caller's to fill in.
+    #[must_use]
+    pub fn of(document: &Document, namespaces: &Namespaces) -> Self {
+        Self {
             version: 1,
             id: String::new(),
             oci_version: document.oci_version.clone(),
@@ -86,8 +83,15 @@ impl State {
             shared_root: None,
             intel_rdt: None,
             filtered: document.linux.seccomp.is_some(),
-            process: document.process.clone().context("process is missing")?,
-            hooks: document.hooks.clone(),
-        })
+            process: spec::process::Process::default(),
+            hooks: Hooks::default(),
+        }
+    }
+
+    /// Adds what later commands need of a container that has a process.
+    pub fn complete(&mut self, document: &Document, init: Process) {
+        self.init = Some(init);
+        self.process = document.process.clone().unwrap_or_default();
+        self.hooks = document.hooks.clone();
     }
 }

@@ -101,7 +101,7 @@ impl Beside<'_> {
             self.directory.write_bytes("seccomp.bpf", bytes)?;
         }
         // When the process is ready, only a name has to change.
-        state.init = Some(Process::of(pid).context("look at the container's process")?);
+        state.complete(self.document, Process::of(pid).context("look at the container's process")?);
         self.directory.save(state)?;
         // Only now: if this program is killed, whoever finds the container must find a process that runs in it too.
         self.channel.confirm(encoded.as_deref())?;

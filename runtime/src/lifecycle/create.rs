@@ -193,7 +193,7 @@ fn first_state(input: &Input<'_>) -> Result<State> {
         bundle: input.bundle.clone(),
         config: flags.config.as_deref().map(load::absolute).transpose()?,
         rootfs: input.rootfs.clone(),
-        ..State::of(&input.document, &input.namespaces)?
+        ..State::of(&input.document, &input.namespaces)
     })
 }
 

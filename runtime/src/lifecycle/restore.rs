@@ -159,7 +159,7 @@ fn first_state(input: &Input<'_>) -> Result<State> {
         bundle: input.bundle.to_owned(),
         config: flags.config.as_deref().map(load::absolute).transpose()?,
         rootfs: input.rootfs.to_owned(),
-        ..State::of(input.document, input.namespaces)?
+        ..State::of(input.document, input.namespaces)
     })
 }
 
@@ -212,7 +212,7 @@ fn follow(
         ("post-restore", _) => {
             // Our child, and stopped until we answer.
             made.pidfd = Some(sys::pidfd::open(notice.pid).context("open the restored process")?);
-            state.init = Some(Process::of(notice.pid).context("look at the restored process")?);
+            state.complete(input.document, Process::of(notice.pid).context("look at the restored process")?);
             if in_another("time", notice.pid) {
                 // CRIU restores the clocks by a time namespace, which `exec` has to join.
                 state.namespaces |= sys::clone::CLONE_NEWTIME;

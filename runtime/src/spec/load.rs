@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use contracts::fault;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 
 use super::annotations;
 use super::document::Document;
@@ -22,7 +25,7 @@ const LONGEST_PATH: usize = 4096;
 /// A fault of kind `NotFound` where it does not exist.
 pub fn bundle_path(given: &Path) -> Result<PathBuf> {
     let given = if given == Path::new("-") { first_line()? } else { given.to_owned() };
-    match fs::canonicalize(&given) {
+    match real(&given) {
         Err(err) if err.kind() == ErrorKind::NotFound => {
             fault!(NotFound, "bundle {} does not exist", given.display())
         }
@@ -36,11 +39,17 @@ pub fn bundle_path(given: &Path) -> Result<PathBuf> {
 /// It is missing, or a usage fault: it is the host's root.
 pub fn rootfs_path(document: &Document, bundle: &Path) -> Result<PathBuf> {
     let path = document.root.as_ref().map(|root| bundle.join(&root.path)).unwrap_or_default();
-    match fs::canonicalize(&path) {
+    match real(&path) {
         Ok(rootfs) if rootfs != Path::new("/") => Ok(rootfs),
         Ok(_) => fault!(Usage, "root.path: the host's root cannot be a container's"),
         Err(err) => Err(err).with_context(|| format!("open root file system {}", path.display())),
     }
+}
+
+/// What `fs::canonicalize` says, from the kernel: realpath(3) looks at each of the names, and takes pages for the answer.
+fn real(path: &Path) -> io::Result<PathBuf> {
+    let file = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// A path as it is from anywhere.
