@@ -5,12 +5,14 @@
 //! runtime that does what the configuration says is faster, and where this is above a bar the bar is out of reach.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
+use std::{mem, thread};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::sched::{CloneFlags, unshare};
 
 use super::floor;
@@ -33,10 +35,17 @@ const DEVICES: [&str; 10] = [
 /// What the default profile of engines leaves a container, as bits of `capability.h`.
 const KEPT: u64 = 0x0000_0000_8004_05fb;
 
-/// `bound ROOTFS PROGRAM`: exits as the program does.
+/// `bound run ROOTFS PROGRAM` exits as the program does; `create ROOTFS PID_FILE` leaves a process that is about to execute
+/// one, and `delete` removes what is left of that when the process has ended.
 pub fn run(args: &[String]) -> ExitCode {
-    let [rootfs, program] = args else { return ExitCode::from(2) };
-    match contain(rootfs, program) {
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match *words.as_slice() {
+        ["run", rootfs, program] => contain(rootfs, program),
+        ["create", rootfs, pid_file] => create(rootfs, pid_file).map(|()| 0),
+        ["delete"] => delete().map(|()| 0),
+        _ => return ExitCode::from(2),
+    };
+    match result {
         Ok(code) => ExitCode::from(code),
         Err(err) => {
             let _ = writeln!(io::stderr(), "bound: {err:#}");
@@ -46,9 +55,48 @@ pub fn run(args: &[String]) -> ExitCode {
 }
 
 fn contain(rootfs: &str, program: &str) -> Result<u8> {
+    let (_cgroups, pid) = start(rootfs, program, confine)?;
+    Ok(u8::try_from(kernel::reap(pid)?.code).unwrap_or(u8::MAX))
+}
+
+fn create(rootfs: &str, pid_file: &str) -> Result<()> {
+    let (mut ready, mut tell) = io::pipe()?;
+    let (cgroups, pid) = start(rootfs, "/true", move || {
+        confine()?;
+        tell.write_all(b"R")?;
+        loop {
+            nix::unistd::pause();
+        }
+    })?;
+    ready.read_exact(&mut [0]).context("wait for the process")?;
+    fs::write(pid_file, pid.to_string())?;
+    mem::forget(cgroups);
+    Ok(())
+}
+
+fn delete() -> Result<()> {
+    for dir in Cgroups::places(unified())? {
+        // It is busy for a moment after its last process.
+        for _ in 0..1000 {
+            match fs::remove_dir(&dir) {
+                Err(err) if err.kind() == ErrorKind::ResourceBusy => thread::sleep(Duration::from_millis(1)),
+                _ => break,
+            }
+        }
+        ensure!(!dir.exists(), "{} does not go", dir.display());
+    }
+    Ok(())
+}
+
+fn unified() -> bool {
+    Path::new(ROOT).join("cgroup.controllers").exists()
+}
+
+/// A process in a container, as far as its program or an end of `last`.
+fn start(rootfs: &str, program: &str, last: impl FnOnce() -> io::Result<()>) -> Result<(Cgroups, i32)> {
     let mut namespaces =
         libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-    let unified = Path::new(ROOT).join("cgroup.controllers").exists();
+    let unified = unified();
     let cgroups = Cgroups::make(unified)?;
     let tasks = if unified { Vec::new() } else { cgroups.open_tasks()? };
     let target = if unified { Some(OwnedFd::from(File::open(&cgroups.0[0])?)) } else { None };
@@ -65,36 +113,41 @@ fn contain(rootfs: &str, program: &str) -> Result<u8> {
             unshare(CloneFlags::CLONE_NEWCGROUP).context("make a cgroup namespace")?;
         }
         kernel::loopback_up().context("bring the loopback interface up")?;
-        floor::inside(true, rootfs, program, confine)?;
+        floor::inside(true, rootfs, program, last)?;
     }
-    Ok(u8::try_from(kernel::reap(pid)?.code).unwrap_or(u8::MAX))
+    Ok((cgroups, pid))
 }
 
 /// Directories that go when this goes.
 struct Cgroups(Vec<PathBuf>);
 
 impl Cgroups {
-    fn make(unified: bool) -> Result<Self> {
+    /// One in every hierarchy.
+    fn places(unified: bool) -> Result<Vec<PathBuf>> {
         let name = format!("{}-bound", rig::cgroup_parent());
-        let mut made = Self(Vec::new());
         if unified {
-            made.add(Path::new(ROOT).join(name))?;
-            return Ok(made);
+            return Ok(vec![Path::new(ROOT).join(name)]);
         }
+        let mut places = Vec::new();
         for entry in fs::read_dir(ROOT)? {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
-                made.add(entry.path().join(&name))?;
-                limit(&entry.path(), &entry.path().join(&name))?;
+                places.push(entry.path().join(&name));
             }
         }
-        Ok(made)
+        Ok(places)
     }
 
-    fn add(&mut self, dir: PathBuf) -> Result<()> {
-        fs::create_dir(&dir).with_context(|| format!("make {}", dir.display()))?;
-        self.0.push(dir);
-        Ok(())
+    fn make(unified: bool) -> Result<Self> {
+        let mut made = Self(Vec::new());
+        for dir in Self::places(unified)? {
+            fs::create_dir(&dir).with_context(|| format!("make {}", dir.display()))?;
+            if let (false, Some(parent)) = (unified, dir.parent()) {
+                limit(parent, &dir)?;
+            }
+            made.0.push(dir);
+        }
+        Ok(made)
     }
 
     /// Beside version 1 the unified hierarchy has no such file.

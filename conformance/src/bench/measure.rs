@@ -21,7 +21,7 @@ enum Face {
     Runtime(PathBuf),
     /// The floor program; only `run`.
     Floor(PathBuf),
-    /// The bound program; only `run full`.
+    /// The bound program; only `run full` and `create full`.
     Bound(PathBuf),
     /// Any command line, timed as a whole.
     Command(Vec<String>),
@@ -110,9 +110,17 @@ impl Contender {
                 )?;
             }
             Face::Bound(program) => {
-                let rootfs = self.dir.join(Kind::Full.name()).join("rootfs");
-                let words = [program.as_path(), Path::new("bound"), &rootfs, Path::new("/true")];
-                time("run full".to_owned(), words.map(|word| word.to_string_lossy().into_owned()).to_vec())?;
+                let rootfs = self.dir.join(Kind::Full.name()).join("rootfs").to_string_lossy().into_owned();
+                let pid_file = self.dir.join("pid");
+                let pid_text = pid_file.to_string_lossy();
+                let words = |args: &[&str]| {
+                    let program = program.to_string_lossy();
+                    [&*program, "bound"].iter().chain(args).map(|&word| word.to_owned()).collect::<Vec<_>>()
+                };
+                time("run full".to_owned(), words(&["run", &rootfs, "/true"]))?;
+                time("create full".to_owned(), words(&["create", &rootfs, &pid_text]))?;
+                self.end(&pid_file)?;
+                timed(&words(&["delete"]), &log)?;
             }
             Face::Runtime(_) => {
                 // In turn: the first one follows another contender's last command.
