@@ -102,7 +102,7 @@ impl Blocks {
         let block = self.next;
         // SAFETY: `size` bytes are left in the piece.
         self.next = unsafe { block.add(size) };
-        if self.next > self.made {
+        if ahead > 0 && self.next > self.made {
             self.make(ahead);
         }
         (block, false)
