@@ -29,9 +29,7 @@ pub struct Ended {
 /// # Errors
 /// The kernel refuses (it does not).
 pub fn become_subreaper() -> io::Result<()> {
-    // SAFETY: takes integers only.
-    let rc = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
-    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    Ok(nix::sys::prctl::set_child_subreaper(true)?)
 }
 
 /// A descriptor that becomes readable when the process ends.

@@ -142,10 +142,10 @@ impl Cgroups {
         let mut made = Self(Vec::new());
         for dir in Self::places(unified)? {
             fs::create_dir(&dir).with_context(|| format!("make {}", dir.display()))?;
-            if let (false, Some(parent)) = (unified, dir.parent()) {
-                limit(parent, &dir)?;
-            }
             made.0.push(dir);
+        }
+        if !unified {
+            made.0.iter().try_for_each(|dir| limit(dir))?;
         }
         Ok(made)
     }
@@ -165,9 +165,9 @@ impl Drop for Cgroups {
 }
 
 /// Fills in what the configuration says of version 1.
-fn limit(parent: &Path, dir: &Path) -> Result<()> {
+fn limit(dir: &Path) -> Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
-        if let Ok(value) = fs::read(parent.join(file)) {
+        if let Ok(value) = fs::read(dir.join("..").join(file)) {
             fs::write(dir.join(file), value)?;
         }
     }

@@ -6,6 +6,8 @@
 
 use std::arch::global_asm;
 
+use crate::memory::PAGE;
+
 /// Bytes of the stack that are made.
 const STACK: usize = 32 << 10;
 
@@ -16,14 +18,14 @@ global_asm!(
     ".hidden __init_array_start",
     "prepared_start:",
     "lea rdi, [rip + __init_array_start]",
-    "and rdi, -4096",
+    "and rdi, -{page}",
     "lea rsi, [rip + {heap}]",
     "sub rsi, rdi",
     "mov edx, {populate}",
     "mov eax, {madvise}",
     "syscall",
     "lea rdi, [rsp - {stack}]",
-    "and rdi, -4096",
+    "and rdi, -{page}",
     "mov esi, {stack}",
     "mov eax, {madvise}",
     "syscall",
@@ -31,6 +33,7 @@ global_asm!(
     "jmp _start",
     heap = sym crate::heap::FIRST,
     stack = const STACK,
+    page = const PAGE,
     madvise = const libc::SYS_madvise,
     populate = const libc::MADV_POPULATE_WRITE,
 );

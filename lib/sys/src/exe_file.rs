@@ -14,10 +14,11 @@ use libc::Elf32_Phdr as Phdr;
 #[cfg(target_pointer_width = "64")]
 use libc::Elf64_Phdr as Phdr;
 
+// Segments are cut by the smallest page.
+use crate::memory::PAGE;
+
 const PR_SET_MM: libc::c_int = 35;
 const PR_SET_MM_MAP: libc::c_ulong = 14;
-/// The smallest page there is, which is what segments are cut by: a kernel of bigger ones refuses the mapping.
-const PAGE: usize = 4096;
 
 /// `struct prctl_mm_map` of linux/prctl.h.
 #[repr(C)]

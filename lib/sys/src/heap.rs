@@ -11,14 +11,14 @@ use std::cell::UnsafeCell;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::memory::PAGE;
+
 /// Bytes of the smallest block, and the alignment of all.
 const SHORTEST: usize = 16;
 /// Powers of two from the shortest block to the longest that a program may ask for, 64 KiB.
 const SIZES: usize = 13;
 /// Bytes of one piece. A page costs nothing until it is touched.
 const PIECE: usize = 256 << 10;
-/// The smallest page there is; a kernel of bigger ones refuses a request for pages that begins within one.
-const PAGE: usize = 4096;
 
 /// The allocator, for `#[global_allocator]`, of blocks up to `LONGEST` bytes, a power of two: 64 KiB at most, or a few
 /// for a program that lives long, since nothing of them is given back to the kernel. Memory is made `AHEAD` bytes at a

@@ -3,6 +3,9 @@
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
 
+/// Bytes of the smallest page there is. A kernel of bigger ones refuses what begins within one of its own.
+pub(crate) const PAGE: usize = 4096;
+
 /// What of this program can be let go of, found once.
 #[derive(Debug)]
 pub struct Text {
@@ -62,7 +65,6 @@ pub fn forget_text() -> io::Result<()> {
 /// is below this frame is below every frame in use.
 #[inline(never)]
 fn forget_stack(end: usize) {
-    const PAGE: usize = 4096;
     /// Deeper than anything here goes; the kernel leaves out what was never part of the stack.
     const DEPTH: usize = 256 << 10;
     /// No frame of ours is further from the stack's end, and the kernel maps nothing else that close below it.
