@@ -27,7 +27,7 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 static MOUNT: Mutex<Option<OwnedFd>> = Mutex::new(None);
 
 /// [`protect`] before the command line is parsed, which would otherwise be done twice. Only a guess by the look of the
-/// arguments: the verbs that need it ask again, and then it costs two system calls and has its errors reported.
+/// arguments: the verbs that need it ask again, and then its errors are reported.
 pub fn protect_early() {
     let wanted = |arg: std::ffi::OsString| arg == "run" || arg == "create" || arg == "exec";
     if std::env::args_os().skip(1).any(wanted) {
@@ -40,6 +40,9 @@ pub fn protect_early() {
 /// # Errors
 /// Neither way works (no `/proc`, no memory).
 pub fn protect() -> Result<()> {
+    if MOUNT.lock().is_ok_and(|kept| kept.is_some()) {
+        return Ok(());
+    }
     let exe = open(OWN_PROGRAM, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
         .context("open our own program")?;
     if is_protected(exe.as_fd()).context("look at our own program")? {

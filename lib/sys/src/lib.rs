@@ -8,6 +8,7 @@ pub mod bpf;
 pub mod capability;
 pub mod clone;
 pub mod command;
+pub mod directory;
 #[cfg(all(target_arch = "x86_64", target_env = "musl"))]
 mod entry;
 pub mod exe_file;

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
@@ -255,10 +255,9 @@ impl Directory {
     /// Whatever the file system says.
     pub fn remove(&self) -> Result<()> {
         let context = || format!("remove {}", self.path.display());
-        for entry in fs::read_dir(&self.path).with_context(context)? {
-            let entry = entry.with_context(context)?;
-            if entry.file_name() != STATE && entry.file_name() != CREATING {
-                remove_file(&entry.path())?;
+        for name in sys::directory::names(self.file.as_fd()).with_context(context)? {
+            if name != STATE && name != CREATING {
+                remove_file(&self.path.join(name))?;
             }
         }
         if !remove_file(&self.file_path(STATE))? {

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, Result, bail};
 use contracts::fault::{Fault, Kind};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 
 use crate::seccomp;
@@ -75,6 +77,20 @@ impl RuntimeEnd {
             (b'E', _) => Report::Failed(decode(body)),
             _ => bail!("the container's process sent a wrong packet"),
         })
+    }
+
+    /// Sleeps until the process executes its program or dies; what it has reported before is still to be read. Being
+    /// woken for each report would keep it waiting, too, where both have one processor.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn wait_for_end(&self) -> Result<()> {
+        loop {
+            match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::empty())], PollTimeout::NONE) {
+                Err(Errno::EINTR) => {}
+                other => return other.map(drop).context("wait for the container's process"),
+            }
+        }
     }
 
     /// Lets the process go on.

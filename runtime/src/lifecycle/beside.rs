@@ -40,6 +40,8 @@ pub struct Beside<'a> {
     pub user: Option<u32>,
     /// The way to the process.
     pub channel: &'a RuntimeEnd,
+    /// Whether the process asks before it executes its program.
+    pub asks: bool,
 }
 
 impl Beside<'_> {
@@ -53,6 +55,9 @@ impl Beside<'_> {
             filter = self.furnish(pid, state, made)?;
         }
         own_exe::let_go_of_mount();
+        if !self.is_asked(filter.as_ref()) {
+            self.channel.wait_for_end()?;
+        }
         loop {
             match self.channel.receive()? {
                 Report::Cloned(sibling) => {
@@ -106,6 +111,16 @@ impl Beside<'_> {
         // Only now: if this program is killed, whoever finds the container must find a process that runs in it too.
         self.channel.confirm(encoded.as_deref())?;
         Ok(filter)
+    }
+
+    /// Whether the process waits for the runtime once it has been furnished.
+    fn is_asked(&self, filter: Option<&seccomp::Program>) -> bool {
+        let hooks = &self.document.hooks;
+        self.asks
+            || self.namespaces.joins_before_birth()
+            || !hooks.prestart.is_empty()
+            || !hooks.create_runtime.is_empty()
+            || filter.is_some_and(|filter| filter.listener.is_some())
     }
 
     /// What the process cannot do for itself before it is somebody in its namespaces.

@@ -142,8 +142,9 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(St
     }
     let (channel, pid) = spawn(input, directory, &state, &cgroup, made)?;
     let (namespaces, proc) = (&input.namespaces, &input.proc);
-    let user = host_user(input);
-    let beside = Beside { document, namespaces, proc, directory, cgroup, request, user, channel: &channel };
+    let (user, asks) = (host_user(input), asks(input));
+    let beside =
+        Beside { document, namespaces, proc, directory, cgroup, request, user, channel: &channel, asks };
     beside.work(pid, &mut state, made)?;
     hand_over(input, &state, made)?;
     Ok((state, channel))
