@@ -1,15 +1,18 @@
 //! Hooks: programs of the caller's choice at points of the lifecycle, with the container's state on stdin.
 
+use std::ffi::{CString, OsStr};
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use contracts::report;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -35,14 +38,23 @@ pub fn redirect(stdout: Option<&Path>, stderr: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
+/// Where a hook has its environment from that says nothing of it.
+#[derive(Debug, Clone, Copy)]
+pub enum Environment<'a> {
+    /// From us, as under runc.
+    Ours,
+    /// These variables.
+    Lines(&'a [CString]),
+}
+
 /// Runs the hooks of one kind in their order; the first failure ends it.
 ///
 /// # Errors
 /// A hook that cannot be executed, exits with another code than 0 or outlives its timeout (then it is killed),
-/// naming the kind and the hook.
-pub fn run(kind: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
+/// naming the kind and the hook, with the end of what it said of it.
+pub fn run(kind: &str, hooks: &[Hook], state: &[u8], environment: Environment<'_>) -> Result<()> {
     for (index, hook) in hooks.iter().enumerate() {
-        run_one(hook, state).with_context(|| format!("run {kind} hook #{index} {}", hook.path.display()))?;
+        run_one(hook, state, environment).with_context(|| describe(kind, index, hook))?;
     }
     Ok(())
 }
@@ -50,16 +62,21 @@ pub fn run(kind: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
 /// As [`run`], but each hook runs whatever the others did, and failures are only reported: for `poststop`.
 pub fn run_all(kind: &str, hooks: &[Hook], state: &[u8]) {
     for (index, hook) in hooks.iter().enumerate() {
-        if let Err(err) = run_one(hook, state) {
-            crate::log::warn(&format!("run {kind} hook #{index} {}: {err:#}", hook.path.display()));
+        if let Err(err) = run_one(hook, state, Environment::Ours) {
+            crate::log::warn(&report::one_line(&err.context(describe(kind, index, hook))));
         }
     }
 }
 
-fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
+/// In runc's words, which users look for.
+fn describe(kind: &str, index: usize, hook: &Hook) -> String {
+    format!("error running {kind} hook #{index}: {}", hook.path.display())
+}
+
+fn run_one(hook: &Hook, state: &[u8], environment: Environment<'_>) -> Result<()> {
     crate::log::debug(format_args!("hook {}", hook.path.display()));
     let mut command = Command::new(&hook.path);
-    command.env_clear().stdin(Stdio::piped());
+    command.stdin(Stdio::piped()).stderr(Stdio::piped());
     if let Some([stdout, stderr]) = OUTPUT.get() {
         if let Some(file) = stdout {
             command.stdout(file.try_clone()?);
@@ -72,7 +89,13 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
         command.arg0(name).args(rest);
     }
     // The last of two equal names wins, as it does for the programs that read the environment themselves.
-    command.envs(hook.env.iter().filter_map(|line| line.split_once('=')));
+    match (&hook.env, environment) {
+        (Some(lines), _) => {
+            _ = command.env_clear().envs(lines.iter().filter_map(|line| line.split_once('=')))
+        }
+        (None, Environment::Ours) => {}
+        (None, Environment::Lines(lines)) => _ = command.env_clear().envs(lines.iter().filter_map(variable)),
+    }
     let mut child = command.spawn().context("execute it")?;
     if let Some(mut stdin) = child.stdin.take()
         && let Err(err) = stdin.write_all(state)
@@ -80,32 +103,65 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
     {
         return Err(err).context("write the state to its stdin");
     }
-    let status = match hook.timeout {
-        Some(seconds) => wait_at_most(&mut child, Duration::from_secs(seconds.try_into().unwrap_or(0)))?,
-        None => child.wait().context("wait for it")?,
-    };
-    match (status.code(), status.signal()) {
-        (Some(0), _) => Ok(()),
-        (Some(code), _) => bail!("exit status {code}"),
-        (None, signal) => bail!("killed by signal {}", signal.unwrap_or_default()),
+    let limit = hook.timeout.map(|seconds| Duration::from_secs(seconds.try_into().unwrap_or(0)));
+    let (ended, complaint) = attend(&mut child, limit)?;
+    let complaint = if complaint.is_empty() { complaint } else { format!(", stderr: {complaint}") };
+    match ended.map(|status| (status.code(), status.signal())) {
+        Some((Some(0), _)) => Ok(()),
+        Some((Some(code), _)) => bail!("exit status {code}{complaint}"),
+        Some((None, signal)) => bail!("killed by signal {}{complaint}", signal.unwrap_or_default()),
+        None => bail!("killed after its timeout of {} s{complaint}", limit.unwrap_or_default().as_secs()),
     }
 }
 
-fn wait_at_most(child: &mut Child, limit: Duration) -> Result<ExitStatus> {
+fn variable(line: &CString) -> Option<(&OsStr, &OsStr)> {
+    let line = line.to_bytes();
+    let at = line.iter().position(|byte| *byte == b'=')?;
+    Some((OsStr::from_bytes(&line[..at]), OsStr::from_bytes(&line[at + 1..])))
+}
+
+/// Waits for a hook, passing on what it complains of. Returns how it ended, `None` where it was killed after `limit`, and
+/// the end of its complaint. A process that it leaves behind is not waited for.
+fn attend(child: &mut Child, limit: Option<Duration>) -> Result<(Option<ExitStatus>, String)> {
     let pidfd = sys::pidfd::open(i32::try_from(child.id())?).context("watch it")?;
-    let end = Instant::now() + limit;
+    let end = limit.map(|limit| Instant::now() + limit);
+    let (mut stderr, mut said) = (child.stderr.take(), Vec::new());
     loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(0) if end <= Instant::now() => {
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        let timeout = left.map_or(PollTimeout::NONE, |left| left.try_into().unwrap_or(PollTimeout::MAX));
+        let mut fds = vec![PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        fds.extend(stderr.iter().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
+        match poll(&mut fds, timeout) {
+            Ok(0) if left.is_some_and(|left| left.is_zero()) => {
                 child.kill().context("kill it after its timeout")?;
                 child.wait().context("wait for it")?;
-                bail!("killed after its timeout of {} s", limit.as_secs());
+                return Ok((None, complaint(&said)));
             }
-            Ok(0) | Err(Errno::EINTR) => {}
-            Ok(_) => return child.wait().context("wait for it"),
+            Ok(_) | Err(Errno::EINTR) => {}
             Err(err) => return Err(err).context("wait for it"),
         }
+        let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
+        if ready.get(1) == Some(&true) {
+            // Before its end is looked at: what it said last is in the pipe still.
+            if !pass_on(stderr.as_mut(), &mut said) {
+                stderr = None;
+            }
+        } else if ready[0] {
+            return Ok((Some(child.wait().context("wait for it")?), complaint(&said)));
+        }
     }
+}
+
+/// Whether there may be more.
+fn pass_on(pipe: Option<&mut ChildStderr>, said: &mut Vec<u8>) -> bool {
+    let mut buffer = [0; 1024];
+    let Some(Ok(length @ 1..)) = pipe.map(|pipe| pipe.read(&mut buffer)) else { return false };
+    let _ = io::stderr().write_all(&buffer[..length]);
+    said.extend_from_slice(&buffer[..length]);
+    said.drain(..said.len().saturating_sub(buffer.len()));
+    true
+}
+
+fn complaint(said: &[u8]) -> String {
+    String::from_utf8_lossy(said).trim().to_owned()
 }

@@ -40,6 +40,14 @@ impl Process {
             .is_ok_and(|stat| stat.start_time == self.start_time && !matches!(stat.state, 'Z' | 'X'))
     }
 
+    /// Whether that very process has let go of all it had and waits only for its children to be reaped, as the first process
+    /// of a PID namespace does for those that were put in from outside.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        read_stat(self.pid)
+            .is_ok_and(|stat| stat.start_time == self.start_time && stat.is_exiting && stat.memory == 0)
+    }
+
     /// A pidfd of that very process, or `None` where it has gone (whoever has its pid now).
     ///
     /// # Errors
@@ -55,9 +63,15 @@ impl Process {
     }
 }
 
+/// linux/sched.h.
+const PF_EXITING: u32 = 4;
+
 struct Stat {
     state: char,
+    is_exiting: bool,
     start_time: u64,
+    /// Bytes of address space.
+    memory: u64,
 }
 
 fn read_stat(pid: i32) -> io::Result<Stat> {
@@ -73,7 +87,14 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     let after_name = text.iter().rposition(|&byte| byte == b')')? + 1;
     let mut fields = std::str::from_utf8(&text[after_name..]).ok()?.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
-    Some(Stat { state, start_time: fields.nth(18)?.parse().ok()? })
+    let flags: u32 = fields.nth(5)?.parse().ok()?;
+    let start_time = fields.nth(12)?.parse().ok()?;
+    Some(Stat {
+        state,
+        is_exiting: flags & PF_EXITING != 0,
+        start_time,
+        memory: fields.next()?.parse().ok()?,
+    })
 }
 
 #[cfg(test)]

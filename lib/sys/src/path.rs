@@ -3,6 +3,8 @@
 //! Every path inside a container or an archive is hostile: it may hold `..`, absolute symbolic links, or be changed
 //! while it is walked. A [`Root`] resolves such a path as a process chrooted there would, on descriptors only.
 
+mod make;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,6 +14,8 @@ use std::path::{Component, Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat, mkdirat};
+
+pub use make::Node;
 
 /// How often the kernel is asked for a path with `..` while names are exchanged all the time: who does that on purpose may
 /// make us fail, but not try for ever.

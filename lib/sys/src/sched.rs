@@ -54,7 +54,9 @@ pub fn set_io_priority(class: u8, priority: u8) -> io::Result<()> {
 pub fn set_memory_policy(mode: i32, nodes: &[u64]) -> io::Result<()> {
     // The kernel counts one bit less than it is told.
     let bits = if nodes.is_empty() { 0 } else { nodes.len() * 64 + 1 };
+    // Without any it reads on where there is nothing to read, unless there is no pointer.
+    let mask = if nodes.is_empty() { std::ptr::null() } else { nodes.as_ptr() };
     // SAFETY: the mask has the stated number of bits (rounded up to whole words) and outlives the call.
-    let rc = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) };
+    let rc = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) };
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -23,6 +23,8 @@ struct Write {
     value: String,
     /// A missing file is no error: the limit asked for is what holds without it.
     optional: bool,
+    /// A file that says the same where there is none of them.
+    unless: Option<&'static str>,
 }
 
 #[derive(Debug, Default)]
@@ -33,8 +35,15 @@ impl Writes {
         self.push(controller, vec![file.into()], value.to_string(), false);
     }
 
+    /// For version 2: one that is not missed where another file is there, which says the same.
+    fn add_unless(&mut self, other: &'static str, file: &str, value: impl ToString) {
+        let files = vec![file.to_owned()];
+        let (controller, value, unless) = ("", value.to_string(), Some(other));
+        self.0.push(Write { controller, files, value, optional: false, unless });
+    }
+
     fn push(&mut self, controller: &'static str, files: Vec<String>, value: String, optional: bool) {
-        self.0.push(Write { controller, files, value, optional });
+        self.0.push(Write { controller, files, value, optional, unless: None });
     }
 }
 
@@ -85,7 +94,7 @@ fn write_one(dirs: &[Dir], write: &Write) -> Result<()> {
             other => return other.with_context(|| format!("write {} to {}", write.value, dir.name_of(file))),
         }
     }
-    if write.optional {
+    if write.optional || write.unless.is_some_and(|file| dir.read(file).is_ok()) {
         return Ok(());
     }
     fault!(

@@ -155,7 +155,7 @@ fn life_and_death(test: &str) {
     rig.shell("sleep 100 & sleep 100");
     rig.wait_for_processes(3);
     assert!(
-        create(test, json!({})).err().is_some_and(|err| format!("{err:#}").contains("in use by 3 processes"))
+        create(test, json!({})).err().is_some_and(|err| format!("{err:#}").contains("not empty: 3 process"))
     );
     assert!(!rig.location().is_frozen().unwrap());
     rig.location().freeze().unwrap();

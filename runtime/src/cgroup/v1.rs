@@ -72,7 +72,7 @@ pub fn refuse_if_used(dir: &Dir, ours: Option<i32>) -> Result<()> {
     let pids = dir.read("cgroup.procs").with_context(|| format!("read cgroup {path}"))?;
     let count = pids.lines().filter(|line| line.parse().ok() != ours || ours.is_none()).count();
     if count > 0 {
-        fault!(Busy, "cgroup {path}: in use by {count} processes");
+        fault!(Busy, "cgroup {path}: container's cgroup is not empty: {count} process(es) found");
     }
     Ok(())
 }

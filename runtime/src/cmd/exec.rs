@@ -23,6 +23,6 @@ pub fn run(context: &Context, flags: &cli::Exec) -> Result<Exit> {
     let running = exec(&directory, flags)?;
     match foreground {
         None => Ok(Exit::Ok),
-        Some(foreground) => Ok(Exit::Payload(foreground.wait(&running.pidfd, running.terminal)?)),
+        Some(foreground) => Ok(Exit::Payload(foreground.wait(&running.pidfd, running.terminal, None)?)),
     }
 }

@@ -21,8 +21,12 @@ const GAP: usize = 3;
 /// Lists all containers below the root. One that cannot be read is left out with a warning.
 ///
 /// # Errors
-/// The root cannot be read.
+/// The root cannot be read, or is one that was asked for and does not exist.
 pub fn run(context: &Context, flags: &cli::List) -> Result<Exit> {
+    // The default one is made by the first container.
+    if context.root_is_given {
+        std::fs::metadata(&context.root).with_context(|| format!("open {}", context.root.display()))?;
+    }
     let mut found = Vec::new();
     for id in Directory::ids(&context.root)? {
         match look(context, &id) {

@@ -28,6 +28,8 @@ use crate::cli::{CgroupManager, Global, Rootless};
 pub struct Context {
     /// `--root`.
     pub root: PathBuf,
+    /// Whether the user named it.
+    pub root_is_given: bool,
     /// `--rootless`.
     pub rootless: bool,
     /// Who makes cgroups.
@@ -45,6 +47,11 @@ impl Context {
             Rootless::False => false,
         };
         let default = if global.systemd_cgroup { CgroupManager::Systemd } else { CgroupManager::Cgroupfs };
-        Self { root, rootless, manager: global.cgroup_manager.unwrap_or(default) }
+        Self {
+            root,
+            root_is_given: global.root.is_some(),
+            rootless,
+            manager: global.cgroup_manager.unwrap_or(default),
+        }
     }
 }

@@ -25,7 +25,7 @@ pub fn run(context: &Context, flags: &cli::checkpoint::Restore) -> Result<Exit> 
         None => Ok(Exit::Ok),
         Some(foreground) => {
             let process = (&restored.pidfd, restored.terminal);
-            stay(&foreground, &restored.directory, &restored.state, process, flags.keep)
+            stay((&foreground, None), &restored.directory, &restored.state, process, flags.keep)
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `runtime run`.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::Result;
 use contracts::exit::Exit;
@@ -12,6 +12,7 @@ use crate::container::state::State;
 use crate::lifecycle::create::{Request, create};
 use crate::lifecycle::delete::destroy;
 use crate::lifecycle::foreground::{Foreground, become_subreaper};
+use crate::lifecycle::notify_socket::NotifySocket;
 use crate::lifecycle::start::poststart;
 
 /// Creates and starts a container and, unless detached, stays until its program ends and deletes it.
@@ -33,15 +34,27 @@ pub fn run(context: &Context, flags: &cli::Run) -> Result<Exit> {
         detached: flags.detach,
     };
     let created = create(&request)?;
-    if let Err(err) = created.launch().and_then(|()| poststart(&created.state)) {
-        destroy(&created.directory, &created.state)?;
-        return Err(err);
-    }
+    let notify = NotifySocket::listen(&created.directory);
+    let launched = notify.and_then(|notify| created.launch().map(|()| notify));
+    let notify = launched.and_then(|notify| poststart(&created.state).map(|()| notify));
+    let notify = match notify {
+        Ok(notify) => notify,
+        Err(err) => {
+            destroy(&created.directory, &created.state)?;
+            return Err(err);
+        }
+    };
     match foreground {
-        None => Ok(Exit::Ok),
+        None => {
+            if let (Some(notify), Some(init)) = (notify, created.state.init) {
+                created.directory.unlock()?;
+                notify.wait(created.pidfd.as_fd(), init.pid)?;
+            }
+            Ok(Exit::Ok)
+        }
         Some(foreground) => {
             let process = (&created.pidfd, created.terminal);
-            stay(&foreground, &created.directory, &created.state, process, flags.keep)
+            stay((&foreground, notify), &created.directory, &created.state, process, flags.keep)
         }
     }
 }
@@ -52,7 +65,7 @@ pub fn run(context: &Context, flags: &cli::Run) -> Result<Exit> {
 /// # Errors
 /// It cannot be deleted.
 pub fn stay(
-    foreground: &Foreground,
+    foreground: (&Foreground, Option<NotifySocket>),
     directory: &Directory,
     state: &State,
     (pidfd, terminal): (&OwnedFd, Option<OwnedFd>),
@@ -60,7 +73,7 @@ pub fn stay(
 ) -> Result<Exit> {
     // Others may want to exec into it, pause it or delete it meanwhile.
     directory.unlock()?;
-    let code = foreground.wait(pidfd, terminal)?;
+    let code = foreground.0.wait(pidfd, terminal, foreground.1)?;
     if !keep {
         directory.lock()?;
         // A `delete --force` may have been faster.

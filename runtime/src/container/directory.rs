@@ -17,6 +17,9 @@ const STATE: &str = "state.json";
 /// The state until the container is ready: then only its name changes.
 const CREATING: &str = "creating.json";
 
+/// Holds the socket by which the program says that it is ready.
+pub const NOTIFY: &str = "notify";
+
 /// The directory of one container.
 #[derive(Debug)]
 pub struct Directory {
@@ -35,7 +38,7 @@ impl Directory {
     /// A fault of kind `Exists` where the id is taken.
     pub fn reserve(root: &Path, id: &str) -> Result<Self> {
         name::check("container ID", id)?;
-        let path = root.join(id);
+        let path = Self::place(root, id);
         loop {
             let mut builder = DirBuilder::new();
             builder.mode(0o711);
@@ -88,7 +91,7 @@ impl Directory {
     }
 
     fn open_if_exists(root: &Path, id: &str) -> Result<Option<Self>> {
-        let path = root.join(id);
+        let path = Self::place(root, id);
         match File::open(&path) {
             Ok(file) => Ok(Some(Self { path, id: id.to_owned(), file, locked: Cell::new(false) })),
             Err(err) if err.kind() == ErrorKind::NotFound => Ok(None),
@@ -242,6 +245,12 @@ impl Directory {
             .with_context(|| format!("write {}", path.display()))
     }
 
+    /// Where the directory of a container is.
+    #[must_use]
+    pub fn place(root: &Path, id: &str) -> PathBuf {
+        root.join(id)
+    }
+
     /// The path of a file in it.
     #[must_use]
     pub fn file_path(&self, name: &str) -> PathBuf {
@@ -256,7 +265,9 @@ impl Directory {
     pub fn remove(&self) -> Result<()> {
         let context = || format!("remove {}", self.path.display());
         for name in sys::directory::names(self.file.as_fd()).with_context(context)? {
-            if name != STATE && name != CREATING {
+            if name == NOTIFY {
+                fs::remove_dir_all(self.path.join(name)).with_context(context)?;
+            } else if name != STATE && name != CREATING {
                 remove_file(&self.path.join(name))?;
             }
         }

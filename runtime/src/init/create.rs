@@ -1,6 +1,7 @@
 //! The first process of a container, from `clone3(2)` to its program.
 
 use std::convert::Infallible;
+use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use anyhow::{Context as _, Result};
 use nix::libc;
 use nix::sys::stat::{Mode, umask};
 use sys::clone::{CLONE_NEWTIME, CloneOptions, Cloned};
-use sys::path::Root;
+use sys::path::{Node, Root};
 
 use super::channel::{ProcessEnd, Report};
 use super::steps::{self, Last};
@@ -17,7 +18,7 @@ use crate::cgroup::{self, Location};
 use crate::container::state::State;
 use crate::container::status::Status;
 use crate::container::view;
-use crate::hooks;
+use crate::hooks::{self, Environment};
 use crate::lifecycle::descriptors::Descriptors;
 use crate::log;
 use crate::namespace::{Namespaces, time};
@@ -116,12 +117,13 @@ fn become_container(
         filter = Some(wait_for_filter()?);
         channel.ask(&Report::Hooks)?;
     }
-    run_hooks(&plan, "createContainer", Status::Creating)?;
+    run_hooks(&plan, "createContainer", Status::Creating, &[])?;
     let root = if plan.state.shared_root.is_some() {
         shared::enter(&old_root)?;
         old_root
     } else {
-        let moved = if plan.no_pivot { pivot::move_over(&old_root) } else { pivot::enter(&old_root) };
+        let moved =
+            if plan.no_pivot { pivot::move_over(&old_root, plan.rootfs.0) } else { pivot::enter(&old_root) };
         drop(old_root);
         Root::from(moved?)
     };
@@ -145,7 +147,7 @@ fn become_container(
         asks: plan.asks,
         descriptors: plan.descriptors,
     };
-    let hooks = || run_hooks(&plan, "startContainer", Status::Created);
+    let hooks = |environment: &[CString]| run_hooks(&plan, "startContainer", Status::Created, environment);
     let before = (!plan.document.hooks.start_container.is_empty()).then_some(hooks);
     steps::become_program(&last, &root, waiting, before)
 }
@@ -255,6 +257,9 @@ fn finish_root(plan: &Plan<'_>, root: &Root, unsealed: &[OwnedFd], null: &mut Co
     if !linux.rootfs_propagation.is_empty() {
         propagation::set(root.as_fd(), plan.propagation).context("set linux.rootfsPropagation")?;
     }
+    // As runc and crun: a missing one is made. What is wrong with one that is there is told where it is entered.
+    let cwd = plan.document.process.as_ref().map_or(Path::new(""), |process| &process.cwd);
+    let _ = root.make(cwd, Node::Directory, Mode::from_bits_truncate(0o755));
     // With its devices, its terminal and what is mounted in it.
     unsealed.iter().try_for_each(mount::seal)?;
     if plan.document.root.as_ref().is_some_and(|root| root.readonly) {
@@ -263,12 +268,12 @@ fn finish_root(plan: &Plan<'_>, root: &Root, unsealed: &[OwnedFd], null: &mut Co
     Ok(())
 }
 
-fn run_hooks(plan: &Plan<'_>, kind: &str, status: Status) -> Result<()> {
+fn run_hooks(plan: &Plan<'_>, kind: &str, status: Status, environment: &[CString]) -> Result<()> {
     let all = &plan.document.hooks;
     let hooks = if kind == "createContainer" { &all.create_container } else { &all.start_container };
     if hooks.is_empty() {
         return Ok(());
     }
     let pid = nix::unistd::getpid().as_raw();
-    hooks::run(kind, hooks, &view::for_hook(plan.state, status, pid))
+    hooks::run(kind, hooks, &view::for_hook(plan.state, status, pid), Environment::Lines(environment))
 }

@@ -1,6 +1,7 @@
 //! One more process in a running container.
 
 use std::convert::Infallible;
+use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
@@ -102,5 +103,5 @@ fn enter_watched(plan: &Plan<'_>) -> Result<()> {
 fn finish(last: &Last<'_>) -> Result<Infallible> {
     let root = Root::open(Path::new("/")).context("open the container's root")?;
     steps::standard_streams(last.process, last.channel, &root, false)?;
-    steps::become_program(last, &root, None, None::<fn() -> Result<()>>)
+    steps::become_program(last, &root, None, None::<fn(&[CString]) -> Result<()>>)
 }

@@ -46,6 +46,12 @@ impl Program {
         Ok(Self { path: CString::new(path.as_os_str().as_bytes())?, args, env })
     }
 
+    /// Its environment.
+    #[must_use]
+    pub fn env(&self) -> &[CString] {
+        &self.env
+    }
+
     /// Becomes the program.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The last steps that `create` and `exec` share: session, terminal, identity, filter, program.
 
 use std::convert::Infallible;
+use std::ffi::CString;
 use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result};
@@ -85,7 +86,8 @@ fn give_streams(uid: u32) -> Result<()> {
 }
 
 /// From root with a set-up container to the program. `waiting` is how a created container waits for `start`;
-/// `before`, if anything, is done just before the program.
+/// `before`, if anything, is done just before the program, and
+/// is told its environment.
 ///
 /// # Errors
 /// Any; the caller reports it.
@@ -93,7 +95,7 @@ pub fn become_program(
     last: &Last<'_>,
     root: &Root,
     waiting: Option<&mut Waiting>,
-    before: Option<impl FnOnce() -> Result<()>>,
+    before: Option<impl FnOnce(&[CString]) -> Result<()>>,
 ) -> Result<Infallible> {
     let process = last.process;
     labels::apply(last.proc, &process.apparmor_profile, &process.selinux_label)?;
@@ -154,7 +156,7 @@ pub fn become_program(
         }
         waiting.wait()?;
     }
-    before.map_or(Ok(()), |before| before())?;
+    before.map_or(Ok(()), |before| before(program.env()))?;
     // Why it failed is for `start` to say: nobody else listens.
     confined.unwrap_or_else(confine)?;
     program.execute()

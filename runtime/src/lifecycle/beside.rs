@@ -14,12 +14,13 @@ use crate::container::directory::Directory;
 use crate::container::state::State;
 use crate::container::status::Status;
 use crate::container::view::{self, View};
+use crate::hooks::{self, Environment};
 use crate::init::channel::{Report, RuntimeEnd};
 use crate::namespace::{Namespaces, net_devices, user};
 use crate::security::limits;
 use crate::security::procfs::Procfs;
 use crate::spec::document::Document;
-use crate::{hooks, log, own_exe, seccomp};
+use crate::{log, own_exe, seccomp};
 
 /// A creation whose process has been cloned.
 #[derive(Debug)]
@@ -70,8 +71,8 @@ impl Beside<'_> {
                 Report::Hooks => {
                     let stdin = view::for_hook(state, Status::Creating, pid);
                     let hooks = &self.document.hooks;
-                    hooks::run("prestart", &hooks.prestart, &stdin)?;
-                    hooks::run("createRuntime", &hooks.create_runtime, &stdin)?;
+                    hooks::run("prestart", &hooks.prestart, &stdin, Environment::Ours)?;
+                    hooks::run("createRuntime", &hooks.create_runtime, &stdin, Environment::Ours)?;
                     self.channel.proceed()?;
                 }
                 Report::Terminal(master) => made.terminal = Some(master),

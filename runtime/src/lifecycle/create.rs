@@ -10,7 +10,7 @@ use sys::clone::{CloneOptions, Cloned};
 use super::beside::Beside;
 use super::descriptors::Descriptors;
 use super::made::Made;
-use super::pid_file;
+use super::{notify_socket, pid_file};
 use crate::cgroup::{self, Cgroup};
 use crate::cli;
 use crate::console;
@@ -77,20 +77,22 @@ struct Input<'a> {
 pub fn create(request: &Request<'_>) -> Result<Created> {
     let flags = request.flags;
     let bundle = load::bundle_path(&flags.bundle)?;
-    let document = load::document(&bundle, flags.config.as_deref())?;
+    let mut document = load::document(&bundle, flags.config.as_deref())?;
     let namespaces = Namespaces::read(&document.linux.namespaces)?;
     check::document(&document, &namespaces)?;
     let terminal = document.process.as_ref().is_some_and(|process| process.terminal == Some(true));
     console::check(terminal, flags.console_socket.as_deref(), request.detached)?;
     let descriptors = Descriptors::read(flags.preserve_fds, true)?;
     let rootfs = load::rootfs_path(&document, &bundle)?;
+    load::strip_rootfs(&mut document, &rootfs);
+    notify_socket::show(&mut document, &load::absolute(&Directory::place(request.root, &flags.id))?);
     let proc = Procfs::open()?;
     log::debug(format_args!("bundle {}, root file system {}", bundle.display(), rootfs.display()));
     let input = Input { request, document, bundle, rootfs, namespaces, descriptors, proc };
 
     let directory = Directory::reserve(request.root, &flags.id)?;
     let mut made = Made::default();
-    let result = make(&input, &directory, &mut made);
+    let result = notify_socket::prepare(&directory).and_then(|()| make(&input, &directory, &mut made));
     let asks = asks(&input);
     // Not given back piece by piece: every piece's page is shared with the container's process by now, and would be
     // copied first.

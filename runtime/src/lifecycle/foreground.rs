@@ -10,6 +10,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 
+use super::notify_socket::NotifySocket;
 use crate::console::Relay;
 
 /// Signals that are held back from now on and forwarded by [`Foreground::wait`]. To be made before the container's
@@ -31,12 +32,17 @@ impl Foreground {
         Ok(Self { signals: SignalFd::with_flags(&all, flags).context("make a signalfd")? })
     }
 
-    /// Waits for our child `process`, showing its terminal and forwarding signals. Returns its exit code, or 128 and
+    /// Waits for our child `process`, showing its terminal, forwarding signals and telling who it is for when it is ready. Returns its exit code, or 128 and
     /// the signal that killed it.
     ///
     /// # Errors
     /// Whatever `poll(2)` says.
-    pub fn wait(&self, process: &OwnedFd, terminal: Option<OwnedFd>) -> Result<u8> {
+    pub fn wait(
+        &self,
+        process: &OwnedFd,
+        terminal: Option<OwnedFd>,
+        mut notify: Option<NotifySocket>,
+    ) -> Result<u8> {
         let mut relay = terminal.map(Relay::start).transpose()?;
         let code = loop {
             let stdin = io::stdin();
@@ -47,6 +53,8 @@ impl Foreground {
             if let Some(relay) = &relay {
                 fds.extend(relay.interest(stdin.as_fd()));
             }
+            let last = fds.len();
+            fds.extend(notify.iter().map(|notify| PollFd::new(notify.as_fd(), PollFlags::POLLIN)));
             match poll(&mut fds, PollTimeout::NONE) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(err) => return Err(err).context("wait for the container's process"),
@@ -56,8 +64,15 @@ impl Foreground {
             if ready[1] {
                 self.forward(process, relay.as_ref());
             }
-            if ready.get(2).is_some_and(|ready| *ready) || ready.get(3).is_some_and(|ready| *ready) {
+            if last == 4 && (ready[2] || ready[3]) {
                 pump(&mut relay, ready[3])?;
+            }
+            // We are who the manager watches, for we end with the container.
+            if ready.get(last) == Some(&true)
+                && let Some(socket) = &notify
+                && socket.pass_on(std::process::id().cast_signed())?
+            {
+                notify = None;
             }
             if ready[0] {
                 break exit_code(process)?;

@@ -1,9 +1,11 @@
 //! Signals for a container.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use contracts::fault;
+use contracts::process::Process;
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -13,8 +15,10 @@ use crate::container::state::State;
 use crate::container::status::Status;
 use crate::log;
 
-/// How long a killed process may take to end, in milliseconds: it may be flushing to a slow disk.
-const PATIENCE: u16 = 10_000;
+/// How long a killed process may take to end: it may be flushing to a slow disk.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often is looked at what it waits for, in milliseconds.
+const LOOK: u16 = 100;
 
 /// Sends `signal` to the container's first process, with `all` to each of its processes.
 ///
@@ -27,8 +31,8 @@ pub fn kill(directory: &Directory, signal: i32, all: bool) -> Result<()> {
     let shares_pids = state.namespaces & libc::CLONE_NEWPID == 0;
     // Without a PID namespace the other processes outlive the first, and are still ours to kill.
     if let (true, Some(cgroup)) = (all || (shares_pids && signal == libc::SIGKILL), &state.cgroup)
-        && (status.is_alive() || all)
         && !cgroup.dirs.is_empty()
+        && (status.is_alive() || all || !cgroup.pids()?.is_empty())
     {
         return if signal == libc::SIGKILL { cgroup.kill_all() } else { cgroup.signal_all(signal) };
     }
@@ -58,9 +62,9 @@ pub fn everything(state: &State) -> Result<()> {
     if let Some(cgroup) = &state.cgroup {
         cgroup.kill_all()?;
     }
-    match init {
-        Some(init) => wait_for_end(&init),
-        None => Ok(()),
+    match (init, &state.init) {
+        (Some(pidfd), Some(init)) => wait_for_end(&pidfd, init),
+        _ => Ok(()),
     }
 }
 
@@ -71,10 +75,21 @@ fn first(state: &State) -> Result<Option<OwnedFd>> {
     }
 }
 
-fn wait_for_end(process: &OwnedFd) -> Result<()> {
+fn wait_for_end(pidfd: &OwnedFd, process: &Process) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
     loop {
-        match poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], PollTimeout::from(PATIENCE)) {
-            Ok(0) => fault!(Busy, "the container's process does not end although it was killed"),
+        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::from(LOOK)) {
+            Ok(0) if process.is_ending() => {
+                log::debug(format_args!(
+                    "process {} waits for processes that others have to reap",
+                    process.pid
+                ));
+                return Ok(());
+            }
+            Ok(0) if end <= Instant::now() => {
+                fault!(Busy, "the container's process does not end although it was killed")
+            }
+            Ok(0) => {}
             Ok(_) => return Ok(()),
             Err(Errno::EINTR) => {}
             Err(err) => return Err(err).context("wait for the container's process"),
@@ -82,13 +97,13 @@ fn wait_for_end(process: &OwnedFd) -> Result<()> {
     }
 }
 
-/// A signal by number, name, or name with `SIG`, also real-time ones (`RTMIN+3`).
+/// A signal by number (0 is none: it asks whether there is somebody to get one), name, or name with `SIG`, also real-time ones (`RTMIN+3`).
 ///
 /// # Errors
 /// A usage fault.
 pub fn parse_signal(text: &str) -> Result<i32> {
     if let Ok(number) = text.parse::<i32>() {
-        if (1..=64).contains(&number) {
+        if (0..=64).contains(&number) {
             return Ok(number);
         }
         fault!(Usage, "unknown signal {text:?}");
@@ -125,6 +140,7 @@ mod tests {
     #[test]
     fn signals() {
         for (text, number) in [
+            ("0", 0),
             ("9", 9),
             ("KILL", 9),
             ("SIGKILL", 9),
@@ -135,19 +151,9 @@ mod tests {
         ] {
             assert_eq!(parse_signal(text).unwrap(), number, "{text}");
         }
-        for wrong in [
-            "",
-            "0",
-            "65",
-            "-9",
-            "SIG",
-            "FOO",
-            "RTMIN+99",
-            "RTMIN3",
-            "RTMAX+1",
-            "RTMIN+2147483647",
-            "RTMIN+-1",
-        ] {
+        for wrong in
+            ["", "65", "-9", "SIG", "FOO", "RTMIN+99", "RTMIN3", "RTMAX+1", "RTMIN+2147483647", "RTMIN+-1"]
+        {
             assert!(parse_signal(wrong).is_err(), "{wrong}");
         }
     }

@@ -10,6 +10,7 @@ pub mod foreground;
 pub mod kill;
 pub mod made;
 pub mod mounts;
+pub mod notify_socket;
 pub mod pid_file;
 pub mod restore;
 pub mod start;

@@ -22,6 +22,7 @@ use crate::container::view;
 use crate::criu::external;
 use crate::criu::options::{Options, field};
 use crate::criu::service::{Kind, Notice, Service, explain};
+use crate::hooks::{self, Environment};
 use crate::init::channel::{self, Report};
 use crate::namespace::Namespaces;
 use crate::rootfs::mount::{self, Planned};
@@ -29,7 +30,7 @@ use crate::rootfs::options::Propagation;
 use crate::rootfs::propagation;
 use crate::spec::document::Document;
 use crate::spec::{check, load};
-use crate::{console, hooks, seccomp};
+use crate::{console, seccomp};
 
 /// What is asked for.
 #[derive(Debug)]
@@ -206,8 +207,8 @@ fn follow(
     match (notice.script.as_str(), notice.fd) {
         ("setup-namespaces", _) if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() => {
             let stdin = view::for_hook(state, Status::Creating, notice.pid);
-            hooks::run("prestart", &hooks.prestart, &stdin)?;
-            hooks::run("createRuntime", &hooks.create_runtime, &stdin)
+            hooks::run("prestart", &hooks.prestart, &stdin, Environment::Ours)?;
+            hooks::run("createRuntime", &hooks.create_runtime, &stdin, Environment::Ours)
         }
         ("post-restore", _) => {
             // Our child, and stopped until we answer.

@@ -1,5 +1,6 @@
 //! Mounts of type `cgroup`: what the container sees of its control groups.
 
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
@@ -54,7 +55,8 @@ fn show(
     let attributes = planned.options.attributes.set;
     match mounts {
         Mounts::V2(source) => {
-            let mount = hierarchy("cgroup2", "", attributes, own, &source).with_context(context)?;
+            let data = planned.options.data.join(",");
+            let mount = hierarchy("cgroup2", &data, attributes, own, &source).with_context(context)?;
             sys::mount::attach(mount.as_fd(), place.as_fd()).with_context(context)
         }
         Mounts::V1(hierarchies) => {
@@ -96,8 +98,12 @@ fn add(tmpfs: &OwnedFd, one: &Hierarchy, attributes: u64, own: bool) -> Result<(
 }
 
 fn hierarchy(kind: &str, data: &str, attributes: u64, own: bool, source: &Path) -> Result<OwnedFd> {
-    if own && let Ok(mount) = fresh(kind, data, attributes) {
-        return Ok(mount);
+    if own {
+        match fresh(kind, data, attributes) {
+            // In a user namespace that has not the right to, or sees the host's only in part.
+            Err(err) if matches!(err.kind(), ErrorKind::PermissionDenied | ErrorKind::ResourceBusy) => {}
+            other => return Ok(other?),
+        }
     }
     let copy = sys::mount::copy_tree(AT_FDCWD, source, false, false)?;
     let wanted = Attributes { set: attributes, ..Attributes::default() };
@@ -105,7 +111,7 @@ fn hierarchy(kind: &str, data: &str, attributes: u64, own: bool, source: &Path) 
     Ok(copy)
 }
 
-fn fresh(kind: &str, data: &str, attributes: u64) -> Result<OwnedFd> {
+fn fresh(kind: &str, data: &str, attributes: u64) -> io::Result<OwnedFd> {
     let filesystem = Filesystem::open(kind)?;
     for item in data.split(',').filter(|item| !item.is_empty()) {
         match item.split_once('=') {
@@ -113,5 +119,5 @@ fn fresh(kind: &str, data: &str, attributes: u64) -> Result<OwnedFd> {
             None => filesystem.set_flag(item)?,
         }
     }
-    Ok(filesystem.mount(attributes)?)
+    filesystem.mount(attributes)
 }

@@ -14,7 +14,7 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::symlinkat;
 use sys::mount::{Attributes, Filesystem, LONGEST_VALUE, attr};
-use sys::path::{Root, file_type};
+use sys::path::{Node, Root, file_type};
 
 use super::idmap::{self, Maps};
 use super::label::{self, Label};
@@ -64,6 +64,9 @@ fn plan_one<'doc>(mount: &'doc Mount, bundle: &Path) -> Result<Planned<'doc>> {
     }
     let options = Options::parse(&mount.kind, &mount.options).with_context(context)?;
     if !options.remount {
+        if without_dots(&mount.destination) == Path::new("/") {
+            fault!(Usage, "mounts: {:?} is the root file system itself", mount.destination);
+        }
         check_proc(mount, &options)?;
     }
     // As runc: a relative source of a bind mount is in the bundle.
@@ -196,17 +199,23 @@ impl Planned<'_> {
             let place = self.place_for(root, &tree)?;
             return self.attach_tree(&tree, &place).map(|()| None);
         }
-        let place = self.directory(root)?;
+        let (place, mode) = self.directory_with_mode(root)?;
         if self.mount.options.iter().any(|option| option.len() > LONGEST_VALUE) {
-            return self.mount_by_path(root, &place, label).map(|()| None);
+            return self.mount_by_path(root, &place, label, mode).map(|()| None);
         }
-        match self.filesystem(label) {
+        match self.filesystem(label, mode) {
             Ok(mount) => {
                 self.attach_new(&mount, &place)?;
                 Ok(self.is_sealed_last().then_some(mount))
             }
             Err(err) => match self.host_copy(&err) {
-                Some(copy) => self.attach_tree(&copy?, &place).map(|()| None),
+                Some(copy) => {
+                    let copy = copy?;
+                    // With all that the host has mounted in it, which is not to be more than it would be.
+                    let also = Attributes { set: self.options.attributes.set, ..Attributes::default() };
+                    sys::mount::set_attributes(copy.as_fd(), also, true).context("set its options")?;
+                    self.attach_tree(&copy, &place).map(|()| None)
+                }
                 None => Err(err),
             },
         }
@@ -232,7 +241,7 @@ impl Planned<'_> {
         denied.then(|| sys::mount::copy_tree(AT_FDCWD, Path::new(path), true, false))
     }
 
-    fn filesystem(&self, label: Option<Label<'_>>) -> Result<OwnedFd> {
+    fn filesystem(&self, label: Option<Label<'_>>, mode: Option<String>) -> Result<OwnedFd> {
         let kind = self.mount.kind.as_str();
         let filesystem = Filesystem::open(kind).with_context(|| format!("file system type {kind:?}"))?;
         if let Some(source) = self.mount.source.to_str().filter(|source| !source.is_empty()) {
@@ -244,6 +253,9 @@ impl Planned<'_> {
                 None => filesystem.set_flag(item),
             };
             set.with_context(|| format!("option {item:?}"))?;
+        }
+        if let Some(mode) = &mode {
+            filesystem.set("mode", mode).context("mode")?;
         }
         for flag in &self.options.flags {
             filesystem.set_flag(flag).with_context(|| format!("option {flag:?}"))?;
@@ -268,6 +280,10 @@ impl Planned<'_> {
     fn attach_new(&self, mount: &OwnedFd, place: &OwnedFd) -> Result<()> {
         if self.options.copy_up {
             copy_up::copy(place, mount).context("tmpcopyup")?;
+        }
+        if self.options.recursive_attributes != Attributes::default() {
+            sys::mount::set_attributes(mount.as_fd(), self.options.recursive_attributes, true)
+                .context("set its options")?;
         }
         sys::mount::attach(mount.as_fd(), place.as_fd())?;
         self.propagate(mount)
@@ -306,10 +322,17 @@ impl Planned<'_> {
 
     /// By `mount(2)`, for options longer than `fsconfig(2)` takes. The place is named by our own descriptor in the
     /// host's `/proc`, which still is the one at `/proc`.
-    fn mount_by_path(&self, root: &Root, place: &OwnedFd, label: Option<Label<'_>>) -> Result<()> {
+    fn mount_by_path(
+        &self,
+        root: &Root,
+        place: &OwnedFd,
+        label: Option<Label<'_>>,
+        mode: Option<String>,
+    ) -> Result<()> {
         let path = PathBuf::from(format!("/proc/self/fd/{}", place.as_raw_fd()));
         let kind = self.mount.kind.as_str();
         let mut data = self.options.data.clone();
+        data.extend(mode.map(|mode| format!("mode={mode}")));
         data.extend(label.and_then(|label| label.item(kind, &self.options.data)));
         let data = data.join(",");
         nix::mount::mount(
@@ -320,6 +343,21 @@ impl Planned<'_> {
             Some(data.as_str()),
         )?;
         self.remount(root)
+    }
+
+    /// The directory at the destination, and the mode that a tmpfs takes over from it, as it does under runc and crun:
+    /// one that was there, where the options say nothing else.
+    fn directory_with_mode(&self, root: &Root) -> Result<(OwnedFd, Option<String>)> {
+        let mut options = self.options.data.iter().flat_map(|data| data.split(','));
+        if self.mount.kind == "tmpfs"
+            && !options.any(|option| option.starts_with("mode="))
+            && let Ok(place) =
+                root.open_in(&self.mount.destination, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())
+        {
+            let mode = fstat(&place)?.st_mode & 0o7777;
+            return Ok((place, Some(format!("{mode:o}"))));
+        }
+        Ok((self.directory(root)?, None))
     }
 
     /// The directory at the destination, made where it is missing.
@@ -339,7 +377,7 @@ impl Planned<'_> {
             return openat(&place, name, flags, Mode::empty())
                 .with_context(|| format!("{} must be mounted on an ordinary directory", self.mount.kind));
         }
-        Ok(root.mkdir_all(destination, DIRECTORY)?)
+        Ok(root.make(destination, Node::Directory, DIRECTORY)?)
     }
 
     /// What a bind mount goes on top of: made where it is missing, a directory or an empty file like its source.
@@ -355,17 +393,9 @@ impl Planned<'_> {
         {
             return Ok(link);
         }
-        if file_type(fstat(tree)?.st_mode) == SFlag::S_IFDIR {
-            return Ok(root.mkdir_all(destination, DIRECTORY)?);
-        }
-        match root.open_in(destination, OFlag::O_PATH, Mode::empty()) {
-            Err(err) if err.kind() == io::ErrorKind::NotFound => {}
-            other => return Ok(other?),
-        }
-        root.mkdir_all(destination.parent().unwrap_or(Path::new("/")), DIRECTORY)?;
-        let flags = OFlag::O_CREAT | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
-        drop(root.open_in(destination, flags, DIRECTORY)?);
-        Ok(root.open_in(destination, OFlag::O_PATH, Mode::empty())?)
+        let is_directory = file_type(fstat(tree)?.st_mode) == SFlag::S_IFDIR;
+        let last = if is_directory { Node::Directory } else { Node::File };
+        Ok(root.make(destination, last, DIRECTORY)?)
     }
 
     fn copy_link(&self, root: &Root) -> Result<bool> {

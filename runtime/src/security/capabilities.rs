@@ -127,7 +127,7 @@ pub fn finish(masks: Masks, extra: u64) -> Result<()> {
     for number in bits(masks.ambient) {
         if let Err(err) = capability::raise_ambient(number) {
             // As runc: an ambient capability that is not also permitted and inheritable is left out.
-            log::warn(&format!("cannot make CAP_{} ambient: {err}", NAMES[number as usize]));
+            log::warn(&format!("can't raise ambient capability CAP_{}: {err}", NAMES[number as usize]));
         }
     }
     Ok(())

@@ -148,7 +148,9 @@ fn sysctl(name: &str, namespaces: &Namespaces) -> Result<()> {
         libc::CLONE_NEWIPC
     } else if dotted.starts_with("net.") {
         libc::CLONE_NEWNET
-    } else if dotted == "kernel.domainname" || dotted == "kernel.hostname" {
+    } else if dotted == "kernel.hostname" {
+        fault!(Usage, "linux.sysctl: {name:?} is not allowed, it conflicts with hostname")
+    } else if dotted == "kernel.domainname" {
         libc::CLONE_NEWUTS
     } else if dotted.starts_with("user.") {
         libc::CLONE_NEWUSER
@@ -200,6 +202,11 @@ mod tests {
         sysctl("kernel.shmmax", &all).unwrap();
         for wrong in ["kernel.panic", "vm.swappiness", "kernel.domainname", "net..x", "net/../vm/x"] {
             assert!(sysctl(wrong, &all).is_err(), "{wrong}");
+        }
+        let names = Namespaces { new: libc::CLONE_NEWUTS, joined: Vec::new() };
+        sysctl("kernel.domainname", &names).unwrap();
+        for wrong in ["kernel.hostname", "kernel/hostname"] {
+            assert!(sysctl(wrong, &names).is_err(), "{wrong}: config.json has a field for it");
         }
         assert!(sysctl("net.ipv4.ip_forward", &Namespaces::default()).is_err());
     }

@@ -105,9 +105,9 @@ pub struct Hook {
     /// Its arguments, the first being its name.
     #[serde(default, deserialize_with = "or_default")]
     pub args: Vec<String>,
-    /// Its whole environment.
-    #[serde(default, deserialize_with = "or_default")]
-    pub env: Vec<String>,
+    /// Its whole environment; where there is none, see [`Environment`](crate::hooks::Environment).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<Vec<String>>,
     /// Seconds until it is killed.
     #[serde(default)]
     pub timeout: Option<i64>,

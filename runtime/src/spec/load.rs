@@ -46,6 +46,15 @@ pub fn rootfs_path(document: &Document, bundle: &Path) -> Result<PathBuf> {
     }
 }
 
+/// Takes the root file system's own path off the destinations that begin with it, as runc does.
+pub fn strip_rootfs(document: &mut Document, rootfs: &Path) {
+    for mount in &mut document.mounts {
+        if let Ok(inside) = mount.destination.strip_prefix(rootfs) {
+            mount.destination = Path::new("/").join(inside);
+        }
+    }
+}
+
 /// What `fs::canonicalize` says, from the kernel: realpath(3) looks at each of the names, and takes pages for the answer.
 fn real(path: &Path) -> io::Result<PathBuf> {
     let file = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;

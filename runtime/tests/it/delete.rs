@@ -1,6 +1,6 @@
 //! `delete`.
 
-use crate::rig::{Rig, can_run};
+use crate::rig::{Rig, can_run, wait_until};
 
 #[test]
 fn refuses_what_runs_unless_forced() {
@@ -73,4 +73,27 @@ fn processes_without_a_pid_namespace_end_too() {
     });
     assert_eq!(rig.runtime(&["run", "@c"]).code, 3);
     rig.is_clean();
+}
+
+/// The first process of a PID namespace ends when all in it have been reaped, also what came in from outside.
+#[test]
+fn a_process_that_nobody_reaps_holds_nothing_up() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/sleep", "1000"]);
+    rig.runtime(&["run", "-d", "@c"]).ok();
+    let pid_file = rig.path().join("pid");
+    let args = ["exec", "--pid-file", pid_file.to_str().unwrap(), "@c", "/bin/sleep", "1000"];
+    let mut parent = rig.command(&args).spawn().unwrap();
+    wait_until("the other process", || pid_file.exists());
+    // From now on it reaps nobody.
+    let pid = nix::unistd::Pid::from_raw(parent.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let begin = std::time::Instant::now();
+    rig.runtime(&["delete", "--force", "@c"]).ok();
+    assert!(begin.elapsed().as_secs() < 5);
+    rig.is_clean();
+    let _ = parent.kill();
+    let _ = parent.wait();
 }

@@ -104,6 +104,7 @@ fn killed_at_any_moment() {
     for step in 0..24 {
         let rig = Rig::new(&["/bin/sleep", "1000"]);
         let delay = Duration::from_micros(300 * step);
+        std::fs::create_dir(rig.root()).unwrap();
         let killed = |args: &[&str]| {
             let mut child = rig.command(args).spawn().unwrap();
             sleep(delay);

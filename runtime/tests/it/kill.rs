@@ -49,3 +49,42 @@ fn a_pattern_stands_for_all_that_match() {
     rig.runtime(&["delete", "-f", "--regex", "."]).ok();
     rig.is_clean();
 }
+
+#[test]
+fn signal_0_asks_whether_it_runs() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/sleep", "100"]);
+    rig.runtime(&["run", "-d", "@c"]).ok();
+    rig.runtime(&["kill", "@c", "0"]).ok();
+    assert_eq!(rig.status("c"), "running");
+    rig.runtime(&["kill", "@c", "KILL"]).ok();
+    rig.wait_for_status("c", "stopped");
+    rig.runtime(&["kill", "@c", "0"]).fails(4);
+    rig.runtime(&["kill", "--all", "@c", "0"]).ok();
+}
+
+/// Without a PID namespace the others outlive the first.
+#[test]
+fn what_the_first_process_left_is_killed() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script("sleep 100 & sleep 100 & echo > /tmp/ready; exec sleep 100").with(|config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "pid");
+    });
+    let pid_file = rig.path().join("pid");
+    rig.runtime(&["run", "-d", "--pid-file", pid_file.to_str().unwrap(), "@c"]).ok();
+    wait_until("its processes", || rig.rootfs().join("tmp/ready").exists());
+    let pid: i32 = std::fs::read_to_string(pid_file).unwrap().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    rig.wait_for_status("c", "stopped");
+    let processes = || rig.runtime(&["ps", "-f", "json", "@c"]).ok();
+    assert_ne!(processes().trim(), "[]");
+    rig.runtime(&["kill", "@c", "KILL"]).ok();
+    wait_until("them to end", || matches!(processes().trim(), "[]" | "null"));
+    rig.runtime(&["kill", "@c", "KILL"]).fails(4);
+    rig.runtime(&["delete", "@c"]).ok();
+    rig.is_clean();
+}

@@ -10,6 +10,9 @@ fn shows_all_in_runcs_columns() {
         return;
     }
     let rig = Rig::new(&["/bin/true"]);
+    let line = rig.runtime(&["list"]).fails(1);
+    assert!(line.contains("No such file or directory"), "a root that was asked for: {line}");
+    std::fs::create_dir(rig.root()).unwrap();
     assert_eq!(
         rig.runtime(&["list"]).ok(),
         "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n"

@@ -177,7 +177,85 @@ fn a_failing_or_hanging_hook_stops_it() {
         let said = rig.runtime(&["run", "@c"]);
         assert_eq!(said.out, "", "{kind}");
         let line = said.fails(125);
-        assert!(line.contains(&format!("run {kind} hook #0 /bin/sh")), "{line}");
+        assert!(line.contains(&format!("error running {kind} hook #0: /bin/sh: ")), "{line}");
         rig.is_clean();
     }
+}
+
+#[test]
+fn a_failing_hooks_words_are_in_the_error() {
+    if !can_run() {
+        return;
+    }
+    for kind in ["prestart", "startContainer", "poststart"] {
+        let rig = Rig::new(&["/bin/sleep", "100"]).with(|config| {
+            let script = "echo all is well; echo one >&2; echo two >&2; exit 3";
+            config["hooks"][kind] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]);
+        });
+        let said = rig.runtime(&["run", "@c"]);
+        assert_eq!(said.code, 125, "{said:?}");
+        let line = format!("error running {kind} hook #0: /bin/sh: exit status 3, stderr: one; two");
+        assert!(said.err.lines().last().unwrap().ends_with(&line), "{said:?}");
+        rig.is_clean();
+    }
+}
+
+/// A process that a hook leaves behind keeps its standard error open.
+#[test]
+fn what_a_hook_leaves_behind_is_not_waited_for() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/echo", "done"]).with(|config| {
+        let script = "sleep 30 >/dev/null & echo begun >&2";
+        config["hooks"]["createRuntime"] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]);
+    });
+    let begin = std::time::Instant::now();
+    let said = rig.runtime(&["run", "--no-subreaper", "@c"]);
+    assert_eq!((said.out.as_str(), said.err.as_str()), ("done\n", "begun\n"), "{said:?}");
+    assert!(begin.elapsed().as_secs() < 20);
+}
+
+#[test]
+fn hooks_without_an_environment() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/true"]).with(|config| {
+        config["process"]["env"] = json!(["PATH=/bin", "FOO=container"]);
+        for kind in ["createRuntime", "createContainer", "startContainer", "poststop"] {
+            let script = format!("echo {kind} $FOO $HOME");
+            config["hooks"][kind] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]);
+        }
+        config["hooks"]["poststart"] =
+            json!([{ "path": "/bin/sh", "args": ["sh", "-c", "echo poststart $FOO"], "env": [] }]);
+    });
+    let out =
+        crate::rig::run(rig.command(&["run", "@c"]).env_clear().envs([("FOO", "ours"), ("HOME", "/h")])).ok();
+    let lines: Vec<_> = out.lines().collect();
+    let expected = [
+        "createRuntime ours /h",
+        "createContainer",
+        "startContainer container /root",
+        "poststart",
+        "poststop ours /h",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn a_container_goes_with_its_poststart_hook() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/sleep", "100"]).with(|config| {
+        config["hooks"]["poststart"] = json!([{ "path": "/bin/false" }]);
+        config["hooks"]["poststop"] =
+            json!([{ "path": "/bin/sh", "args": ["sh", "-c", "echo stopped"], "env": ["PATH=/bin"] }]);
+    });
+    rig.runtime(&["create", "@c"]).ok();
+    let said = rig.runtime(&["start", "@c"]);
+    assert_eq!(said.out, "stopped\n", "{said:?}");
+    assert!(said.fails(1).contains("error running poststart hook #0: /bin/false: exit status 1"));
+    rig.is_clean();
 }

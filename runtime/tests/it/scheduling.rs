@@ -70,3 +70,19 @@ fn processors_of_exec() {
     let line = rig.runtime(&["exec", "@c", "/bin/true"]).fails(125);
     assert!(line.contains("process.execCPUAffinity: wrong list"), "{line}");
 }
+
+#[test]
+fn a_memory_policy_without_nodes() {
+    if !can_run() {
+        return;
+    }
+    for (mode, nodes) in [("MPOL_DEFAULT", None), ("MPOL_LOCAL", Some("")), ("MPOL_PREFERRED", None)] {
+        let rig = Rig::new(&["/bin/true"]).with(|config| {
+            config["linux"]["memoryPolicy"] = json!({ "mode": mode });
+            if let Some(nodes) = nodes {
+                config["linux"]["memoryPolicy"]["nodes"] = nodes.into();
+            }
+        });
+        rig.runtime(&["run", "@c"]).ok();
+    }
+}

@@ -133,7 +133,7 @@ fn block_files(writes: &mut Writes, block: &LinuxBlockIo) {
     // BFQ keeps version 1's scale.
     if let Some(weight) = block.weight().filter(|weight| *weight != 0) {
         writes.push("", vec!["io.bfq.weight".to_owned()], weight.to_string(), true);
-        writes.push("", vec!["io.weight".to_owned()], blkio_to_io_weight(weight).to_string(), true);
+        writes.add_unless("io.bfq.weight", "io.weight", blkio_to_io_weight(weight));
     }
     for device in block.weight_device().iter().flatten() {
         if let Some(weight) = device.weight() {

@@ -1,0 +1,100 @@
+//! `NOTIFY_SOCKET`.
+
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use crate::rig::{PATIENCE, Rig, can_run, run, wait_until};
+
+/// Says that it is ready, by `socat`-less means: busybox cannot write to a datagram socket, so it is the host's python3
+/// that the container sees.
+const READY: &str = "import os,socket,time
+s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)
+s.connect(os.environ['NOTIFY_SOCKET'])
+s.send(b'STATUS=wait')
+s.send(b'STATUS=soon\\nREADY=1')
+time.sleep(float(os.environ['SLEEP']))
+";
+
+fn rig(sleep: &str) -> Rig {
+    Rig::new(&["/usr/bin/python3", "-c", READY]).with(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        for path in ["/usr", "/lib", "/lib64"] {
+            mounts.push(serde_json::json!({
+                "destination": path, "type": "bind", "source": path, "options": ["rbind", "ro"],
+            }));
+        }
+        config["process"]["env"] = serde_json::json!(["PATH=/usr/bin", format!("SLEEP={sleep}")]);
+        // Another user than root can say it too.
+        config["process"]["user"] = serde_json::json!({ "uid": 1000, "gid": 1000 });
+    })
+}
+
+fn hear(manager: &UnixDatagram) -> String {
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut message = [0; 256];
+    let length = manager.recv(&mut message).unwrap();
+    String::from_utf8_lossy(&message[..length]).into_owned()
+}
+
+#[test]
+fn a_service_is_ready_when_its_program_says_so() {
+    if !can_run() {
+        return;
+    }
+    let rig = rig("0.2");
+    let path = rig.path().join("manager");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    let mut child = rig.command(&["run", "@c"]).env("NOTIFY_SOCKET", &path).spawn().unwrap();
+    assert_eq!(hear(&manager), format!("READY=1\nMAINPID={}\n", child.id()));
+    assert!(child.wait().unwrap().success());
+    rig.is_clean();
+}
+
+#[test]
+fn start_returns_when_it_is_ready() {
+    if !can_run() {
+        return;
+    }
+    let rig = rig("1000");
+    let name = rig.id("manager");
+    let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    let variable = format!("@{name}");
+    run(rig.command(&["create", "@c"]).env("NOTIFY_SOCKET", &variable)).ok();
+    let mut child = rig.command(&["start", "@c"]).env("NOTIFY_SOCKET", &variable).spawn().unwrap();
+    let said = hear(&manager);
+    let pid: u32 = said.trim_end().rsplit_once("MAINPID=").unwrap().1.parse().unwrap();
+    assert_ne!(pid, child.id());
+    assert_eq!(said, format!("READY=1\nMAINPID={pid}\n"));
+    // Until we have taken note, which the end of what comes with the message says.
+    manager.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    assert!(child.try_wait().unwrap().is_none());
+    let mut barrier = [0; 16];
+    let length = manager.recv(&mut barrier).unwrap();
+    assert_eq!(&barrier[..length], b"BARRIER=1");
+    assert!(child.wait().unwrap().success());
+    rig.runtime(&["delete", "-f", "@c"]).ok();
+    rig.is_clean();
+}
+
+#[test]
+fn one_that_never_is_can_be_ended() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/sleep", "1000"]);
+    let path = rig.path().join("manager");
+    let _manager = UnixDatagram::bind(&path).unwrap();
+    run(rig.command(&["create", "@c"]).env("NOTIFY_SOCKET", &path)).ok();
+    let mut child = rig.command(&["start", "@c"]).env("NOTIFY_SOCKET", &path).spawn().unwrap();
+    wait_until("the program to run", || rig.status("c") == "running");
+    rig.runtime(&["kill", "@c", "KILL"]).ok();
+    assert!(child.wait().unwrap().success());
+    rig.runtime(&["delete", "@c"]).ok();
+    // Nobody to tell: nothing is shown and nothing is waited for.
+    let said = rig.runtime(&["run", "-d", "@d"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(!rig.root().join(rig.id("d")).join("notify").exists());
+    rig.runtime(&["delete", "-f", "@d"]).ok();
+    rig.is_clean();
+}
