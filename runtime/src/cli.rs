@@ -17,11 +17,14 @@ const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.
 /// A container is made from a bundle: a directory with a config.json and a root file system. `create` prepares it,
 /// `start` runs its program, `run` does both; `exec` adds a process; `delete` removes what is left.
 #[derive(Debug, Parser)]
-#[command(name = "runtime", version = VERSION, disable_help_subcommand = true, args_override_self = true)]
+#[command(name = "runtime", version = VERSION, disable_help_subcommand = true, disable_version_flag = true, args_override_self = true)]
 pub struct Cli {
     /// Flags before the verb.
     #[command(flatten)]
     pub global: Global,
+    /// Print version
+    #[arg(short = 'v', long, action = clap::ArgAction::Version)]
+    pub version: Option<bool>,
     /// The verb.
     #[command(subcommand)]
     pub verb: Verb,

@@ -3,7 +3,7 @@
 use std::ffi::{CString, OsStr};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
@@ -36,6 +36,11 @@ pub fn redirect(stdout: Option<&Path>, stderr: Option<&Path>) -> Result<()> {
     let files = [stdout.map(open).transpose()?, stderr.map(open).transpose()?];
     let _ = OUTPUT.set(files);
     Ok(())
+}
+
+/// The files that hooks print to.
+pub fn descriptors() -> impl Iterator<Item = BorrowedFd<'static>> {
+    OUTPUT.get().into_iter().flatten().flatten().map(|file| file.as_fd())
 }
 
 /// Where a hook has its environment from that says nothing of it.

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -45,6 +46,14 @@ pub fn open(path: Option<&Path>, format: LogFormat, level: LogLevel) -> Result<(
     let sink = path.map(|path| open_sink(path, format)).transpose()?;
     let _ = LOG.set(Log { sink, level });
     Ok(())
+}
+
+/// Where messages go besides stderr.
+pub fn descriptor() -> Option<BorrowedFd<'static>> {
+    Some(match LOG.get()?.sink.as_ref()? {
+        Sink::File(file, _) => file.as_fd(),
+        Sink::Journal(socket, _) | Sink::Syslog(socket, _) => socket.as_fd(),
+    })
 }
 
 fn open_sink(path: &Path, format: LogFormat) -> Result<Sink> {

@@ -101,18 +101,22 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Closes every descriptor from `first` on but `kept`, behind the back of whoever owns them: for a copy of a process
+/// Closes every descriptor from `first` on but those `kept`, behind the back of whoever owns them: for a copy of a process
 /// that never returns to them.
 ///
 /// # Errors
 /// `ENOSYS` before Linux 5.9.
-pub fn close_all_but(first: u32, kept: BorrowedFd<'_>) -> io::Result<()> {
-    let kept = kept.as_raw_fd().cast_unsigned();
-    for (from, to) in [(first, kept.saturating_sub(1)), (first.max(kept + 1), libc::c_uint::MAX)] {
+pub fn close_all_but(first: u32, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
+    kept.sort_unstable();
+    let mut from = first;
+    for end in kept.into_iter().filter(|number| *number >= first).chain([libc::c_uint::MAX]) {
+        let to = if end == libc::c_uint::MAX { end } else { end.saturating_sub(1) };
         // SAFETY: no memory is passed; the owners of what is closed are never run again, as the caller promises.
-        if from <= to && unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) } < 0 {
+        if from <= to && end > from && unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) } < 0 {
             return Err(io::Error::last_os_error());
         }
+        from = end.saturating_add(1);
     }
     Ok(())
 }

@@ -47,6 +47,18 @@ pub fn set_io_priority(class: u8, priority: u8) -> io::Result<()> {
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Lets this process run on every processor that its cgroup has.
+///
+/// # Errors
+/// None in practice.
+pub fn use_all_processors() -> io::Result<()> {
+    // More than any kernel counts; it takes as many as it knows.
+    let all = [u8::MAX; 1024];
+    // SAFETY: the mask has the stated length and outlives the call; 0 is this process.
+    let rc = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, all.len(), all.as_ptr()) };
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Sets the NUMA policy of this process: `mode` with its flags, and a bit mask of nodes.
 ///
 /// # Errors

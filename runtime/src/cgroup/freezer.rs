@@ -1,7 +1,7 @@
 //! Pausing all processes of a container: the v1 freezer where there is one, else `cgroup.freeze`.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -94,7 +94,7 @@ impl Location {
         }
     }
 
-    /// Whether the container is paused, or about to be. One without a freezer never is.
+    /// Whether the container is paused, or about to be. One without a freezer, or whose cgroup is gone, never is.
     ///
     /// # Errors
     /// The cgroup cannot be read.
@@ -104,6 +104,10 @@ impl Location {
         let path = member.path.join(file);
         let mut word = [0; 16];
         let length = File::open(&path).and_then(|mut file| file.read(&mut word));
+        // A cgroup that is gone, for its processes have been moved elsewhere, holds nobody.
+        if length.as_ref().is_err_and(|err| err.kind() == ErrorKind::NotFound) {
+            return Ok(false);
+        }
         let length = length.with_context(|| format!("read {}", path.display()))?;
         Ok(word[..length].trim_ascii_end() != words[0].as_bytes())
     }

@@ -67,10 +67,20 @@ pub fn make_dir(path: &Path) -> io::Result<bool> {
 }
 
 /// A left-over directory is taken over, one in use by others than `ours` is not: our limits would be its processes' limits.
+/// Nor is one that is frozen.
 pub fn refuse_if_used(dir: &Dir, ours: Option<i32>) -> Result<()> {
     let path = dir.path.display();
     let pids = dir.read("cgroup.procs").with_context(|| format!("read cgroup {path}"))?;
     let count = pids.lines().filter(|line| line.parse().ok() != ours || ours.is_none()).count();
+    // Whoever enters it stands still for good.
+    let frozen = if dir.is_unified() {
+        dir.read("cgroup.freeze").is_ok_and(|word| word.trim_end() == "1")
+    } else {
+        dir.has("freezer") && dir.read("freezer.state").is_ok_and(|word| word.trim_end() != "THAWED")
+    };
+    if frozen {
+        fault!(Busy, "cgroup {path}: container's cgroup unexpectedly frozen");
+    }
     if count > 0 {
         fault!(Busy, "cgroup {path}: container's cgroup is not empty: {count} process(es) found");
     }

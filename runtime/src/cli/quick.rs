@@ -16,7 +16,7 @@ pub fn parse(args: impl Iterator<Item = OsString>) -> Option<Cli> {
     loop {
         match words.next()? {
             Word::Flag(flag) => set_global(&mut global, flag, &mut words)?,
-            Word::Plain(verb) => return Some(Cli { global, verb: read_verb(&verb, words)? }),
+            Word::Plain(verb) => return Some(Cli { global, version: None, verb: read_verb(&verb, words)? }),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::log;
 use crate::namespace::Namespaces;
 use crate::spec;
 use crate::spec::document::{Document, Hooks};
+use crate::spec::linux::{MemoryPolicy, Personality};
 
 /// The file.
 #[derive(Debug, Serialize, Deserialize)]
@@ -57,6 +58,12 @@ pub struct State {
     pub filtered: bool,
     /// `process` of config.json, the model for `exec`.
     pub process: spec::process::Process,
+    /// `linux.personality` of config.json, for `exec`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personality: Option<Personality>,
+    /// `linux.memoryPolicy` of config.json, for `exec`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<MemoryPolicy>,
     /// Hooks that are still to come.
     #[serde(default)]
     pub hooks: Hooks,
@@ -84,6 +91,8 @@ impl State {
             intel_rdt: None,
             filtered: document.linux.seccomp.is_some(),
             process: spec::process::Process::default(),
+            personality: None,
+            memory_policy: None,
             hooks: Hooks::default(),
         }
     }
@@ -92,6 +101,8 @@ impl State {
     pub fn complete(&mut self, document: &Document, init: Process) {
         self.init = Some(init);
         self.process = document.process.clone().unwrap_or_default();
+        self.personality = document.linux.personality.clone();
+        self.memory_policy = document.linux.memory_policy.clone();
         self.hooks = document.hooks.clone();
     }
 }

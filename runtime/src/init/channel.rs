@@ -127,7 +127,7 @@ impl ProcessEnd {
     /// # Errors
     /// Before Linux 5.9.
     pub fn close_others_from(&self, first: u32) -> Result<()> {
-        sys::clone::close_all_but(first, self.0.as_fd()).context("close the runtime's descriptors")
+        sys::clone::close_all_but(first, &[self.0.as_fd()]).context("close the runtime's descriptors")
     }
 
     /// Reports, and waits until the runtime says to go on.

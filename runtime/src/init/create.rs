@@ -69,16 +69,9 @@ pub struct Plan<'a> {
 
 /// Runs the new process; ends it where it cannot become its program, after telling the runtime.
 pub fn run(mut plan: Plan<'_>, channel: &ProcessEnd) -> ! {
-    // Taken out so that it can still answer when the rest has failed.
     let mut waiting = plan.waiting.take();
     let Err(err) = become_container(plan, channel, waiting.as_mut());
-    let report = Report::Failed(err.context("container init"));
-    if channel.tell(&report).is_err()
-        && let (Some(waiting), Report::Failed(err)) = (&mut waiting, &report)
-    {
-        // `create` has ended long ago, and `start` is listening.
-        waiting.answer(err);
-    }
+    let _ = channel.tell(&Report::Failed(err.context("container init")));
     sys::clone::exit_now(1)
 }
 
@@ -89,8 +82,9 @@ fn become_container(
 ) -> Result<Infallible> {
     // Asked first: in a user namespace that it has joined it may be another user.
     let waits = plan.namespaces.wait_for_admission();
+    let mut joined = 0;
     if plan.namespaces.joins_before_birth() {
-        join_and_clone(plan.namespaces, channel)?;
+        joined = join_and_clone(plan.namespaces, channel)?;
     }
     if waits {
         channel.wait()?;
@@ -101,7 +95,7 @@ fn become_container(
     // (CVE-2016-9962).
     nix::sys::prctl::set_dumpable(false).context("become undumpable")?;
     steps::new_session();
-    enter_namespaces(&plan, channel)?;
+    enter_namespaces(&plan, joined, channel)?;
     if plan.new_keyring {
         let label = plan.document.process.as_ref().map_or("", |process| process.selinux_label.as_str());
         labels::join_new_keyring(plan.proc, &format!("_ses.{}", plan.state.id), label)?;
@@ -116,6 +110,10 @@ fn become_container(
         // Comes before the answer.
         filter = Some(wait_for_filter()?);
         channel.ask(&Report::Hooks)?;
+    }
+    if !hooks.create_container.is_empty() {
+        // Where they begin under runc; what comes next enters the root in any case.
+        nix::unistd::fchdir(&old_root).context("enter the root file system")?;
     }
     run_hooks(&plan, "createContainer", Status::Creating, &[])?;
     let root = if plan.state.shared_root.is_some() {
@@ -154,13 +152,12 @@ fn become_container(
 
 /// A PID namespace is joined by one's children only, and a user namespace must be joined before others are made in
 /// it: so this process joins them and makes a sibling, which goes on in its place.
-fn join_and_clone(namespaces: &Namespaces, channel: &ProcessEnd) -> Result<()> {
-    for joined in namespaces.joined.iter().filter(|joined| is_joined_first(joined.flag)) {
-        joined.enter()?;
-    }
+/// Returns `CLONE_NEW…` of those it is in then.
+fn join_and_clone(namespaces: &Namespaces, channel: &ProcessEnd) -> Result<i32> {
+    let joined = namespaces.join_before_birth()?;
     let options = CloneOptions { namespaces: namespaces.at_clone(), cgroup: None, sibling: true };
     match sys::clone::clone(options).context("make the container's process")? {
-        Cloned::Child => Ok(()),
+        Cloned::Child => Ok(joined),
         Cloned::Parent { pid, .. } => {
             channel.tell(&Report::Cloned(pid))?;
             sys::clone::exit_now(0)
@@ -168,19 +165,18 @@ fn join_and_clone(namespaces: &Namespaces, channel: &ProcessEnd) -> Result<()> {
     }
 }
 
-const fn is_joined_first(flag: i32) -> bool {
-    flag == libc::CLONE_NEWUSER || flag == libc::CLONE_NEWPID
-}
-
-fn enter_namespaces(plan: &Plan<'_>, channel: &ProcessEnd) -> Result<()> {
+/// Those in `joined` have been entered.
+fn enter_namespaces(plan: &Plan<'_>, joined: i32, channel: &ProcessEnd) -> Result<()> {
     let namespaces = plan.namespaces;
     if plan.makes_network {
         sys::namespace::unshare(libc::CLONE_NEWNET).context("make a network namespace")?;
     }
     // While still in the host's cgroup namespace and with the host's rights.
     cgroup::join(&channel.cgroup()?).context("join the container's cgroup")?;
-    for joined in namespaces.joined.iter().filter(|joined| !is_joined_first(joined.flag)) {
-        joined.enter()?;
+    // Whoever started the runtime was perhaps meant to keep to a few: it is the cgroup that says so of a container.
+    let _ = sys::sched::use_all_processors();
+    for one in namespaces.joined.iter().filter(|one| one.flag & joined == 0) {
+        one.enter()?;
     }
     if namespaces.new & CLONE_NEWTIME != 0 {
         // Before the change of user: an undumpable process's files in /proc belong to the host's root.

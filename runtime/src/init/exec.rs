@@ -16,6 +16,7 @@ use crate::cgroup;
 use crate::rootfs::shared;
 use crate::security::procfs::Procfs;
 use crate::security::{identity, labels, limits, scheduling};
+use crate::spec::linux::{MemoryPolicy, Personality};
 
 /// What the runtime prepared.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub struct Plan<'a> {
     pub shared_root: Option<(&'a Path, u64)>,
     /// `tasks` files of version 1 to join by.
     pub tasks: &'a [OwnedFd],
+    /// The container's execution domain and NUMA policy.
+    pub domain: (Option<&'a Personality>, Option<&'a MemoryPolicy>),
     /// The session keyring's name.
     pub keyring: String,
 }
@@ -54,6 +57,9 @@ fn become_process(plan: &Plan<'_>) -> Result<Infallible> {
     cgroup::join(plan.tasks).context("join the container's cgroup")?;
     if !affinity.last.is_empty() {
         scheduling::set_affinity(&affinity.last)?;
+    } else if affinity.initial.is_empty() {
+        // As for the container's first process.
+        let _ = sys::sched::use_all_processors();
     }
     let now = if plan.watched { plan.namespaces & !libc::CLONE_NEWPID } else { plan.namespaces };
     if now != 0 {
@@ -65,6 +71,12 @@ fn become_process(plan: &Plan<'_>) -> Result<Infallible> {
     }
     if let Some((rootfs, id)) = plan.shared_root {
         shared::enter_again(rootfs, id)?;
+    }
+    if let Some(personality) = plan.domain.0 {
+        scheduling::set_personality(personality)?;
+    }
+    if let Some(policy) = plan.domain.1 {
+        scheduling::set_memory_policy(policy)?;
     }
     steps::new_session();
     if process.selinux_label.is_empty() {

@@ -125,12 +125,12 @@ fn environment(env: &[String], uid: u32, root: &Root) -> Result<Vec<CString>> {
     let mut has_home = false;
     for (index, line) in env.iter().enumerate() {
         let name = line.split_once('=').map_or(line.as_str(), |(name, _)| name);
-        has_home |= name == "HOME" && line.len() > "HOME=".len();
         // The last of two equal names wins.
         let later = env[index + 1..]
             .iter()
             .any(|other| other.split_once('=').is_some_and(|(other, _)| other == name));
         if !later {
+            has_home |= name == "HOME" && line.len() > "HOME=".len();
             lines.push(CString::new(line.as_str()).context("process.env")?);
         }
     }

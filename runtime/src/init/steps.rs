@@ -18,7 +18,7 @@ use crate::rootfs::console;
 use crate::seccomp;
 use crate::security::capabilities::{self, Masks, SYS_ADMIN};
 use crate::security::procfs::Procfs;
-use crate::security::{identity, labels, scheduling};
+use crate::security::{identity, labels, limits, scheduling};
 use crate::spec::process::Process;
 
 /// What the last steps need.
@@ -138,6 +138,7 @@ pub fn become_program(
     if last.asks {
         last.channel.wait()?;
     }
+    limits::apply_last(process)?;
     let confine = || -> Result<()> {
         if let (Some(filter), None) = (last.filter, notifies) {
             install(filter, last.channel)?;
@@ -149,17 +150,24 @@ pub fn become_program(
     };
     // As late as can be, for from here on the profile has to allow what we do; but the kernel takes its time, and `start`
     // need not wait for it where all that is left is to read the word for it.
-    let mut confined = None;
-    if let Some(waiting) = waiting {
-        if before.is_none() && last.filter.is_none_or(|filter| filter.always_allows(libc::SYS_read)) {
-            confined = Some(confine());
-        }
-        waiting.wait()?;
-    }
-    before.map_or(Ok(()), |before| before(program.env()))?;
-    // Why it failed is for `start` to say: nobody else listens.
-    confined.unwrap_or_else(confine)?;
-    program.execute()
+    let early = waiting.is_some()
+        && before.is_none()
+        && last.filter.is_none_or(|filter| filter.always_allows(libc::SYS_read));
+    let confined = early.then(confine);
+    let go = || -> Result<Infallible> {
+        // Why it failed is for `start` to say: nobody else listens.
+        confined.unwrap_or_else(confine)?;
+        // A program of the container's too, and no more is allowed to it, as under runc.
+        before.map_or(Ok(()), |before| before(program.env()))?;
+        program.execute()
+    };
+    let Some(waiting) = waiting else { return go() };
+    // What else is open is the caller's, who may wait for its end, or was for making the container.
+    waiting.close_others_from(3 + last.descriptors.all)?;
+    let Err(err) = waiting.wait().and_then(|()| go());
+    // Not returned to those who own what has been closed.
+    waiting.answer(&err.context("container init"));
+    sys::clone::exit_now(1)
 }
 
 fn install(filter: &seccomp::Program, channel: &ProcessEnd) -> Result<()> {

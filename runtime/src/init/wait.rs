@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use anyhow::{Context as _, Result};
@@ -17,6 +17,7 @@ use nix::unistd::mkfifo;
 
 use super::channel;
 use crate::container::directory::Directory;
+use crate::{hooks, log};
 
 const START: &str = "start";
 const ANSWER: &str = "answer";
@@ -47,6 +48,22 @@ pub fn prepare(directory: &Directory) -> Result<Waiting> {
 }
 
 impl Waiting {
+    /// Closes all other descriptors of this process from `first` on, but for those that messages and hooks' output go to.
+    /// Only for one that never returns to their owners.
+    ///
+    /// # Errors
+    /// Before Linux 5.9.
+    pub fn close_others_from(&self, first: u32) -> Result<()> {
+        let mut kept: Vec<BorrowedFd<'_>> = vec![self.start.as_fd(), self.answer.as_fd()];
+        if let Some(fd) = log::descriptor() {
+            kept.push(fd);
+        }
+        for fd in hooks::descriptors() {
+            kept.push(fd);
+        }
+        sys::clone::close_all_but(first, &kept).context("close the runtime's descriptors")
+    }
+
     /// Waits for `runtime start`.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use crate::container::state::State;
 use crate::init::channel::{self, Report, RuntimeEnd};
 use crate::init::{self, wait};
 use crate::namespace::Namespaces;
-use crate::rootfs::{mount, propagation, shared};
+use crate::rootfs::{idmap, mount, propagation, shared};
 use crate::security::procfs::Procfs;
 use crate::spec::document::Document;
 use crate::spec::{annotations, check, load};
@@ -212,12 +212,13 @@ fn spawn(
     let userns = input.namespaces.has(libc::CLONE_NEWUSER);
     let mut mounts = mount::plan(&document.mounts, &input.bundle)?;
     let maps = (document.linux.uid_mappings.as_slice(), document.linux.gid_mappings.as_slice());
+    let container = idmap::Container { maps, joined: input.namespaces.joined_user() };
     if !document.annotations.contains_key(cgroup::beneath::DELEGATED) {
         give_cgroup(input, cgroup, &mounts)?;
     }
     // An unprivileged runtime may not copy mounts in its own namespace, nor has its container any need of it.
     let early = userns && nix::unistd::geteuid().is_root();
-    mount::open_early(&mut mounts, early, maps)?;
+    mount::open_early(&mut mounts, early, container)?;
     let tree = if early {
         Some(propagation::copy_for_user_namespace(&input.rootfs)?)
     } else {

@@ -12,7 +12,7 @@ use sys::clone::{CloneOptions, Cloned};
 use super::beside::{adopt, introduce};
 use super::descriptors::Descriptors;
 use super::pid_file;
-use crate::cgroup::{Cgroup, Location};
+use crate::cgroup::{Cgroup, Location, Member};
 use crate::cli;
 use crate::container::directory::Directory;
 use crate::container::state::State;
@@ -57,7 +57,8 @@ pub fn exec(directory: &Directory, flags: &cli::Exec) -> Result<Running> {
     };
     let filter = if state.filtered { Some(filter(directory)?) } else { None };
     let location = state.cgroup.clone().unwrap_or_default().below(&flags.cgroup)?;
-    let cgroup = location.cgroup().context("open the container's cgroup")?;
+    let cgroup = location.cgroup().or_else(|err| cgroup_elsewhere(&state, &flags.cgroup).ok_or(err));
+    let cgroup = cgroup.context("open the container's cgroup")?;
     let descriptors = Descriptors::read(flags.preserve_fds, false)?;
     let watched = is_watched(directory, &state, &process)?;
     let input = Input { state: &state, flags, process: &process, filter, init, cgroup, descriptors, watched };
@@ -148,6 +149,7 @@ fn spawn(input: &Input<'_>) -> Result<Running> {
                 watched: input.watched,
                 shared_root: input.state.shared_root.map(|id| (input.state.rootfs.as_path(), id)),
                 tasks: &tasks,
+                domain: (input.state.personality.as_ref(), input.state.memory_policy.as_ref()),
                 keyring: format!("_ses.{}", input.state.id),
             };
             init::exec::run(&plan, &theirs)
@@ -183,6 +185,17 @@ fn clone_into(cgroup: &Cgroup, state: &State, proc: &Procfs) -> Result<Cloned> {
         }
         other => other.context(context),
     }
+}
+
+/// Where the first process is, if its own cgroup is gone: it has been moved, and who did that removed what was empty.
+fn cgroup_elsewhere(state: &State, asked: &[String]) -> Option<Cgroup> {
+    let container = state.cgroup.as_ref().filter(|location| location.is_v2() && asked.is_empty())?;
+    let member = container.unified().filter(|member| !member.path.exists())?;
+    let text = Procfs::open().ok()?.read(&format!("{}/cgroup", state.init?.pid)).ok()?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let path = member.path.ancestors().map(|top| top.join(own)).find(|path| path.is_dir())?;
+    let dirs = vec![Member { path, ..member.clone() }];
+    Location { dirs, ..Location::default() }.cgroup().ok()
 }
 
 fn cgroup_of_init(state: &State, proc: &Procfs) -> Result<PathBuf> {

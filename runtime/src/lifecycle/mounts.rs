@@ -14,7 +14,7 @@ use crate::container::directory::Directory;
 use crate::container::state::State;
 use crate::container::status::Status;
 use crate::init::channel::{self, Report};
-use crate::rootfs::mount;
+use crate::rootfs::{idmap, mount};
 use crate::spec::document::Mount;
 
 /// Where the mounts are made: all but what would change what is mounted (whose processes, whose cgroups).
@@ -28,7 +28,7 @@ const JOINED: i32 =
 pub fn add(directory: &Directory, mounts: &[Mount]) -> Result<()> {
     let state = running(directory)?;
     let mut plan = mount::plan(mounts, &state.bundle)?;
-    mount::open_early(&mut plan, true, (&[], &[]))?;
+    mount::open_early(&mut plan, true, idmap::Container::default())?;
     inside(&state, || {
         let root = Root::open(Path::new("/")).context("open the container's root")?;
         plan.iter().try_for_each(|planned| planned.perform(&root, None))

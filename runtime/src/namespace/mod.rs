@@ -6,7 +6,7 @@ pub mod time;
 pub mod user;
 
 use std::fs::File;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -113,11 +113,44 @@ impl Namespaces {
         self.new & !(libc::CLONE_NEWCGROUP | sys::clone::CLONE_NEWTIME)
     }
 
-    /// Whether it joins one that only children of who joins it are in (PID), or that has to be joined before others are
-    /// made (user): the process that is cloned first joins them then and makes a sibling, which goes on in its place.
+    /// Whether it joins one that only children of who joins it are in (PID), that has to be joined before others are
+    /// made (user), or that may not be the new user namespace's and so not for its root to join: the process that is cloned
+    /// first joins them then and makes a sibling, which goes on in its place.
     #[must_use]
     pub fn joins_before_birth(&self) -> bool {
-        self.joins(libc::CLONE_NEWUSER) || self.joins(libc::CLONE_NEWPID)
+        let others = || self.joined.iter().any(|joined| joined.flag != libc::CLONE_NEWNS);
+        self.joins(libc::CLONE_NEWUSER)
+            || self.joins(libc::CLONE_NEWPID)
+            || (self.new & libc::CLONE_NEWUSER != 0 && others())
+    }
+
+    /// Joins what is joined before birth; returns `CLONE_NEW…` of all that has been. With a user namespace the others come
+    /// before it, for they may be the host's; what is refused then is its own, and is joined in it.
+    ///
+    /// # Errors
+    /// Whatever `setns(2)` says of the user and PID namespace, naming the path.
+    pub fn join_before_birth(&self) -> Result<i32> {
+        let (user, pid) = (libc::CLONE_NEWUSER, libc::CLONE_NEWPID);
+        let mut done = 0;
+        if self.has(user) {
+            for joined in self.joined.iter().filter(|joined| joined.flag & (user | libc::CLONE_NEWNS) == 0) {
+                if joined.enter().is_ok() {
+                    done |= joined.flag;
+                }
+            }
+        }
+        let left = (user | pid) & !done;
+        for joined in self.joined.iter().filter(|joined| joined.flag & left != 0) {
+            joined.enter()?;
+            done |= joined.flag;
+        }
+        Ok(done)
+    }
+
+    /// The user namespace that it joins.
+    #[must_use]
+    pub fn joined_user(&self) -> Option<BorrowedFd<'_>> {
+        self.joined.iter().find(|joined| joined.flag == libc::CLONE_NEWUSER).map(|joined| joined.fd.as_fd())
     }
 
     /// Whether the process waits until the runtime has let it in: until its maps are written it is nobody, and until it is

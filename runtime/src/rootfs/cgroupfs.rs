@@ -98,7 +98,8 @@ fn add(tmpfs: &OwnedFd, one: &Hierarchy, attributes: u64, own: bool) -> Result<(
 }
 
 fn hierarchy(kind: &str, data: &str, attributes: u64, own: bool, source: &Path) -> Result<OwnedFd> {
-    if own {
+    // Of version 2 all is shown without a namespace too, as under runc and crun: /proc/self/cgroup speaks of all of it.
+    if own || kind == "cgroup2" {
         match fresh(kind, data, attributes) {
             // In a user namespace that has not the right to, or sees the host's only in part.
             Err(err) if matches!(err.kind(), ErrorKind::PermissionDenied | ErrorKind::ResourceBusy) => {}

@@ -1,7 +1,7 @@
 //! Mounts whose ids are shifted. Only the runtime, with its rights over the host's file systems, can do that, so
 //! these sources are opened and shifted before the container's processes exist.
 
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, Result};
 use contracts::fault;
@@ -16,6 +16,15 @@ use crate::spec::linux::IdMapping;
 #[derive(Debug, Default)]
 pub struct Maps {
     made: Vec<(Vec<IdMapping>, Vec<IdMapping>, OwnedFd)>,
+}
+
+/// The container's user namespace.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Container<'a> {
+    /// `uidMappings` and `gidMappings` of its own.
+    pub maps: (&'a [IdMapping], &'a [IdMapping]),
+    /// One that it joins.
+    pub joined: Option<BorrowedFd<'a>>,
 }
 
 /// What the mount asks for: its options, or maps without one.
@@ -34,10 +43,13 @@ impl Maps {
         tree: &OwnedFd,
         mount: &Mount,
         how: Idmap,
-        container: (&[IdMapping], &[IdMapping]),
+        container: Container<'_>,
     ) -> Result<()> {
+        if let Some(namespace) = container.joined.filter(|_| mount.uid_mappings.is_empty()) {
+            return shift(tree, namespace, how);
+        }
         let (uids, gids) = if mount.uid_mappings.is_empty() {
-            container
+            container.maps
         } else {
             (mount.uid_mappings.as_slice(), mount.gid_mappings.as_slice())
         };
@@ -52,13 +64,16 @@ impl Maps {
                 self.made.len() - 1
             }
         };
-        let namespace = &self.made[index].2;
-        let attributes = Attributes {
-            set: attr::IDMAP,
-            userns_fd: u64::from(namespace.as_raw_fd().cast_unsigned()),
-            ..Attributes::default()
-        };
-        sys::mount::set_attributes(tree.as_fd(), attributes, how == Idmap::Recursive)
-            .context("shift the ids of the mount")
+        shift(tree, self.made[index].2.as_fd(), how)
     }
+}
+
+fn shift(tree: &OwnedFd, namespace: BorrowedFd<'_>, how: Idmap) -> Result<()> {
+    let attributes = Attributes {
+        set: attr::IDMAP,
+        userns_fd: u64::from(namespace.as_raw_fd().cast_unsigned()),
+        ..Attributes::default()
+    };
+    sys::mount::set_attributes(tree.as_fd(), attributes, how == Idmap::Recursive)
+        .context("shift the ids of the mount")
 }

@@ -21,7 +21,6 @@ use super::label::{self, Label};
 use super::options::{Options, Propagation};
 use super::{copy_up, propagation};
 use crate::spec::document::Mount;
-use crate::spec::linux::IdMapping;
 
 const DIRECTORY: Mode = Mode::from_bits_truncate(0o755);
 /// Files below `/proc` that may be covered, for what shows a container its own limits (lxcfs) or fixes a value.
@@ -107,7 +106,7 @@ fn without_dots(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// A source that is missing, naming both ends of the mount.
-pub fn open_early(plan: &mut [Planned<'_>], userns: bool, maps: (&[IdMapping], &[IdMapping])) -> Result<()> {
+pub fn open_early(plan: &mut [Planned<'_>], userns: bool, container: idmap::Container<'_>) -> Result<()> {
     let mut idmaps = Maps::default();
     for planned in plan.iter_mut().filter(|planned| planned.options.bind && !planned.options.remount) {
         let shift = idmap::wanted(planned.mount, &planned.options);
@@ -117,7 +116,7 @@ pub fn open_early(plan: &mut [Planned<'_>], userns: bool, maps: (&[IdMapping], &
         let context = || planned.describe();
         let tree = planned.copy_source().with_context(context)?;
         if let Some(how) = shift {
-            idmaps.apply(&tree, planned.mount, how, maps).with_context(context)?;
+            idmaps.apply(&tree, planned.mount, how, container).with_context(context)?;
         }
         // A copy of a shared mount is shared with the host until it says otherwise.
         let slave = Propagation { kind: nix::libc::MS_SLAVE, recursive: true };

@@ -107,9 +107,8 @@ impl Eq for Target<'_> {}
 /// The program is longer than the kernel takes.
 pub(super) fn compile(profile: &Profile<'_>, native: Arch) -> Result<Vec<Instruction>> {
     let named = profile.architectures;
-    let is_named = |abi: &Abi| {
-        named.contains(&abi.arch) || (abi.arch == native && named.contains(&Arch::ScmpArchNative))
-    };
+    // The native one need not be named: the list is of those besides it.
+    let is_named = |abi: &Abi| named.contains(&abi.arch) || abi.arch == native;
     let mut assembler = Assembler::default();
     let mut start = Goto::Return(BAD_ARCHITECTURE);
     // Last written is first tested: the native architecture, which heads its family.

@@ -311,6 +311,15 @@ fn calls_newer_than_the_profile_do_not_exist() {
     assert_eq!(run(&strict, AUDIT_X86, 384, [0; 6]), ENOSYS);
     assert_eq!(run(&strict, AUDIT_X86_64, X32 + 1, [0; 6]), 0, "x32 is not named: killed");
     assert_eq!(run(&strict, AUDIT_X86_64, u32::MAX, [0; 6]), EPERM, "a tracer's skipped call");
+    let mut unnamed = with("SCMP_ACT_ERRNO", Value::Null);
+    for architectures in [json!([]), json!(["SCMP_ARCH_X86"])] {
+        unnamed["architectures"] = architectures;
+        assert_eq!(
+            run(&program(&unnamed), AUDIT_X86_64, 333, [0; 6]),
+            ENOSYS,
+            "the native one need not be named"
+        );
+    }
     let permissive = program(&with("SCMP_ACT_LOG", Value::Null));
     assert_eq!(run(&permissive, AUDIT_X86_64, 333, [0; 6]), 0x7ffc_0000);
     let own = program(&with("SCMP_ACT_ERRNO", 38.into()));

@@ -52,16 +52,32 @@ pub fn check(rlimits: &[Rlimit]) -> Result<()> {
     Ok(())
 }
 
-/// Applies both to process `pid`, 0 being this one.
+/// Whether a limit is in the way of what is still to be done: of so few descriptors that we need more.
+fn is_last(limit: &Rlimit) -> bool {
+    const ENOUGH: u64 = 128;
+    limit.kind == "RLIMIT_NOFILE" && limit.soft < ENOUGH
+}
+
+fn set(pid: i32, limit: &Rlimit) -> Result<()> {
+    let Some(number) = number(&limit.kind) else { return Ok(()) };
+    sys::limits::set(pid, number, limit.soft, limit.hard)
+        .with_context(|| format!("set rlimit {} to {} (hard {})", limit.kind, limit.soft, limit.hard))
+}
+
+/// Sets what [`apply`] has left for the end, for this process.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_last(process: &Process) -> Result<()> {
+    process.rlimits.iter().filter(|limit| is_last(limit)).try_for_each(|limit| set(0, limit))
+}
+
+/// Applies both to process `pid`, 0 being this one; but for [`apply_last`].
 ///
 /// # Errors
 /// `EPERM` where a limit would rise without `CAP_SYS_RESOURCE`.
 pub fn apply(proc: &Procfs, pid: i32, process: &Process) -> Result<()> {
-    for limit in &process.rlimits {
-        let Some(number) = number(&limit.kind) else { continue };
-        sys::limits::set(pid, number, limit.soft, limit.hard)
-            .with_context(|| format!("set rlimit {} to {} (hard {})", limit.kind, limit.soft, limit.hard))?;
-    }
+    process.rlimits.iter().filter(|limit| !is_last(limit)).try_for_each(|limit| set(pid, limit))?;
     let Some(score) = process.oom_score_adj else { return Ok(()) };
     let owner = if pid == 0 { "self".to_owned() } else { pid.to_string() };
     match proc.write(&format!("{owner}/oom_score_adj"), &score.to_string()) {

@@ -162,7 +162,7 @@ pub struct IntelRdt {
 }
 
 /// `personality`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct Personality {
     /// `LINUX` or `LINUX32`.
     pub domain: String,
@@ -172,7 +172,7 @@ pub struct Personality {
 }
 
 /// `memoryPolicy`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct MemoryPolicy {
     /// `MPOL_…`.
     pub mode: String,

@@ -101,3 +101,46 @@ fn an_agent_for_a_filter() {
     });
     assert!(!rig.rootfs().join("tmp/made").exists());
 }
+
+/// Whoever waits for the end of a pipe must not wait for `start`.
+#[test]
+fn a_created_container_keeps_nothing_of_the_callers() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/true"]);
+    let line = format!(
+        "exec 7</etc/hostname; exec {} --root {} create --pid-file pid {}",
+        runtime(),
+        rig.root().display(),
+        rig.id("c")
+    );
+    let mut command = Command::new("/bin/sh");
+    run(command.args(["-c", &line]).current_dir(rig.bundle()).stdin(Stdio::null())).ok();
+    let pid = fs::read_to_string(rig.bundle().join("pid")).unwrap();
+    let open = || -> Vec<String> {
+        let list = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+        list.filter(|entry| entry.file_name().to_str().unwrap().parse::<i32>().unwrap() > 2)
+            .map(|entry| fs::read_link(entry.path()).unwrap().display().to_string())
+            .collect()
+    };
+    // The FIFOs by which it waits.
+    wait_until("the others to be closed", || open().len() == 2);
+    assert!(open().iter().all(|path| path.ends_with("/start") || path.ends_with("/answer")), "{:?}", open());
+    rig.runtime(&["start", "@c"]).ok();
+    rig.wait_for_status("c", "stopped");
+}
+
+#[test]
+fn few_descriptors_are_enough() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script("ulimit -n; ulimit -Hn").with(|config| {
+        config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 8, "hard": 9 }]);
+    });
+    assert_eq!(rig.runtime(&["run", "@c"]).ok(), "8\n9\n");
+    rig.runtime(&["create", "@d"]).ok();
+    rig.runtime(&["start", "@d"]).ok();
+    rig.wait_for_status("d", "stopped");
+}

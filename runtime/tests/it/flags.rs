@@ -169,3 +169,11 @@ fn rare_limits_change() {
         assert!(rdt.fails(7).contains("resctrl"));
     }
 }
+
+#[test]
+fn both_spellings_of_version() {
+    let version =
+        |flag: &str| crate::rig::run(std::process::Command::new(crate::rig::runtime()).arg(flag)).ok();
+    assert!(version("-v").starts_with("runtime version "), "{}", version("-v"));
+    assert_eq!(version("-v"), version("--version"));
+}

@@ -88,3 +88,19 @@ fn what_the_first_process_left_is_killed() {
     rig.runtime(&["delete", "@c"]).ok();
     rig.is_clean();
 }
+
+/// The kernel gives the first process of a PID namespace no signal that it has not asked for.
+#[test]
+fn a_created_container_can_be_ended() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/true"]);
+    rig.runtime(&["create", "@c"]).ok();
+    rig.runtime(&["kill", "@c", "WINCH"]).ok();
+    assert_eq!(rig.status("c"), "created");
+    rig.runtime(&["kill", "@c", "TERM"]).ok();
+    rig.wait_for_status("c", "stopped");
+    rig.runtime(&["delete", "@c"]).ok();
+    rig.is_clean();
+}

@@ -55,3 +55,64 @@ fn what_does_not_run_cannot_be_paused() {
     rig.runtime(&["pause", "@c"]).fails(4);
     rig.runtime(&["resume", "@c"]).fails(4);
 }
+
+/// Whoever entered it would stand still in it, also the runtime.
+#[test]
+fn a_frozen_cgroup_is_refused() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/true"]);
+    let id = rig.id("c");
+    let (v1, v2) = (format!("/sys/fs/cgroup/freezer/{id}"), format!("/sys/fs/cgroup/{id}"));
+    let (directory, file, word, thawed) = if std::path::Path::new("/sys/fs/cgroup/freezer").exists() {
+        (v1, "freezer.state", "FROZEN", "THAWED")
+    } else {
+        (v2, "cgroup.freeze", "1", "0")
+    };
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(format!("{directory}/{file}"), word).unwrap();
+    let mut config = rig.config.clone();
+    config["linux"]["cgroupsPath"] = format!("/{id}").into();
+    std::fs::write(rig.bundle().join("config.json"), config.to_string()).unwrap();
+    let line = rig.runtime(&["run", "@c"]).fails(125);
+    assert!(line.contains("container's cgroup unexpectedly frozen"), "{line}");
+    std::fs::write(format!("{directory}/{file}"), thawed).unwrap();
+    std::fs::remove_dir(&directory).unwrap();
+    rig.is_clean();
+}
+
+/// Somebody has moved its process and removed the directories.
+#[test]
+fn a_container_without_its_cgroup_can_be_managed() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/sleep", "1000"]);
+    rig.runtime(&["run", "-d", "--pid-file", "pid", "@c"]).ok();
+    let pid = std::fs::read_to_string(rig.bundle().join("pid")).unwrap();
+    for cgroup in rig.cgroups() {
+        let elsewhere = cgroup.with_file_name(rig.id("elsewhere"));
+        std::fs::create_dir(&elsewhere).unwrap();
+        if elsewhere.join("cpuset.cpus").exists() && !elsewhere.join("cgroup.controllers").exists() {
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                let value = std::fs::read_to_string(cgroup.join(file)).unwrap();
+                std::fs::write(elsewhere.join(file), value).unwrap();
+            }
+        }
+        std::fs::write(elsewhere.join("cgroup.procs"), &pid).unwrap();
+        crate::rig::wait_until("the cgroup to be empty", || std::fs::remove_dir(&cgroup).is_ok());
+    }
+    assert_eq!(rig.status("c"), "running");
+    assert_eq!(rig.runtime(&["list", "-q"]).ok(), format!("{}\n", rig.id("c")));
+    if !std::path::Path::new("/sys/fs/cgroup/freezer").exists() {
+        assert_eq!(rig.runtime(&["exec", "@c", "/bin/echo", "here"]).ok(), "here\n");
+    }
+    rig.runtime(&["kill", "@c", "KILL"]).ok();
+    rig.wait_for_status("c", "stopped");
+    rig.runtime(&["delete", "--force", "@c"]).ok();
+    for cgroup in rig.cgroups() {
+        std::fs::remove_dir(cgroup).unwrap();
+    }
+    rig.is_clean();
+}

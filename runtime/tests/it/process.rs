@@ -190,3 +190,108 @@ fn signals_that_the_caller_ignores_are_at_their_default() {
     let said = run(deaf.current_dir(rig.bundle()).stdin(Stdio::null()));
     assert_eq!(said.ok(), "SigIgn:\t0000000000000000\n");
 }
+
+/// A network namespace that somebody made before is not the new user namespace's own, and its root may not join it.
+#[test]
+fn the_hosts_network_namespace_with_a_user_namespace() {
+    if !can_run() {
+        return;
+    }
+    let mut holder = Command::new("unshare").args(["-n", "sleep", "1000"]).spawn().unwrap();
+    let network = format!("/proc/{}/ns/net", holder.id());
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    wait_until("the namespace", || fs::read_link(&network).is_ok_and(|link| link != own));
+    let wanted = fs::read_link(&network).unwrap().display().to_string();
+    let script = "readlink /proc/self/ns/net; id -u; cat /proc/self/uid_map; exec sleep 1000";
+    let with_network = |rig: Rig, user: serde_json::Value| {
+        rig.with(|config| {
+            let list = config["linux"]["namespaces"].as_array_mut().unwrap();
+            list.retain(|one| one["type"] != "network");
+            list.extend([json!({ "type": "network", "path": network }), user]);
+        })
+    };
+    let first = with_network(Rig::script(script), json!({ "type": "user" })).with(|config| {
+        let maps = json!([{ "containerID": 0, "hostID": 100_000, "size": 1000 }]);
+        config["linux"]["uidMappings"] = maps.clone();
+        config["linux"]["gidMappings"] = maps;
+    });
+    first.runtime(&["create", "--pid-file", "pid", "@c"]).ok();
+    let pid = fs::read_to_string(first.bundle().join("pid")).unwrap();
+    assert_eq!(fs::read_link(format!("/proc/{pid}/ns/net")).unwrap().display().to_string(), wanted);
+    let user = json!({ "type": "user", "path": format!("/proc/{pid}/ns/user") });
+    let second = with_network(Rig::script(&script.replace("exec sleep 1000", "")), user);
+    let out = second.runtime(&["run", "@d"]).ok();
+    let words: Vec<_> = out.split_whitespace().collect();
+    assert_eq!(words, [wanted.as_str(), "0", "0", "100000", "1000"]);
+    let _ = holder.kill();
+    let _ = holder.wait();
+}
+
+#[test]
+fn a_container_has_all_processors_of_its_cgroup() {
+    if !can_run() {
+        return;
+    }
+    let show = ["/bin/grep", "Cpus_allowed_list", "/proc/self/status"];
+    let rig = Rig::new(&show);
+    let wanted = rig.runtime(&["run", "@c"]).ok();
+    let kept_to_one = |args: &[&str]| {
+        let inner = rig.command(args);
+        let mut command = Command::new("taskset");
+        command.args(["-c", "0"]).arg(inner.get_program()).args(inner.get_args()).current_dir(rig.bundle());
+        run(&mut command).ok()
+    };
+    assert_eq!(kept_to_one(&["run", "@c"]), wanted);
+    let rig = Rig::new(&["/bin/sleep", "1000"]);
+    rig.runtime(&["run", "-d", "@e"]).ok();
+    let args = [&["exec", "@e"][..], &show].concat();
+    let inner = rig.command(&args);
+    let mut command = Command::new("taskset");
+    command.args(["-c", "0"]).arg(inner.get_program()).args(inner.get_args()).current_dir(rig.bundle());
+    assert_eq!(run(&mut command).ok(), wanted);
+}
+
+#[test]
+fn exec_has_the_containers_domain_and_memory_policy() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/sleep", "1000"]).with(|config| {
+        config["linux"]["personality"] = json!({ "domain": "LINUX32" });
+        config["linux"]["memoryPolicy"] = json!({ "mode": "MPOL_PREFERRED", "nodes": "0" });
+    });
+    rig.runtime(&["run", "-d", "@c"]).ok();
+    let script = "cat /proc/self/personality; grep -c prefer /proc/self/numa_maps";
+    let out = rig.runtime(&["exec", "@c", "/bin/sh", "-c", script]).ok();
+    let (domain, preferred) = out.trim_end().split_once('\n').unwrap();
+    assert_eq!(domain, "00000008");
+    assert_ne!(preferred, "0");
+}
+
+#[test]
+fn a_filter_holds_for_start_container_hooks() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/true"]).with(|config| {
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS" }],
+        });
+        config["hooks"]["startContainer"] =
+            json!([{ "path": "/bin/busybox", "args": ["busybox", "mkdir", "/tmp/x"] }]);
+    });
+    let said = rig.runtime(&["run", "@c"]);
+    assert!(said.err.contains("startContainer hook #0: /bin/busybox: killed by signal 31"), "{said:?}");
+    rig.is_clean();
+}
+
+#[test]
+fn an_empty_home_that_replaces_another_is_none() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script("echo $HOME")
+        .with(|config| config["process"]["env"] = json!(["PATH=/bin", "HOME=/over", "HOME="]));
+    assert_eq!(rig.runtime(&["run", "@c"]).ok(), "/root\n");
+}

@@ -259,3 +259,15 @@ fn a_container_goes_with_its_poststart_hook() {
     assert!(said.fails(1).contains("error running poststart hook #0: /bin/false: exit status 1"));
     rig.is_clean();
 }
+
+#[test]
+fn create_container_hooks_begin_in_the_root_file_system() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::new(&["/bin/true"]).with(|config| {
+        config["hooks"]["createContainer"] = json!([{ "path": "/bin/pwd" }]);
+    });
+    let rootfs = std::fs::canonicalize(rig.rootfs()).unwrap();
+    assert_eq!(rig.runtime(&["run", "@c"]).ok(), format!("{}\n", rootfs.display()));
+}
