@@ -35,6 +35,8 @@ pub fn map_ids(command: &mut Command, record: &Container) {
 pub fn runtime(store: &Store, record: &Container) -> Command {
     let mut command = Command::new(&record.runtime);
     command.arg("--root").arg(store.paths.runtime()).args(&record.runtime_args);
+    // A runtime that a service manager has started would wait until the container says that it is ready.
+    command.env_remove("NOTIFY_SOCKET");
     with_clean_signals(&mut command);
     command
 }

@@ -103,7 +103,7 @@ fn fill(options: &mut Options, flags: &Checkpoint, state: &State, pid: i32) -> R
 fn name_what_stays(options: &mut Options, state: &State, pid: i32) -> Result<()> {
     // Changed since, it would be another container's; CRIU refuses what does not fit the processes.
     let document = load::document(&state.bundle, state.config.as_deref())?;
-    let mounts = mount::plan(&document.mounts, &state.bundle)?;
+    let mounts = mount::plan(&document.mounts, &state.bundle, None)?;
     let own_cgroups = state.namespaces & libc::CLONE_NEWCGROUP != 0;
     let cgroups = state.cgroup.as_ref().filter(|_| !own_cgroups);
     external::dumped_namespaces(&mut options.message, &document)?;

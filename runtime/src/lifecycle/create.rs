@@ -210,7 +210,7 @@ fn spawn(
 ) -> Result<(RuntimeEnd, i32)> {
     let (document, flags) = (&input.document, input.request.flags);
     let userns = input.namespaces.has(libc::CLONE_NEWUSER);
-    let mut mounts = mount::plan(&document.mounts, &input.bundle)?;
+    let mut mounts = mount::plan(&document.mounts, &input.bundle, Some(&input.rootfs))?;
     let maps = (document.linux.uid_mappings.as_slice(), document.linux.gid_mappings.as_slice());
     let container = idmap::Container { maps, joined: input.namespaces.joined_user() };
     if !document.annotations.contains_key(cgroup::beneath::DELEGATED) {

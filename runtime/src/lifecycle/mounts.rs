@@ -27,7 +27,7 @@ const JOINED: i32 =
 /// The container does not run; naming the mount that failed. Those before it stand.
 pub fn add(directory: &Directory, mounts: &[Mount]) -> Result<()> {
     let state = running(directory)?;
-    let mut plan = mount::plan(mounts, &state.bundle)?;
+    let mut plan = mount::plan(mounts, &state.bundle, None)?;
     mount::open_early(&mut plan, true, idmap::Container::default())?;
     inside(&state, || {
         let root = Root::open(Path::new("/")).context("open the container's root")?;

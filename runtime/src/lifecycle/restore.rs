@@ -65,12 +65,13 @@ pub struct Restored {
 pub fn restore(request: &Request<'_>) -> Result<Restored> {
     let flags = request.flags;
     let bundle = load::bundle_path(&flags.bundle)?;
-    let document = load::document(&bundle, flags.config.as_deref())?;
+    let mut document = load::document(&bundle, flags.config.as_deref())?;
     let namespaces = Namespaces::read(&document.linux.namespaces)?;
     check::document(&document, &namespaces)?;
     let terminal = document.process.as_ref().is_some_and(|process| process.terminal == Some(true));
     console::check(terminal, flags.console_socket.as_deref(), flags.detach)?;
     let rootfs = load::rootfs_path(&document, &bundle)?;
+    load::strip_rootfs(&mut document, &rootfs);
     let directory = Directory::reserve(request.root, &flags.id)?;
     let mut made = Made::default();
     let input =
@@ -98,7 +99,7 @@ struct Input<'a> {
 fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<State> {
     let (document, flags) = (input.document, input.request.flags);
     let mut state = first_state(input)?;
-    let mounts = mount::plan(&document.mounts, input.bundle)?;
+    let mounts = mount::plan(&document.mounts, input.bundle, Some(input.rootfs))?;
     let mut options = fill(input, &state)?;
     let cgroup = make_cgroup(input, directory, &mut state)?;
     made.cgroup.clone_from(&state.cgroup);

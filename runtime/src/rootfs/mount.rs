@@ -45,6 +45,9 @@ pub struct Planned<'doc> {
     /// Its options.
     pub options: Options,
     source: PathBuf,
+    /// The source's path in the container, where it is in the root file system: what is mounted there by then is meant, and
+    /// a link in it leads nowhere else.
+    inside: Option<PathBuf>,
     tree: Option<OwnedFd>,
 }
 
@@ -52,11 +55,11 @@ pub struct Planned<'doc> {
 ///
 /// # Errors
 /// A usage fault naming the destination.
-pub fn plan<'doc>(mounts: &'doc [Mount], bundle: &Path) -> Result<Vec<Planned<'doc>>> {
-    mounts.iter().map(|mount| plan_one(mount, bundle)).collect()
+pub fn plan<'doc>(mounts: &'doc [Mount], bundle: &Path, rootfs: Option<&Path>) -> Result<Vec<Planned<'doc>>> {
+    mounts.iter().map(|mount| plan_one(mount, bundle, rootfs)).collect()
 }
 
-fn plan_one<'doc>(mount: &'doc Mount, bundle: &Path) -> Result<Planned<'doc>> {
+fn plan_one<'doc>(mount: &'doc Mount, bundle: &Path, rootfs: Option<&Path>) -> Result<Planned<'doc>> {
     let context = || format!("mounts: {}", mount.destination.display());
     if mount.destination.as_os_str().is_empty() {
         fault!(Usage, "mounts: an entry without destination");
@@ -70,7 +73,10 @@ fn plan_one<'doc>(mount: &'doc Mount, bundle: &Path) -> Result<Planned<'doc>> {
     }
     // As runc: a relative source of a bind mount is in the bundle.
     let source = if options.bind { bundle.join(&mount.source) } else { mount.source.clone() };
-    Ok(Planned { mount, options, source, tree: None })
+    let own_ids = options.bind && idmap::wanted(mount, &options).is_none();
+    let inside = rootfs.filter(|_| own_ids).and_then(|rootfs| source.strip_prefix(rootfs).ok());
+    let inside = inside.map(Path::to_path_buf);
+    Ok(Planned { mount, options, source, inside, tree: None })
 }
 
 /// Only proc covers `/proc`, and only a few files in it are covered.
@@ -110,7 +116,7 @@ pub fn open_early(plan: &mut [Planned<'_>], userns: bool, container: idmap::Cont
     let mut idmaps = Maps::default();
     for planned in plan.iter_mut().filter(|planned| planned.options.bind && !planned.options.remount) {
         let shift = idmap::wanted(planned.mount, &planned.options);
-        if (!userns && shift.is_none()) || planned.options.copy_symlink {
+        if (!userns && shift.is_none()) || planned.options.copy_symlink || planned.inside.is_some() {
             continue;
         }
         let context = || planned.describe();
@@ -193,7 +199,7 @@ impl Planned<'_> {
             }
             let tree = match &self.tree {
                 Some(tree) => tree.try_clone()?,
-                None => self.copy_source()?,
+                None => self.copy_source_for(root)?,
             };
             let place = self.place_for(root, &tree)?;
             return self.attach_tree(&tree, &place).map(|()| None);
@@ -218,6 +224,13 @@ impl Planned<'_> {
                 None => Err(err),
             },
         }
+    }
+
+    fn copy_source_for(&self, root: &Root) -> io::Result<OwnedFd> {
+        let Some(inside) = &self.inside else { return self.copy_source() };
+        let nofollow = if self.options.source_nofollow { OFlag::O_NOFOLLOW } else { OFlag::empty() };
+        let source = root.open_in(inside, OFlag::O_PATH | nofollow, Mode::empty())?;
+        sys::mount::copy_tree(source.as_fd(), Path::new(""), self.options.recursive, false)
     }
 
     fn copy_source(&self) -> io::Result<OwnedFd> {

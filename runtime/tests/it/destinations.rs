@@ -99,7 +99,7 @@ fn the_root_file_systems_own_path_is_taken_off() {
     fs::create_dir_all(rig.bundle().join("src/x")).unwrap();
     fs::write(rig.bundle().join("src/x/file"), "found\n").unwrap();
     // The second one's source is what the first one has put there.
-    let rig = rig.with(|config| {
+    let mut rig = rig.with(|config| {
         for (source, destination) in
             [("src".into(), rootfs.join("mnt")), (rootfs.join("mnt"), rootfs.join("final"))]
         {
@@ -110,6 +110,20 @@ fn the_root_file_systems_own_path_is_taken_off() {
         }
     });
     assert_eq!(rig.runtime(&["run", "@c"]).ok(), "found\n");
+    let maps = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+    rig.config["linux"]["uidMappings"] = maps.clone();
+    rig.config["linux"]["gidMappings"] = maps;
+    rig.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "user" }));
+    rig.save();
+    assert_eq!(rig.runtime(&["run", "@d"]).ok(), "found\n");
+    // A link in the tree leads nowhere else than the container's own would.
+    fs::remove_dir_all(rig.rootfs().join("mnt")).unwrap();
+    symlink(rig.bundle().join("src"), rig.rootfs().join("link")).unwrap();
+    let mounts = rig.config["mounts"].as_array_mut().unwrap();
+    mounts.truncate(mounts.len() - 2);
+    mounts.push(json!({ "destination": "/final", "source": rootfs.join("link"), "type": "bind", "options": ["rbind"] }));
+    rig.save();
+    rig.runtime(&["run", "@e"]).fails(125);
 }
 
 #[test]

@@ -57,6 +57,8 @@ impl Runtime {
         }
         // Ours alone.
         command.env_remove("TTRPC_ADDRESS").env_remove("GRPC_ADDRESS").env_remove("MAX_SHIM_VERSION");
+        // containerd's: a runtime would wait until the container says that it is ready.
+        command.env_remove("NOTIFY_SOCKET");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         with_clean_signals(&mut command);
         command

@@ -170,3 +170,14 @@ fn many_at_once() {
     rig.ok(&remove);
     assert!(rig.left().is_empty(), "{:?}", rig.left());
 }
+
+/// Ours, as a service's: a runtime would wait until the container says that it is ready.
+#[test]
+fn the_service_managers_socket_is_not_the_containers() {
+    let rig = Rig::new();
+    let args = run(&["busybox", "sh", "-c", "echo .$NOTIFY_SOCKET.; test ! -e /run/notify"]);
+    let path = rig.path().join("manager");
+    let _manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let out = done(rig.shim(&args).env("NOTIFY_SOCKET", &path).output().unwrap());
+    assert_eq!((out.code, out.out.as_str()), (0, "..\n"), "{}", out.err);
+}
