@@ -167,6 +167,26 @@ pub fn default_signals() -> io::Result<()> {
     Ok(())
 }
 
+/// Has this process end by the signals that ask for it: a process that is the first of its PID namespace gets none whose
+/// meaning it leaves at the default. Until the next [`default_signals`] or `execve(2)`.
+///
+/// # Errors
+/// None in practice.
+pub fn end_when_asked() -> io::Result<()> {
+    extern "C" fn end(signal: libc::c_int) {
+        exit_now(128 + signal);
+    }
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    let action = SigAction::new(SigHandler::Handler(end), SaFlags::empty(), SigSet::empty());
+    for signal in
+        [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2]
+    {
+        // SAFETY: the handler makes one call, which is async-signal-safe, and does not return.
+        unsafe { sigaction(signal, &action)? };
+    }
+    Ok(())
+}
+
 /// Signals that the kernel counts, `_NSIG`, on every architecture but MIPS.
 const KERNEL_SIGNALS: libc::c_long = 64;
 

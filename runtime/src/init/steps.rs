@@ -148,6 +148,9 @@ pub fn become_program(
         }
         Ok(())
     };
+    if waiting.is_some() {
+        sys::clone::end_when_asked().context("handle signals")?;
+    }
     // As late as can be, for from here on the profile has to allow what we do; but the kernel takes its time, and `start`
     // need not wait for it where all that is left is to read the word for it.
     let early = waiting.is_some()

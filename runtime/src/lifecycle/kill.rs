@@ -39,9 +39,6 @@ pub fn kill(directory: &Directory, signal: i32, all: bool) -> Result<()> {
     let Some(init) = first(&state)?.filter(|_| status.is_alive()) else {
         fault!(WrongState, "container not running")
     };
-    // What waits to become the program heeds no other signal: the first process of a PID namespace gets none that it has not
-    // asked for.
-    let signal = if status == Status::Created && ends_by_default(signal) { libc::SIGKILL } else { signal };
     match sys::pidfd::send_signal(&init, signal) {
         Err(err) if err.raw_os_error() == Some(libc::ESRCH) => fault!(WrongState, "container not running"),
         other => other.context("signal the container's process")?,
@@ -51,21 +48,6 @@ pub fn kill(directory: &Directory, signal: i32, all: bool) -> Result<()> {
         cgroup.thaw()?;
     }
     Ok(())
-}
-
-/// Whether a process that says nothing of the signal ends by it (signal(7)).
-fn ends_by_default(signal: i32) -> bool {
-    let lives_on = [
-        libc::SIGCHLD,
-        libc::SIGCONT,
-        libc::SIGSTOP,
-        libc::SIGTSTP,
-        libc::SIGTTIN,
-        libc::SIGTTOU,
-        libc::SIGURG,
-        libc::SIGWINCH,
-    ];
-    signal != 0 && !lives_on.contains(&signal)
 }
 
 /// Kills every process of a container and waits until its first one is gone.

@@ -33,20 +33,21 @@ pub fn wanted(mount: &Mount, options: &Options) -> Option<Idmap> {
     options.idmap.or((!mount.uid_mappings.is_empty()).then_some(Idmap::Top))
 }
 
+/// How a mount's ids are to be shifted.
+#[derive(Debug)]
+pub struct Shift {
+    namespace: OwnedFd,
+    how: Idmap,
+}
+
 impl Maps {
-    /// Shifts the ids of the detached mount `tree` by the mount's own maps or, where it has none, by the container's.
+    /// How the ids of a mount are shifted: by its own maps or, where it has none, by the container's.
     ///
     /// # Errors
-    /// No maps at all, or a file system that cannot be shifted.
-    pub fn apply(
-        &mut self,
-        tree: &OwnedFd,
-        mount: &Mount,
-        how: Idmap,
-        container: Container<'_>,
-    ) -> Result<()> {
+    /// No maps at all.
+    pub fn shift(&mut self, mount: &Mount, how: Idmap, container: Container<'_>) -> Result<Shift> {
         if let Some(namespace) = container.joined.filter(|_| mount.uid_mappings.is_empty()) {
-            return shift(tree, namespace, how);
+            return Ok(Shift { namespace: namespace.try_clone_to_owned()?, how });
         }
         let (uids, gids) = if mount.uid_mappings.is_empty() {
             container.maps
@@ -64,16 +65,22 @@ impl Maps {
                 self.made.len() - 1
             }
         };
-        shift(tree, self.made[index].2.as_fd(), how)
+        Ok(Shift { namespace: self.made[index].2.try_clone()?, how })
     }
 }
 
-fn shift(tree: &OwnedFd, namespace: BorrowedFd<'_>, how: Idmap) -> Result<()> {
-    let attributes = Attributes {
-        set: attr::IDMAP,
-        userns_fd: u64::from(namespace.as_raw_fd().cast_unsigned()),
-        ..Attributes::default()
-    };
-    sys::mount::set_attributes(tree.as_fd(), attributes, how == Idmap::Recursive)
-        .context("shift the ids of the mount")
+impl Shift {
+    /// Shifts the ids of the detached mount `tree`.
+    ///
+    /// # Errors
+    /// A file system that cannot be shifted; no rights over it.
+    pub fn apply(&self, tree: &OwnedFd) -> Result<()> {
+        let attributes = Attributes {
+            set: attr::IDMAP,
+            userns_fd: u64::from(self.namespace.as_raw_fd().cast_unsigned()),
+            ..Attributes::default()
+        };
+        sys::mount::set_attributes(tree.as_fd(), attributes, self.how == Idmap::Recursive)
+            .context("shift the ids of the mount")
+    }
 }

@@ -16,7 +16,7 @@ use nix::unistd::symlinkat;
 use sys::mount::{Attributes, Filesystem, LONGEST_VALUE, attr};
 use sys::path::{Node, Root, file_type};
 
-use super::idmap::{self, Maps};
+use super::idmap::{self, Maps, Shift};
 use super::label::{self, Label};
 use super::options::{Options, Propagation};
 use super::{copy_up, propagation};
@@ -48,6 +48,8 @@ pub struct Planned<'doc> {
     /// The source's path in the container, where it is in the root file system: what is mounted there by then is meant, and
     /// a link in it leads nowhere else.
     inside: Option<PathBuf>,
+    /// How the ids of such a source are shifted.
+    shift: Option<Shift>,
     tree: Option<OwnedFd>,
 }
 
@@ -73,10 +75,9 @@ fn plan_one<'doc>(mount: &'doc Mount, bundle: &Path, rootfs: Option<&Path>) -> R
     }
     // As runc: a relative source of a bind mount is in the bundle.
     let source = if options.bind { bundle.join(&mount.source) } else { mount.source.clone() };
-    let own_ids = options.bind && idmap::wanted(mount, &options).is_none();
-    let inside = rootfs.filter(|_| own_ids).and_then(|rootfs| source.strip_prefix(rootfs).ok());
+    let inside = rootfs.filter(|_| options.bind).and_then(|rootfs| source.strip_prefix(rootfs).ok());
     let inside = inside.map(Path::to_path_buf);
-    Ok(Planned { mount, options, source, inside, tree: None })
+    Ok(Planned { mount, options, source, inside, shift: None, tree: None })
 }
 
 /// Only proc covers `/proc`, and only a few files in it are covered.
@@ -115,14 +116,20 @@ fn without_dots(path: &Path) -> PathBuf {
 pub fn open_early(plan: &mut [Planned<'_>], userns: bool, container: idmap::Container<'_>) -> Result<()> {
     let mut idmaps = Maps::default();
     for planned in plan.iter_mut().filter(|planned| planned.options.bind && !planned.options.remount) {
-        let shift = idmap::wanted(planned.mount, &planned.options);
-        if (!userns && shift.is_none()) || planned.options.copy_symlink || planned.inside.is_some() {
+        let wanted = idmap::wanted(planned.mount, &planned.options);
+        if (!userns && wanted.is_none()) || planned.options.copy_symlink {
             continue;
         }
         let context = || planned.describe();
+        let shift = wanted.map(|how| idmaps.shift(planned.mount, how, container));
+        let shift = shift.transpose().with_context(context)?;
+        if planned.inside.is_some() {
+            planned.shift = shift;
+            continue;
+        }
         let tree = planned.copy_source().with_context(context)?;
-        if let Some(how) = shift {
-            idmaps.apply(&tree, planned.mount, how, container).with_context(context)?;
+        if let Some(shift) = shift {
+            shift.apply(&tree).with_context(context)?;
         }
         // A copy of a shared mount is shared with the host until it says otherwise.
         let slave = Propagation { kind: nix::libc::MS_SLAVE, recursive: true };
@@ -201,6 +208,7 @@ impl Planned<'_> {
                 Some(tree) => tree.try_clone()?,
                 None => self.copy_source_for(root)?,
             };
+            self.shift.as_ref().map_or(Ok(()), |shift| shift.apply(&tree))?;
             let place = self.place_for(root, &tree)?;
             return self.attach_tree(&tree, &place).map(|()| None);
         }

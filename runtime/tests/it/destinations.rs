@@ -111,6 +111,16 @@ fn the_root_file_systems_own_path_is_taken_off() {
     });
     assert_eq!(rig.runtime(&["run", "@c"]).ok(), "found\n");
     let maps = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+    // Also with ids of its own.
+    rig.config["process"]["args"] = json!(["/bin/stat", "-c", "%u", "/final/x/file"]);
+    let last = rig.config["mounts"].as_array_mut().unwrap().last_mut().unwrap();
+    last["uidMappings"] = maps.clone();
+    last["gidMappings"] = maps.clone();
+    rig.save();
+    assert_eq!(rig.runtime(&["run", "@i"]).ok(), "100000\n");
+    let last = rig.config["mounts"].as_array_mut().unwrap().last_mut().unwrap().as_object_mut().unwrap();
+    last.retain(|key, _| !key.ends_with("Mappings"));
+    rig.config["process"]["args"] = json!(["/bin/cat", "/final/x/file"]);
     rig.config["linux"]["uidMappings"] = maps.clone();
     rig.config["linux"]["gidMappings"] = maps;
     rig.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "user" }));
