@@ -204,7 +204,12 @@ fn systemd_on_version_1_is_roots() {
     let (rig, said) = as_user(USER, "true", |_| {});
     said.ok();
     let mut command = std::process::Command::new(rig.path().join("runtime"));
-    command.arg("--root").arg(rig.root()).args(["--systemd-cgroup", "run"]).arg(rig.id("c")).current_dir(rig.bundle());
+    command
+        .arg("--root")
+        .arg(rig.root())
+        .args(["--systemd-cgroup", "run"])
+        .arg(rig.id("c"))
+        .current_dir(rig.bundle());
     command.stdin(std::process::Stdio::null()).uid(USER).gid(USER);
     assert!(run(&mut command).fails(125).contains("needs cgroup v2"));
     rig.is_clean();
