@@ -34,19 +34,13 @@ pub fn run(context: &Context, flags: &cli::Run) -> Result<Exit> {
         detached: flags.detach,
     };
     let created = create(&request)?;
-    let notify = NotifySocket::listen(&created.directory);
-    let launched = notify.and_then(|notify| created.launch().map(|()| notify));
-    let notify = launched.and_then(|notify| poststart(&created.state).map(|()| notify));
-    let notify = match notify {
-        Ok(notify) => notify,
-        Err(err) => {
-            destroy(&created.directory, &created.state)?;
-            return Err(err);
-        }
-    };
+    if let Err(err) = created.launch().and_then(|()| poststart(&created.state)) {
+        destroy(&created.directory, &created.state)?;
+        return Err(err);
+    }
     match foreground {
         None => {
-            if let (Some(notify), Some(init)) = (notify, created.state.init) {
+            if let (Some(notify), Some(init)) = (created.notify, created.state.init) {
                 created.directory.unlock()?;
                 notify.wait(created.pidfd.as_fd(), init.pid)?;
             }
@@ -54,7 +48,7 @@ pub fn run(context: &Context, flags: &cli::Run) -> Result<Exit> {
         }
         Some(foreground) => {
             let process = (&created.pidfd, created.terminal);
-            stay((&foreground, notify), &created.directory, &created.state, process, flags.keep)
+            stay((&foreground, created.notify), &created.directory, &created.state, process, flags.keep)
         }
     }
 }

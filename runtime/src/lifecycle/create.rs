@@ -10,7 +10,8 @@ use sys::clone::{CloneOptions, Cloned};
 use super::beside::Beside;
 use super::descriptors::Descriptors;
 use super::made::Made;
-use super::{notify_socket, pid_file};
+use super::notify_socket::{self, NotifySocket};
+use super::pid_file;
 use crate::cgroup::{self, Cgroup};
 use crate::cli;
 use crate::console;
@@ -53,6 +54,8 @@ pub struct Created {
     pub pidfd: OwnedFd,
     /// The terminal's master end, where nobody else has got it.
     pub terminal: Option<OwnedFd>,
+    /// By which its program says that it is ready, where a service manager wants to know it from us.
+    pub notify: Option<NotifySocket>,
     channel: RuntimeEnd,
     /// Whether its process waits for us now.
     asks: bool,
@@ -92,15 +95,16 @@ pub fn create(request: &Request<'_>) -> Result<Created> {
 
     let directory = Directory::reserve(request.root, &flags.id)?;
     let mut made = Made::default();
-    let result = notify_socket::prepare(&directory).and_then(|()| make(&input, &directory, &mut made));
+    let result = notify_socket::prepare(&directory, !request.waits)
+        .and_then(|notify| Ok((make(&input, &directory, &mut made)?, notify)));
     let asks = asks(&input);
     // Not given back piece by piece: every piece's page is shared with the container's process by now, and would be
     // copied first.
     std::mem::forget(input);
     match result {
-        Ok((state, channel)) => {
+        Ok(((state, channel), notify)) => {
             let Some(pidfd) = made.pidfd else { bail!("no process was made") };
-            Ok(Created { directory, state, pidfd, terminal: made.terminal, channel, asks })
+            Ok(Created { directory, state, pidfd, terminal: made.terminal, notify, channel, asks })
         }
         Err(err) => {
             made.undo(&directory);

@@ -55,20 +55,21 @@ pub fn show(document: &mut Document, directory: &Path) {
     }
 }
 
-/// Makes what [`show`] shows.
+/// Makes what [`show`] shows; listens, if nobody is going to come and do it before the program runs.
 ///
 /// # Errors
 /// Whatever the file system says.
-pub fn prepare(directory: &Directory) -> Result<()> {
+pub fn prepare(directory: &Directory, listens: bool) -> Result<Option<NotifySocket>> {
     if manager().is_none() {
-        return Ok(());
+        return Ok(None);
     }
     let path = directory.file_path(NOTIFY);
     match DirBuilder::new().mode(0o755).create(&path) {
         Err(err) if err.kind() != ErrorKind::AlreadyExists => {
             Err(err).with_context(|| format!("make {}", path.display()))
         }
-        _ => Ok(()),
+        _ if listens => NotifySocket::listen(directory),
+        _ => Ok(None),
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod cgroupfs;
 pub mod console;
 pub mod copy_up;
+pub mod destination;
 pub mod devices;
 pub mod idmap;
 pub mod label;

@@ -3,40 +3,25 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use contracts::fault;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat, readlink};
+use nix::fcntl::{AT_FDCWD, OFlag, readlink};
 use nix::mount::MsFlags;
-use nix::sys::stat::{Mode, SFlag, fstat};
-use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use nix::sys::stat::Mode;
 use nix::unistd::symlinkat;
 use sys::mount::{Attributes, Filesystem, LONGEST_VALUE, attr};
-use sys::path::{Node, Root, file_type};
+use sys::path::Root;
 
 use super::idmap::{self, Maps, Shift};
 use super::label::{self, Label};
 use super::options::{Options, Propagation};
-use super::{copy_up, propagation};
+use super::{copy_up, destination, propagation};
 use crate::spec::document::Mount;
 
-const DIRECTORY: Mode = Mode::from_bits_truncate(0o755);
-/// Files below `/proc` that may be covered, for what shows a container its own limits (lxcfs) or fixes a value.
-const COVERABLE: [&str; 10] = [
-    "/proc/cpuinfo",
-    "/proc/diskstats",
-    "/proc/meminfo",
-    "/proc/stat",
-    "/proc/swaps",
-    "/proc/uptime",
-    "/proc/loadavg",
-    "/proc/slabinfo",
-    "/proc/sys/kernel/ns_last_pid",
-    "/proc/sys/crypto/fips_enabled",
-];
-
+pub(super) const DIRECTORY: Mode = Mode::from_bits_truncate(0o755);
 /// One entry of `mounts` with its options read.
 #[derive(Debug)]
 pub struct Planned<'doc> {
@@ -68,44 +53,13 @@ fn plan_one<'doc>(mount: &'doc Mount, bundle: &Path, rootfs: Option<&Path>) -> R
     }
     let options = Options::parse(&mount.kind, &mount.options).with_context(context)?;
     if !options.remount {
-        if without_dots(&mount.destination) == Path::new("/") {
-            fault!(Usage, "mounts: {:?} is the root file system itself", mount.destination);
-        }
-        check_proc(mount, &options)?;
+        destination::check(mount, &options)?;
     }
     // As runc: a relative source of a bind mount is in the bundle.
     let source = if options.bind { bundle.join(&mount.source) } else { mount.source.clone() };
     let inside = rootfs.filter(|_| options.bind).and_then(|rootfs| source.strip_prefix(rootfs).ok());
     let inside = inside.map(Path::to_path_buf);
     Ok(Planned { mount, options, source, inside, shift: None, tree: None })
-}
-
-/// Only proc covers `/proc`, and only a few files in it are covered.
-fn check_proc(mount: &Mount, options: &Options) -> Result<()> {
-    let place = without_dots(&mount.destination);
-    let shown = mount.destination.display();
-    // The source of a bind mount shows its type when it is opened.
-    if place == Path::new("/proc") && !options.bind && mount.kind != "proc" {
-        fault!(Usage, "\"{shown}\" cannot be covered by something that is not proc");
-    }
-    let below = place.starts_with("/proc") && place != Path::new("/proc");
-    if below && !COVERABLE.iter().any(|file| Path::new(file) == place) {
-        fault!(Usage, "\"{shown}\" cannot be mounted because it is inside /proc");
-    }
-    Ok(())
-}
-
-/// The path that `path` names where no link is on the way.
-fn without_dots(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::from("/");
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => plain.push(name),
-            Component::ParentDir => _ = plain.pop(),
-            _ => {}
-        }
-    }
-    plain
 }
 
 /// Opens those sources that only the runtime itself may open: all bind mounts where the container has a user
@@ -363,59 +317,6 @@ impl Planned<'_> {
             Some(data.as_str()),
         )?;
         self.remount(root)
-    }
-
-    /// The directory at the destination, and the mode that a tmpfs takes over from it, as it does under runc and crun:
-    /// one that was there, where the options say nothing else.
-    fn directory_with_mode(&self, root: &Root) -> Result<(OwnedFd, Option<String>)> {
-        let mut options = self.options.data.iter().flat_map(|data| data.split(','));
-        if self.mount.kind == "tmpfs"
-            && !options.any(|option| option.starts_with("mode="))
-            && let Ok(place) =
-                root.open_in(&self.mount.destination, OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())
-        {
-            let mode = fstat(&place)?.st_mode & 0o7777;
-            return Ok((place, Some(format!("{mode:o}"))));
-        }
-        Ok((self.directory(root)?, None))
-    }
-
-    /// The directory at the destination, made where it is missing.
-    pub fn directory(&self, root: &Root) -> Result<OwnedFd> {
-        let destination = &self.mount.destination;
-        if matches!(self.mount.kind.as_str(), "proc" | "sysfs") {
-            // A link here would put the mount where masks and checks do not look (CVE-2019-19921, CVE-2023-27561).
-            let place = root.mkdir_all(destination.parent().unwrap_or(Path::new("/")), DIRECTORY)?;
-            let Some(name) = destination.file_name() else {
-                fault!(Usage, "{} cannot be /", self.mount.kind)
-            };
-            match nix::sys::stat::mkdirat(&place, name, DIRECTORY) {
-                Ok(()) | Err(Errno::EEXIST) => {}
-                Err(err) => return Err(err.into()),
-            }
-            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-            return openat(&place, name, flags, Mode::empty())
-                .with_context(|| format!("{} must be mounted on an ordinary directory", self.mount.kind));
-        }
-        Ok(root.make(destination, Node::Directory, DIRECTORY)?)
-    }
-
-    /// What a bind mount goes on top of: made where it is missing, a directory or an empty file like its source.
-    fn place_for(&self, root: &Root, tree: &OwnedFd) -> Result<OwnedFd> {
-        let destination = &self.mount.destination;
-        if without_dots(destination) == Path::new("/proc")
-            && fstatfs(tree).is_ok_and(|info| info.filesystem_type() != PROC_SUPER_MAGIC)
-        {
-            fault!(Usage, "\"/proc\" cannot be covered by something that is not proc");
-        }
-        if self.options.destination_nofollow
-            && let Ok(link) = root.open_in(destination, OFlag::O_PATH | OFlag::O_NOFOLLOW, Mode::empty())
-        {
-            return Ok(link);
-        }
-        let is_directory = file_type(fstat(tree)?.st_mode) == SFlag::S_IFDIR;
-        let last = if is_directory { Node::Directory } else { Node::File };
-        Ok(root.make(destination, last, DIRECTORY)?)
     }
 
     fn copy_link(&self, root: &Root) -> Result<bool> {

@@ -204,7 +204,15 @@ pub fn runtime() -> &'static str {
 pub fn run(command: &mut Command) -> Said {
     let (mut out, mut err) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
     command.stdout(out.try_clone().unwrap()).stderr(err.try_clone().unwrap());
-    let status = command.status().unwrap();
+    let status = loop {
+        match command.status() {
+            // A program that a test has just written may still be open in a process that another one is starting.
+            Err(err) if err.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                sleep(Duration::from_millis(1))
+            }
+            other => break other.unwrap(),
+        }
+    };
     let read = |file: &mut fs::File| {
         let mut bytes = Vec::new();
         file.seek(SeekFrom::Start(0)).unwrap();
