@@ -41,7 +41,7 @@ pub fn config(bytes: &[u8]) {
     let Some(namespaces) = one_line(Namespaces::read(&document.linux.namespaces)) else { return };
     let sound = one_line(check::document(&document, &namespaces)).is_some();
     one_line(propagation::read(&document.linux.rootfs_propagation));
-    one_line(mount::plan(&document.mounts, Path::new("/bundle")));
+    one_line(mount::plan(&document.mounts, Path::new("/bundle"), Some(Path::new("/bundle/rootfs"))));
     if let Some(capabilities) = document.process.as_ref().and_then(|process| process.capabilities.as_ref()) {
         let masks = Masks::read(capabilities);
         drop(format!("{masks:?}"));
