@@ -42,7 +42,7 @@ pub fn run(context: &Context, flags: &cli::Run) -> Result<Exit> {
         None => {
             if let (Some(notify), Some(init)) = (created.notify, created.state.init) {
                 created.directory.unlock()?;
-                notify.wait(created.pidfd.as_fd(), init.pid)?;
+                notify.wait(created.pidfd.as_fd(), init.pid);
             }
             Ok(Exit::Ok)
         }

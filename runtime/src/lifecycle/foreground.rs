@@ -70,7 +70,7 @@ impl Foreground {
             // We are who the manager watches, for we end with the container.
             if ready.get(last) == Some(&true)
                 && let Some(socket) = &notify
-                && socket.pass_on(std::process::id().cast_signed())?
+                && socket.pass_on(std::process::id().cast_signed())
             {
                 notify = None;
             }

@@ -95,18 +95,22 @@ impl NotifySocket {
         Ok(Some(Self { socket, manager }))
     }
 
-    /// Waits until the program is ready, which is passed on with its `pid`, or the process of `pidfd` has ended.
-    ///
-    /// # Errors
-    /// The manager cannot be told.
-    pub fn wait(&self, pidfd: BorrowedFd<'_>, pid: i32) -> Result<()> {
+    /// Waits until the program is ready, which is passed on with its `pid`, or the process of `pidfd` has ended. A manager
+    /// who cannot be told is warned of: the container runs.
+    pub fn wait(&self, pidfd: BorrowedFd<'_>, pid: i32) {
+        if let Err(err) = self.try_wait(pidfd, pid) {
+            log::warn(&format!("{err:#}"));
+        }
+    }
+
+    fn try_wait(&self, pidfd: BorrowedFd<'_>, pid: i32) -> Result<()> {
         loop {
             let mut fds = [self.socket.as_fd(), pidfd].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
             match poll(&mut fds, PollTimeout::NONE) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(err) => return Err(err).context("wait until the container is ready"),
             }
-            if self.pass_on(pid)? {
+            if self.try_pass_on(pid)? {
                 return self.barrier();
             }
             if fds[1].any().unwrap_or(false) {
@@ -115,11 +119,16 @@ impl NotifySocket {
         }
     }
 
-    /// Passes on what has been said by now; whether it was that the program is ready. `pid` is who is to be watched.
-    ///
-    /// # Errors
-    /// The manager cannot be told.
-    pub fn pass_on(&self, pid: i32) -> Result<bool> {
+    /// Passes on what has been said by now; whether there is nothing more to wait for. `pid` is who is to be watched.
+    #[must_use]
+    pub fn pass_on(&self, pid: i32) -> bool {
+        self.try_pass_on(pid).unwrap_or_else(|err| {
+            log::warn(&format!("{err:#}"));
+            true
+        })
+    }
+
+    fn try_pass_on(&self, pid: i32) -> Result<bool> {
         let mut message = [0; 4096];
         while let Ok(length) = self.socket.recv(&mut message) {
             let ready =

@@ -43,7 +43,8 @@ pub fn start(directory: &Directory) -> Result<()> {
     let Some(process) = init.open().context("open the container's process")? else { return Ok(()) };
     // Others may want to know or to end a container that is never ready.
     directory.unlock()?;
-    notify.wait(process.as_fd(), init.pid)
+    notify.wait(process.as_fd(), init.pid);
+    Ok(())
 }
 
 /// Runs the poststart hooks; the container dies of a failure.
