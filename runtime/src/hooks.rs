@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use contracts::report;
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::spec::document::Hook;
@@ -131,6 +132,9 @@ fn attend(child: &mut Child, limit: Option<Duration>) -> Result<(Option<ExitStat
     let pidfd = sys::pidfd::open(i32::try_from(child.id())?).context("watch it")?;
     let end = limit.map(|limit| Instant::now() + limit);
     let (mut stderr, mut said) = (child.stderr.take(), Vec::new());
+    if let Some(pipe) = &stderr {
+        fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("read what it says")?;
+    }
     loop {
         let left = end.map(|end| end.saturating_duration_since(Instant::now()));
         let timeout = left.map_or(PollTimeout::NONE, |left| left.try_into().unwrap_or(PollTimeout::MAX));
@@ -146,20 +150,25 @@ fn attend(child: &mut Child, limit: Option<Duration>) -> Result<(Option<ExitStat
             Err(err) => return Err(err).context("wait for it"),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
-        if ready.get(1) == Some(&true) {
-            // Before its end is looked at: what it said last is in the pipe still.
-            if !pass_on(stderr.as_mut(), &mut said) {
-                stderr = None;
-            }
-        } else if ready[0] {
+        if ready[0] {
+            // What it said last is in the pipe still; what it has left behind may go on for ever.
+            let _ = (0..PIPE / CHUNK).find(|_| !pass_on(stderr.as_mut(), &mut said));
             return Ok((Some(child.wait().context("wait for it")?), complaint(&said)));
+        }
+        if ready.get(1) == Some(&true) && !pass_on(stderr.as_mut(), &mut said) {
+            stderr = None;
         }
     }
 }
 
-/// Whether there may be more.
+/// As much as the error shows, and is read at a time.
+const CHUNK: usize = 1024;
+/// As much as a pipe holds (pipe(7)).
+const PIPE: usize = 64 << 10;
+
+/// Whether there was something.
 fn pass_on(pipe: Option<&mut ChildStderr>, said: &mut Vec<u8>) -> bool {
-    let mut buffer = [0; 1024];
+    let mut buffer = [0; CHUNK];
     let Some(Ok(length @ 1..)) = pipe.map(|pipe| pipe.read(&mut buffer)) else { return false };
     let _ = io::stderr().write_all(&buffer[..length]);
     said.extend_from_slice(&buffer[..length]);

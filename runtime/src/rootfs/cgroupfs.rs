@@ -17,8 +17,8 @@ use super::mount::Planned;
 use crate::cgroup::{Hierarchy, Location, Mounts};
 
 /// Mounts what belongs at the destination of `planned`: with a cgroup namespace (`own`) the hierarchies themselves,
-/// whose roots it hides, else bind mounts of the container's directories (CVE-2023-25809). `label` is that of version
-/// 1's tmpfs.
+/// whose roots it hides, and the unified one in any case; else, and where the container has no right to that
+/// (CVE-2023-25809), bind mounts of its directories. `label` is that of version 1's tmpfs.
 ///
 /// # Errors
 /// Naming the hierarchy.

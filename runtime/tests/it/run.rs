@@ -213,6 +213,13 @@ fn what_a_hook_leaves_behind_is_not_waited_for() {
     let begin = std::time::Instant::now();
     let said = rig.runtime(&["run", "--no-subreaper", "@c"]);
     assert_eq!((said.out.as_str(), said.err.as_str()), ("done\n", "begun\n"), "{said:?}");
+    // Nor is one heard out that never stops: it ends when nobody listens any more.
+    let rig = rig.with(|config| {
+        let script = "(while :; do echo more; done) >&2 & echo begun >&2";
+        config["hooks"]["createRuntime"] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]);
+    });
+    let said = rig.runtime(&["run", "--no-subreaper", "@d"]);
+    assert_eq!((said.code, said.out.as_str()), (0, "done\n"));
     assert!(begin.elapsed().as_secs() < 20);
 }
 
