@@ -17,6 +17,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use sys::command::with_clean_signals;
+
 use crate::spec::document::Hook;
 
 /// Where hooks print to, where that is not where we do.
@@ -102,6 +104,8 @@ fn run_one(hook: &Hook, state: &[u8], environment: Environment<'_>) -> Result<()
         (None, Environment::Ours) => {}
         (None, Environment::Lines(lines)) => _ = command.env_clear().envs(lines.iter().filter_map(variable)),
     }
+    // `run` has blocked them all, for itself.
+    with_clean_signals(&mut command);
     let mut child = command.spawn().context("execute it")?;
     if let Some(mut stdin) = child.stdin.take()
         && let Err(err) = stdin.write_all(state)

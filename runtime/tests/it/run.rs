@@ -214,12 +214,17 @@ fn what_a_hook_leaves_behind_is_not_waited_for() {
     let said = rig.runtime(&["run", "--no-subreaper", "@c"]);
     assert_eq!((said.out.as_str(), said.err.as_str()), ("done\n", "begun\n"), "{said:?}");
     // Nor is one heard out that never stops: it ends when nobody listens any more.
+    let pid_file = rig.path().join("left");
     let rig = rig.with(|config| {
-        let script = "(while :; do echo more; done) >&2 & echo begun >&2";
+        let script =
+            format!("(while :; do echo more; done) >&2 & echo $! > {}; echo begun >&2", pid_file.display());
         config["hooks"]["createRuntime"] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]);
     });
     let said = rig.runtime(&["run", "--no-subreaper", "@d"]);
     assert_eq!((said.code, said.out.as_str()), (0, "done\n"));
+    let pid = std::fs::read_to_string(&pid_file).unwrap();
+    let process = std::path::PathBuf::from(format!("/proc/{}", pid.trim()));
+    crate::rig::wait_until("its end", || !process.exists());
     assert!(begin.elapsed().as_secs() < 20);
 }
 
@@ -231,7 +236,9 @@ fn hooks_without_an_environment() {
     let rig = Rig::new(&["/bin/true"]).with(|config| {
         config["process"]["env"] = json!(["PATH=/bin", "FOO=container"]);
         for kind in ["createRuntime", "createContainer", "startContainer", "poststop"] {
-            let script = format!("echo {kind} $FOO $HOME");
+            let script = format!(
+                "echo {kind} $FOO $HOME; grep SigBlk /proc/self/status | grep -v 0000000000000000; true"
+            );
             config["hooks"][kind] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]);
         }
         config["hooks"]["poststart"] =
