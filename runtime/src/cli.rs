@@ -129,8 +129,13 @@ pub enum Verb {
     /// Create a container; its program waits for `start`
     Create(Create),
     /// Start the program of a created container
+    ///
+    /// Returns once it runs. Where NOTIFY_SOCKET is set, as for a service of systemd of Type=notify, once the program has said
+    /// READY=1 to the socket that it has of its own (sd_notify(3)).
     Start(Container),
     /// Create and start a container, wait for it and exit with its code
+    ///
+    /// Where NOTIFY_SOCKET is set, the program gets a socket of its own, and what it says of being ready is passed on.
     Run(Run),
     /// Run one more process in a container
     Exec(Exec),
