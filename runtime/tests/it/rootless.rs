@@ -180,7 +180,8 @@ fn sys_is_the_hosts_where_the_network_is() {
     if !can_run() {
         return;
     }
-    let rig = Rig::script("grep ' /sys ' /proc/mounts; ls /sys/kernel >/dev/null && touch /sys/x");
+    let script = "grep ' /sys' /proc/mounts; ls /sys/kernel >/dev/null && touch /sys/x";
+    let rig = Rig::script(script);
     let rig = rig.with(|config| {
         let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
         config["linux"]["uidMappings"] = map.clone();
@@ -192,6 +193,11 @@ fn sys_is_the_hosts_where_the_network_is() {
     let said = rig.runtime(&["run", "@c"]);
     assert!(said.code == 1 && said.out.contains(" /sys sysfs ro,"), "{said:?}");
     assert!(said.err.contains("Read-only file system"), "{said:?}");
+    // With all that the host has mounted in it: for root of these ids some could be written to.
+    assert!(
+        said.out.lines().all(|line| line.split(' ').nth(3).is_some_and(|options| options.starts_with("ro"))),
+        "{said:?}"
+    );
     rig.is_clean();
 }
 
