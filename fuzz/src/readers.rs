@@ -13,6 +13,7 @@ use crate::init::channel;
 use crate::lifecycle::{exec, kill};
 use crate::machine;
 use crate::namespace::Namespaces;
+use crate::rootfs::pivot::bare_mount;
 use crate::rootfs::{mount, propagation};
 use crate::seccomp;
 use crate::security::capabilities::{self, Masks};
@@ -125,6 +126,9 @@ pub fn mountinfo(bytes: &[u8]) {
             let unified = mount.is_of("");
             assert!(!mount.is_of(controllers) || unified == controllers.is_empty());
         }
+    }
+    for at in text.lines().filter_map(bare_mount) {
+        assert!(at.as_os_str().len() <= text.len(), "{} is longer than its line", at.display());
     }
     if let Some(place) = one_line(relative_path(Some(Path::new(&*text)), "id")) {
         let (Place::FromRoot(path) | Place::FromOwn(path)) = place;

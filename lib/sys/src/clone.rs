@@ -107,18 +107,21 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
 /// # Errors
 /// `ENOSYS` before Linux 5.9.
 pub fn close_all_but(first: u32, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let close = |from: u32, to: u32| {
+        // SAFETY: no memory is passed; the owners of what is closed are never run again, as the caller promises.
+        let rc = unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
+        if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    };
     let mut kept: Vec<u32> = kept.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
     kept.sort_unstable();
     let mut from = first;
-    for end in kept.into_iter().filter(|number| *number >= first).chain([libc::c_uint::MAX]) {
-        let to = if end == libc::c_uint::MAX { end } else { end.saturating_sub(1) };
-        // SAFETY: no memory is passed; the owners of what is closed are never run again, as the caller promises.
-        if from <= to && end > from && unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) } < 0 {
-            return Err(io::Error::last_os_error());
+    for number in kept {
+        if number > from {
+            close(from, number - 1)?;
         }
-        from = end.saturating_add(1);
+        from = from.max(number + 1);
     }
-    Ok(())
+    close(from, libc::c_uint::MAX)
 }
 
 /// Executes the program behind a descriptor. Returns only on failure.

@@ -9,7 +9,7 @@ use contracts::fault;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, TMPFS_MAGIC, statfs};
 
 /// Where the hierarchies are mounted, by convention of every distribution.
-const BASE: &str = "/sys/fs/cgroup";
+pub const BASE: &str = "/sys/fs/cgroup";
 /// systemd's own hierarchy of version 1.
 pub const SYSTEMD: &str = "name=systemd";
 

@@ -12,8 +12,7 @@ use super::{Location, Member};
 /// The mounts that make up a container's `/sys/fs/cgroup`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mounts {
-    /// One mount of type `cgroup2`. Where that is refused, or without a cgroup namespace if only the container's
-    /// own is to be seen: a bind mount of this directory.
+    /// One mount of type `cgroup2`. Where that is refused: a bind mount of this directory, the container's own.
     V2(PathBuf),
     /// A tmpfs with one directory for each hierarchy.
     V1(Vec<Hierarchy>),

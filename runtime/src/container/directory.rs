@@ -38,7 +38,7 @@ impl Directory {
     /// A fault of kind `Exists` where the id is taken.
     pub fn reserve(root: &Path, id: &str) -> Result<Self> {
         name::check("container ID", id)?;
-        let path = Self::place(root, id);
+        let path = root.join(id);
         loop {
             let mut builder = DirBuilder::new();
             builder.mode(0o711);
@@ -91,7 +91,7 @@ impl Directory {
     }
 
     fn open_if_exists(root: &Path, id: &str) -> Result<Option<Self>> {
-        let path = Self::place(root, id);
+        let path = root.join(id);
         match File::open(&path) {
             Ok(file) => Ok(Some(Self { path, id: id.to_owned(), file, locked: Cell::new(false) })),
             Err(err) if err.kind() == ErrorKind::NotFound => Ok(None),
@@ -245,12 +245,6 @@ impl Directory {
             .with_context(|| format!("write {}", path.display()))
     }
 
-    /// Where the directory of a container is.
-    #[must_use]
-    pub fn place(root: &Path, id: &str) -> PathBuf {
-        root.join(id)
-    }
-
     /// The path of a file in it.
     #[must_use]
     pub fn file_path(&self, name: &str) -> PathBuf {
@@ -265,10 +259,8 @@ impl Directory {
     pub fn remove(&self) -> Result<()> {
         let context = || format!("remove {}", self.path.display());
         for name in sys::directory::names(self.file.as_fd()).with_context(context)? {
-            if name == NOTIFY {
-                fs::remove_dir_all(self.path.join(name)).with_context(context)?;
-            } else if name != STATE && name != CREATING {
-                remove_file(&self.path.join(name))?;
+            if name != STATE && name != CREATING {
+                remove_any(&self.path.join(name))?;
             }
         }
         if !remove_file(&self.file_path(STATE))? {
@@ -283,6 +275,18 @@ impl Directory {
 
 fn encode(name: &str, value: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value).with_context(|| format!("encode {name}"))
+}
+
+fn remove_any(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(err) if err.kind() == ErrorKind::IsADirectory => {
+            fs::remove_dir_all(path).with_context(|| format!("remove {}", path.display()))
+        }
+        Err(err) if err.kind() != ErrorKind::NotFound => {
+            Err(err).with_context(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether it was there.

@@ -14,7 +14,10 @@ use sys::path::Root;
 
 use super::message::Message;
 use super::options::{Options, field};
+use crate::cgroup::layout::BASE;
 use crate::cgroup::{Location, Mounts};
+use crate::container::directory::Directory;
+use crate::lifecycle::notify_socket;
 use crate::rootfs::devices;
 use crate::rootfs::mount::Planned;
 use crate::spec::document::Document;
@@ -93,7 +96,7 @@ pub fn dumped_mounts(
 pub fn restored_mounts(
     message: &mut Message,
     document: &Document,
-    rootfs: &Path,
+    (rootfs, directory): (&Path, &Directory),
     mounts: &[Planned<'_>],
     cgroups: Option<&Location>,
 ) -> Result<()> {
@@ -103,6 +106,9 @@ pub fn restored_mounts(
     for (place, source) in cgroup_binds(mounts, cgroups)? {
         add_mount(message, &place, &source);
     }
+    let notify = Path::new(notify_socket::INSIDE);
+    // For one that had it: CRIU passes over what is not in the images.
+    add_mount(message, notify, &notify_socket::directory(directory));
     if !document.linux.masked_paths.is_empty() {
         add_mount(message, Path::new(NULL), Path::new(NULL));
     }
@@ -112,14 +118,15 @@ pub fn restored_mounts(
     Ok(())
 }
 
-/// Without a cgroup namespace the container sees bind mounts of its cgroups. `cgroups` is `None` where it has one.
+/// Without a cgroup namespace the container sees what is the host's: of version 1 bind mounts of its cgroups, of version 2
+/// all. `cgroups` is `None` where it has one.
 fn cgroup_binds(mounts: &[Planned<'_>], cgroups: Option<&Location>) -> Result<Vec<(PathBuf, PathBuf)>> {
     let Some(location) = cgroups else { return Ok(Vec::new()) };
     let mut binds = Vec::new();
     for planned in mounts.iter().filter(|planned| is_cgroup(planned)) {
         let place = &planned.mount.destination;
         match location.mounts() {
-            Mounts::V2(source) => binds.push((place.clone(), source)),
+            Mounts::V2(_) => binds.push((place.clone(), BASE.into())),
             Mounts::V1(all) => binds.extend(all.into_iter().map(|one| (place.join(&one.name), one.source))),
         }
     }

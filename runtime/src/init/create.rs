@@ -57,6 +57,8 @@ pub struct Plan<'a> {
     pub proc: &'a Procfs,
     /// Whether the runtime has anything to do before the program may run.
     pub asks: bool,
+    /// Whether a service manager waits for the program to be ready.
+    pub notifies: bool,
     /// Wait for `runtime start`.
     pub waiting: Option<Waiting>,
     /// `--no-pivot`.
@@ -143,6 +145,7 @@ fn become_container(
         proc: plan.proc,
         channel,
         asks: plan.asks,
+        notifies: plan.notifies,
         descriptors: plan.descriptors,
     };
     let hooks = |environment: &[CString]| run_hooks(&plan, "startContainer", Status::Created, environment);

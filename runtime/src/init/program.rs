@@ -13,6 +13,7 @@ use nix::sys::stat::{Mode, SFlag, stat};
 use nix::unistd::{AccessFlags, execve, faccessat, fchdir, getcwd};
 use sys::path::{Root, file_type};
 
+use crate::lifecycle::notify_socket;
 use crate::spec::process::Process;
 
 /// Where programs are looked for when the container's environment does not say.
@@ -28,12 +29,12 @@ pub struct Program {
 
 impl Program {
     /// Finds the program of `process` in the file system and directory that this process is in, as its user, and
-    /// tells it of its `sockets`.
+    /// tells it of its `sockets`, and of the one on which it `notifies`.
     ///
     /// # Errors
     /// Faults of kind `CommandNotFound` and `CommandNotExecutable`, in the words by which Docker and Podman tell
     /// 127 from 126.
-    pub fn find(process: &Process, root: &Root, sockets: u32) -> Result<Self> {
+    pub fn find(process: &Process, root: &Root, sockets: u32, notifies: bool) -> Result<Self> {
         let args =
             process.args.iter().map(|arg| CString::new(arg.as_str())).collect::<Result<Vec<_>, _>>()?;
         let name = process.args.first().map_or("", String::as_str);
@@ -42,6 +43,9 @@ impl Program {
         if sockets > 0 {
             // The first process of its PID namespace, as runc and crun say whatever the namespace.
             env.extend([CString::new(format!("LISTEN_FDS={sockets}"))?, c"LISTEN_PID=1".to_owned()]);
+        }
+        if notifies {
+            env.push(notify_socket::variable());
         }
         Ok(Self { path: CString::new(path.as_os_str().as_bytes())?, args, env })
     }

@@ -34,6 +34,8 @@ pub struct Last<'a> {
     pub channel: &'a ProcessEnd,
     /// Whether the runtime has anything to do before the program may run.
     pub asks: bool,
+    /// Whether the program has a socket to say on that it is ready.
+    pub notifies: bool,
     /// Descriptors from 3 on that stay open.
     pub descriptors: Descriptors,
 }
@@ -86,8 +88,8 @@ fn give_streams(uid: u32) -> Result<()> {
 }
 
 /// From root with a set-up container to the program. `waiting` is how a created container waits for `start`;
-/// `before`, if anything, is done just before the program, and
-/// is told its environment.
+/// `before`, if anything, is done just before the program and told its
+/// environment.
 ///
 /// # Errors
 /// Any; the caller reports it.
@@ -124,7 +126,7 @@ pub fn become_program(
     if entered.is_err() {
         program::enter_directory(root, &process.cwd)?;
     }
-    let program = Program::find(process, root, last.descriptors.sockets)?;
+    let program = Program::find(process, root, last.descriptors.sockets, last.notifies)?;
 
     let notifies = last.filter.filter(|filter| filter.listener.is_some());
     if let Some(filter) = notifies {

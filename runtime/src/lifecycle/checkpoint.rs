@@ -9,6 +9,7 @@ use nix::libc;
 use sys::clone::CloneOptions;
 
 use super::delete::destroy;
+use super::notify_socket;
 use crate::cli::checkpoint::Checkpoint;
 use crate::container::directory::Directory;
 use crate::container::state::State;
@@ -37,7 +38,7 @@ pub fn checkpoint(directory: &Directory, flags: &Checkpoint) -> Result<()> {
     let mut options = Options::new(&flags.images, &flags.shared, "dump.log", &state)?;
     fill(&mut options, flags, &state, pid)?;
     if !flags.pre_dump {
-        name_what_stays(&mut options, &state, pid)?;
+        name_what_stays(&mut options, directory, &state, pid)?;
     }
     let kind = if flags.pre_dump { Kind::PreDump } else { Kind::Dump };
     let service = Service::start(CloneOptions::default(), || Ok(()))?;
@@ -100,9 +101,14 @@ fn fill(options: &mut Options, flags: &Checkpoint, state: &State, pid: i32) -> R
 }
 
 /// What the images leave out.
-fn name_what_stays(options: &mut Options, state: &State, pid: i32) -> Result<()> {
+fn name_what_stays(options: &mut Options, directory: &Directory, state: &State, pid: i32) -> Result<()> {
     // Changed since, it would be another container's; CRIU refuses what does not fit the processes.
-    let document = load::document(&state.bundle, state.config.as_deref())?;
+    let mut document = load::document(&state.bundle, state.config.as_deref())?;
+    load::strip_rootfs(&mut document, &state.rootfs);
+    let notify = notify_socket::directory(directory);
+    if notify.exists() {
+        document.mounts.push(notify_socket::mount(notify));
+    }
     let mounts = mount::plan(&document.mounts, &state.bundle, None)?;
     let own_cgroups = state.namespaces & libc::CLONE_NEWCGROUP != 0;
     let cgroups = state.cgroup.as_ref().filter(|_| !own_cgroups);

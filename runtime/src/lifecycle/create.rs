@@ -71,6 +71,10 @@ struct Input<'a> {
     descriptors: Descriptors,
     /// The trusted procfs.
     proc: Procfs,
+    /// See [`asks`].
+    asks: bool,
+    /// Whether a service manager waits for the program to be ready.
+    notifies: bool,
 }
 
 /// Creates a container.
@@ -86,18 +90,21 @@ pub fn create(request: &Request<'_>) -> Result<Created> {
     let terminal = document.process.as_ref().is_some_and(|process| process.terminal == Some(true));
     console::check(terminal, flags.console_socket.as_deref(), request.detached)?;
     let descriptors = Descriptors::read(flags.preserve_fds, true)?;
-    let rootfs = load::rootfs_path(&document, &bundle)?;
-    load::strip_rootfs(&mut document, &rootfs);
-    notify_socket::show(&mut document, &load::absolute(&Directory::place(request.root, &flags.id))?);
+    let rootfs = load::rootfs_path(&mut document, &bundle)?;
     let proc = Procfs::open()?;
     log::debug(format_args!("bundle {}, root file system {}", bundle.display(), rootfs.display()));
-    let input = Input { request, document, bundle, rootfs, namespaces, descriptors, proc };
+    let asks = asks(request, &document);
 
     let directory = Directory::reserve(request.root, &flags.id)?;
+    let notifies = notify_socket::is_wanted();
+    if notifies {
+        let place = notify_socket::directory(&directory);
+        document.mounts.push(notify_socket::mount(std::path::absolute(&place).unwrap_or(place)));
+    }
+    let input = Input { request, document, bundle, rootfs, namespaces, descriptors, proc, asks, notifies };
     let mut made = Made::default();
-    let result = notify_socket::prepare(&directory, !request.waits)
-        .and_then(|notify| Ok((make(&input, &directory, &mut made)?, notify)));
-    let asks = asks(&input);
+    let result =
+        listen(&input, &directory).and_then(|notify| Ok((make(&input, &directory, &mut made)?, notify)));
     // Not given back piece by piece: every piece's page is shared with the container's process by now, and would be
     // copied first.
     std::mem::forget(input);
@@ -111,6 +118,15 @@ pub fn create(request: &Request<'_>) -> Result<Created> {
             Err(err)
         }
     }
+}
+
+/// Before the program can run, unless `start` is going to come and listen.
+fn listen(input: &Input<'_>, directory: &Directory) -> Result<Option<NotifySocket>> {
+    if !input.notifies {
+        return Ok(None);
+    }
+    notify_socket::prepare(directory)?;
+    if input.request.waits { Ok(None) } else { NotifySocket::listen(directory) }
 }
 
 fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(State, RuntimeEnd)> {
@@ -148,7 +164,7 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(St
     }
     let (channel, pid) = spawn(input, directory, &state, &cgroup, made)?;
     let (namespaces, proc) = (&input.namespaces, &input.proc);
-    let (user, asks) = (host_user(input), asks(input));
+    let (user, asks) = (host_user(input), input.asks);
     let beside =
         Beside { document, namespaces, proc, directory, cgroup, request, user, channel: &channel, asks };
     beside.work(pid, &mut state, made)?;
@@ -174,14 +190,11 @@ fn hand_over(input: &Input<'_>, state: &State, made: &mut Made) -> Result<()> {
 
 /// Whether anything has to be done before the program may run once its process is ready: a cgroup to be given away,
 /// [`hand_over`], or `start`.
-fn asks(input: &Input<'_>) -> bool {
-    let (flags, document) = (input.request.flags, &input.document);
+fn asks(request: &Request<'_>, document: &Document) -> bool {
+    let flags = request.flags;
     let cgroup = cgroup::Request { annotations: Some(&document.annotations), ..cgroup::Request::default() };
     let wanted = flags.console_socket.is_some() || flags.pid_file.is_some() || flags.pidfd_socket.is_some();
-    wanted
-        || input.request.waits
-        || cgroup.delegated().is_some()
-        || annotations::pidfd_receiver(document).is_some()
+    wanted || request.waits || cgroup.delegated().is_some() || annotations::pidfd_receiver(document).is_some()
 }
 
 /// Notes the groups of Intel RDT that the container is to have; returns where resctrl is mounted.
@@ -260,7 +273,8 @@ fn spawn(
                 cgroup: cgroup.location(),
                 makes_network,
                 proc: &input.proc,
-                asks: asks(input),
+                asks: input.asks,
+                notifies: input.notifies,
                 waiting,
                 no_pivot: flags.no_pivot,
                 new_keyring: !flags.no_new_keyring,

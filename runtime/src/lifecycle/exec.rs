@@ -140,6 +140,7 @@ fn spawn(input: &Input<'_>) -> Result<Running> {
                 proc: &proc,
                 channel: &theirs,
                 asks: asks(input),
+                notifies: false,
                 descriptors: input.descriptors,
             };
             let plan = init::exec::Plan {

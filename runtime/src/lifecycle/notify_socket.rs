@@ -2,7 +2,7 @@
 //! own to say that it is ready, at the place where it is under runc. What it says is passed on with the pid of the process
 //! that the manager is to watch.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
@@ -10,7 +10,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
@@ -18,12 +18,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::container::directory::{Directory, NOTIFY};
 use crate::log;
-use crate::spec::document::{Document, Mount};
+use crate::spec::document::Mount;
 
 const VARIABLE: &str = "NOTIFY_SOCKET";
 const NAME: &str = "notify.sock";
 /// Where the container sees it.
-const INSIDE: &str = "/run/notify";
+pub const INSIDE: &str = "/run/notify";
 /// How long the manager may take to read what we said, in milliseconds: it looks at who said it.
 const PATIENCE: u16 = 30_000;
 
@@ -38,38 +38,47 @@ fn manager() -> Option<OsString> {
     std::env::var_os(VARIABLE).filter(|manager| !manager.is_empty())
 }
 
-/// Lets a container whose directory is going to be `directory` see its socket, if we have one ourselves.
-pub fn show(document: &mut Document, directory: &Path) {
-    if manager().is_none() {
-        return;
-    }
-    document.mounts.push(Mount {
+/// Whether the container is to have a socket: we have one ourselves.
+#[must_use]
+pub fn is_wanted() -> bool {
+    manager().is_some()
+}
+
+/// What tells the program of its socket.
+#[must_use]
+pub fn variable() -> CString {
+    CString::new(format!("{VARIABLE}={INSIDE}/{NAME}")).unwrap_or_default()
+}
+
+/// Where the socket of a container is on the host.
+#[must_use]
+pub fn directory(container: &Directory) -> PathBuf {
+    container.file_path(NOTIFY)
+}
+
+/// The mount by which the container sees that directory.
+#[must_use]
+pub fn mount(directory: PathBuf) -> Mount {
+    Mount {
         destination: INSIDE.into(),
         kind: "bind".to_owned(),
-        source: directory.join(NOTIFY),
+        source: directory,
         options: ["bind", "nosuid", "noexec", "nodev", "ro"].map(str::to_owned).to_vec(),
         ..Mount::default()
-    });
-    if let Some(process) = &mut document.process {
-        process.env.push(format!("{VARIABLE}={INSIDE}/{NAME}"));
     }
 }
 
-/// Makes what [`show`] shows; listens, if nobody is going to come and do it before the program runs.
+/// Makes that directory.
 ///
 /// # Errors
 /// Whatever the file system says.
-pub fn prepare(directory: &Directory, listens: bool) -> Result<Option<NotifySocket>> {
-    if manager().is_none() {
-        return Ok(None);
-    }
-    let path = directory.file_path(NOTIFY);
+pub fn prepare(container: &Directory) -> Result<()> {
+    let path = directory(container);
     match DirBuilder::new().mode(0o755).create(&path) {
         Err(err) if err.kind() != ErrorKind::AlreadyExists => {
             Err(err).with_context(|| format!("make {}", path.display()))
         }
-        _ if listens => NotifySocket::listen(directory),
-        _ => Ok(None),
+        _ => Ok(()),
     }
 }
 
@@ -78,8 +87,8 @@ impl NotifySocket {
     ///
     /// # Errors
     /// Whatever the file system says.
-    pub fn listen(directory: &Directory) -> Result<Option<Self>> {
-        let path = directory.file_path(NOTIFY);
+    pub fn listen(container: &Directory) -> Result<Option<Self>> {
+        let path = self::directory(container);
         let (Some(manager), Ok(opened)) = (manager(), File::open(&path)) else { return Ok(None) };
         // A socket's name is short.
         let name = format!("/proc/self/fd/{}/{NAME}", opened.as_raw_fd());

@@ -12,7 +12,7 @@ use sys::clone::{CloneOptions, Cloned};
 use sys::path::Root;
 
 use super::made::Made;
-use super::pid_file;
+use super::{notify_socket, pid_file};
 use crate::cgroup::{self, Cgroup};
 use crate::cli::{self, checkpoint::Restore};
 use crate::container::directory::Directory;
@@ -70,8 +70,7 @@ pub fn restore(request: &Request<'_>) -> Result<Restored> {
     check::document(&document, &namespaces)?;
     let terminal = document.process.as_ref().is_some_and(|process| process.terminal == Some(true));
     console::check(terminal, flags.console_socket.as_deref(), flags.detach)?;
-    let rootfs = load::rootfs_path(&document, &bundle)?;
-    load::strip_rootfs(&mut document, &rootfs);
+    let rootfs = load::rootfs_path(&mut document, &bundle)?;
     let directory = Directory::reserve(request.root, &flags.id)?;
     let mut made = Made::default();
     let input =
@@ -108,7 +107,9 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<Sta
     }
     make_mount_points(input.rootfs, &mounts)?;
     let tasks = cgroup.tasks()?;
-    let place = directory.file_path("");
+    // Not the directory itself: what is in it has to be seen.
+    let place = directory.file_path("root");
+    fs::create_dir(&place).with_context(|| format!("make {}", place.display()))?;
     let start = CloneOptions { namespaces: libc::CLONE_NEWNS, cgroup: cgroup.clone_target(), sibling: false };
     let service = Service::start(start, || {
         cgroup::join(&tasks).context("join the container's cgroup")?;
@@ -118,12 +119,15 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<Sta
     options.message.text(field::ROOT, place.as_os_str().as_encoded_bytes());
     let own_cgroups = input.namespaces.has(libc::CLONE_NEWCGROUP);
     let cgroups = state.cgroup.clone().filter(|_| !own_cgroups);
-    external::restored_mounts(&mut options.message, document, input.rootfs, &mounts, cgroups.as_ref())?;
+    notify_socket::prepare(directory)?;
+    let places = (input.rootfs, directory);
+    external::restored_mounts(&mut options.message, document, places, &mounts, cgroups.as_ref())?;
     add_cgroups(&mut options, &service)?;
 
     let asked = service
         .ask(Kind::Restore, &options.message, |notice| follow(notice, input, directory, (&mut state, made)));
     asked.and_then(|_| service.finish()).map_err(|err| explain(err, &options.log))?;
+    let _ = fs::remove_dir(&place);
     if let Some(path) = &flags.pid_file {
         pid_file::write(path, state.init.context("criu named no process")?.pid)?;
     }
@@ -238,7 +242,7 @@ fn in_another(kind: &str, pid: i32) -> bool {
     of("self") != of(&pid.to_string())
 }
 
-/// CRIU wants a root that is a mount, below one that nothing covers. It is mounted over the container's own directory,
+/// CRIU wants a root that is a mount, below one that nothing covers. It is mounted in the container's own directory,
 /// in a mount namespace that goes with CRIU: whoever is killed, nothing is left mounted.
 fn mount_root(rootfs: &Path, place: &Path) -> Result<()> {
     let host = File::open("/").context("open /")?;

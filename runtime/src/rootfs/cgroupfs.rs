@@ -17,7 +17,7 @@ use super::mount::Planned;
 use crate::cgroup::{Hierarchy, Location, Mounts};
 
 /// Mounts what belongs at the destination of `planned`: with a cgroup namespace (`own`) the hierarchies themselves,
-/// whose roots it hides, and the unified one in any case; else, and where the container has no right to that
+/// whose roots it hides, and version 2's in any case; else, and where the container has no right to that
 /// (CVE-2023-25809), bind mounts of its directories. `label` is that of version 1's tmpfs.
 ///
 /// # Errors
@@ -55,8 +55,9 @@ fn show(
     let attributes = planned.options.attributes.set;
     match mounts {
         Mounts::V2(source) => {
+            // All of it is shown without a namespace too, as under runc and crun: /proc/self/cgroup speaks of all of it.
             let data = planned.options.data.join(",");
-            let mount = hierarchy("cgroup2", &data, attributes, own, &source).with_context(context)?;
+            let mount = hierarchy("cgroup2", &data, attributes, true, &source).with_context(context)?;
             sys::mount::attach(mount.as_fd(), place.as_fd()).with_context(context)
         }
         Mounts::V1(hierarchies) => {
@@ -98,8 +99,7 @@ fn add(tmpfs: &OwnedFd, one: &Hierarchy, attributes: u64, own: bool) -> Result<(
 }
 
 fn hierarchy(kind: &str, data: &str, attributes: u64, own: bool, source: &Path) -> Result<OwnedFd> {
-    // Of version 2 all is shown without a namespace too, as under runc and crun: /proc/self/cgroup speaks of all of it.
-    if own || kind == "cgroup2" {
+    if own {
         match fresh(kind, data, attributes) {
             // In a user namespace that has not the right to, or sees the host's only in part.
             Err(err) if matches!(err.kind(), ErrorKind::PermissionDenied | ErrorKind::ResourceBusy) => {}

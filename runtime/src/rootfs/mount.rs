@@ -63,7 +63,8 @@ fn plan_one<'doc>(mount: &'doc Mount, bundle: &Path, rootfs: Option<&Path>) -> R
 }
 
 /// Opens those sources that only the runtime itself may open: all bind mounts where the container has a user
-/// namespace (whose root has no way into the host's private directories), and those whose ids are to be shifted.
+/// namespace (whose root has no way into the host's private directories), and those whose ids are to be shifted. Of one
+/// in the root file system it is only made ready how its ids are shifted: what is there by then is meant.
 ///
 /// # Errors
 /// A source that is missing, naming both ends of the mount.

@@ -87,7 +87,8 @@ fn hide_bare_mounts(place: &Path) -> Result<()> {
 }
 
 /// Where a whole procfs or sysfs is mounted, from a line of mountinfo (proc_pid_mountinfo(5)).
-fn bare_mount(line: &str) -> Option<PathBuf> {
+#[must_use]
+pub fn bare_mount(line: &str) -> Option<PathBuf> {
     let (left, right) = line.split_once(" - ")?;
     let mut left = left.split(' ').skip(3);
     let (root, at) = (left.next()?, left.next()?);

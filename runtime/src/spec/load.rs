@@ -33,20 +33,23 @@ pub fn bundle_path(given: &Path) -> Result<PathBuf> {
     }
 }
 
-/// The root file system's absolute path, without symbolic links.
+/// The root file system's absolute path, without symbolic links; taken off the destinations that begin with it, as runc
+/// does.
 ///
 /// # Errors
 /// It is missing, or a usage fault: it is the host's root.
-pub fn rootfs_path(document: &Document, bundle: &Path) -> Result<PathBuf> {
+pub fn rootfs_path(document: &mut Document, bundle: &Path) -> Result<PathBuf> {
     let path = document.root.as_ref().map(|root| bundle.join(&root.path)).unwrap_or_default();
-    match real(&path) {
-        Ok(rootfs) if rootfs != Path::new("/") => Ok(rootfs),
+    let rootfs = match real(&path) {
+        Ok(rootfs) if rootfs != Path::new("/") => rootfs,
         Ok(_) => fault!(Usage, "root.path: the host's root cannot be a container's"),
-        Err(err) => Err(err).with_context(|| format!("open root file system {}", path.display())),
-    }
+        Err(err) => return Err(err).with_context(|| format!("open root file system {}", path.display())),
+    };
+    strip_rootfs(document, &rootfs);
+    Ok(rootfs)
 }
 
-/// Takes the root file system's own path off the destinations that begin with it, as runc does.
+/// The same for a container whose root file system's path is known.
 pub fn strip_rootfs(document: &mut Document, rootfs: &Path) {
     for mount in &mut document.mounts {
         if let Ok(inside) = mount.destination.strip_prefix(rootfs) {

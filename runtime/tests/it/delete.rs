@@ -1,6 +1,6 @@
 //! `delete`.
 
-use crate::rig::{Rig, can_run, wait_until};
+use crate::rig::{Background, Rig, can_run, wait_until};
 
 #[test]
 fn refuses_what_runs_unless_forced() {
@@ -85,15 +85,13 @@ fn a_process_that_nobody_reaps_holds_nothing_up() {
     rig.runtime(&["run", "-d", "@c"]).ok();
     let pid_file = rig.path().join("pid");
     let args = ["exec", "--pid-file", pid_file.to_str().unwrap(), "@c", "/bin/sleep", "1000"];
-    let mut parent = rig.command(&args).spawn().unwrap();
+    let parent = Background(rig.command(&args).spawn().unwrap());
     wait_until("the other process", || pid_file.exists());
     // From now on it reaps nobody.
-    let pid = nix::unistd::Pid::from_raw(parent.id().cast_signed());
+    let pid = nix::unistd::Pid::from_raw(parent.0.id().cast_signed());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
     let begin = std::time::Instant::now();
     rig.runtime(&["delete", "--force", "@c"]).ok();
     assert!(begin.elapsed().as_secs() < 5);
     rig.is_clean();
-    let _ = parent.kill();
-    let _ = parent.wait();
 }

@@ -1,7 +1,7 @@
 //! Limits that few use, as the kernel has them once the container runs.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -158,4 +158,23 @@ fn what_is_missing_is_named() {
         assert!(line.contains(word), "{line}");
         rig.is_clean();
     }
+}
+
+/// /proc/self/cgroup speaks of all of version 2's tree, so that is what is there to see; of version 1 the container's own.
+#[test]
+fn cgroups_without_a_namespace() {
+    if !can_run() {
+        return;
+    }
+    let rig = Rig::script(
+        "path=$(sed -n 's/^0:://p' /proc/self/cgroup); at=/sys/fs/cgroup; [ -e $at/cgroup.controllers ] || at=$at/unified
+         [ -e $at$path ] && echo whole; [ -e $at/cgroup.procs ] && echo there",
+    )
+    .with(|config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "cgroup");
+    });
+    std::os::unix::fs::symlink("busybox", rig.rootfs().join("bin/sed")).unwrap();
+    let whole = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let wanted = if whole { "whole\nthere\n" } else { "there\n" };
+    assert_eq!(rig.runtime(&["run", "@c"]).ok(), wanted);
 }

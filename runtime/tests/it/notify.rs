@@ -4,7 +4,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use crate::rig::{PATIENCE, Rig, can_run, run, wait_until};
+use crate::rig::{Background, PATIENCE, Rig, can_run, run, wait_until};
 
 /// A container whose program says that it is ready, by the host's socat, and sleeps.
 fn rig(sleep: &str) -> Rig {
@@ -12,7 +12,8 @@ fn rig(sleep: &str) -> Rig {
     let script = format!("{}; {}; exec sleep {sleep}", say("STATUS=wait"), say("STATUS=soon\\nREADY=1"));
     Rig::script(&script).with(|config| {
         let mounts = config["mounts"].as_array_mut().unwrap();
-        for path in ["/usr", "/lib", "/lib64"] {
+        for path in ["/usr", "/lib", "/lib64"].into_iter().filter(|path| std::path::Path::new(path).exists())
+        {
             mounts.push(serde_json::json!({
                 "destination": path, "type": "bind", "source": path, "options": ["rbind", "ro"],
             }));
@@ -38,9 +39,9 @@ fn a_service_is_ready_when_its_program_says_so() {
     let rig = rig("0.2");
     let path = rig.path().join("manager");
     let manager = UnixDatagram::bind(&path).unwrap();
-    let mut child = rig.command(&["run", "@c"]).env("NOTIFY_SOCKET", &path).spawn().unwrap();
-    assert_eq!(hear(&manager), format!("READY=1\nMAINPID={}\n", child.id()));
-    assert!(child.wait().unwrap().success());
+    let mut child = Background(rig.command(&["run", "@c"]).env("NOTIFY_SOCKET", &path).spawn().unwrap());
+    assert_eq!(hear(&manager), format!("READY=1\nMAINPID={}\n", child.0.id()));
+    assert!(child.0.wait().unwrap().success());
     rig.is_clean();
 }
 
@@ -54,18 +55,21 @@ fn start_returns_when_it_is_ready() {
     let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
     let variable = format!("@{name}");
     run(rig.command(&["create", "@c"]).env("NOTIFY_SOCKET", &variable)).ok();
-    let mut child = rig.command(&["start", "@c"]).env("NOTIFY_SOCKET", &variable).spawn().unwrap();
+    let mut child =
+        Background(rig.command(&["start", "@c"]).env("NOTIFY_SOCKET", &variable).spawn().unwrap());
     let said = hear(&manager);
     let pid: u32 = said.trim_end().rsplit_once("MAINPID=").unwrap().1.parse().unwrap();
-    assert_ne!(pid, child.id());
+    assert_ne!(pid, child.0.id());
     assert_eq!(said, format!("READY=1\nMAINPID={pid}\n"));
     // Until we have taken note, which the end of what comes with the message says.
     manager.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-    assert!(child.try_wait().unwrap().is_none());
+    assert!(child.0.try_wait().unwrap().is_none());
     let mut barrier = [0; 16];
     let length = manager.recv(&mut barrier).unwrap();
     assert_eq!(&barrier[..length], b"BARRIER=1");
-    assert!(child.wait().unwrap().success());
+    assert!(child.0.wait().unwrap().success());
+    let out = rig.runtime(&["exec", "@c", "/bin/sh", "-c", "echo .$NOTIFY_SOCKET."]).ok();
+    assert_eq!(out, "..\n", "another process has nothing to say");
     rig.runtime(&["delete", "-f", "@c"]).ok();
     rig.is_clean();
 }
@@ -92,10 +96,10 @@ fn one_that_never_is_can_be_ended() {
     let path = rig.path().join("manager");
     let _manager = UnixDatagram::bind(&path).unwrap();
     run(rig.command(&["create", "@c"]).env("NOTIFY_SOCKET", &path)).ok();
-    let mut child = rig.command(&["start", "@c"]).env("NOTIFY_SOCKET", &path).spawn().unwrap();
+    let mut child = Background(rig.command(&["start", "@c"]).env("NOTIFY_SOCKET", &path).spawn().unwrap());
     wait_until("the program to run", || rig.status("c") == "running");
     rig.runtime(&["kill", "@c", "KILL"]).ok();
-    assert!(child.wait().unwrap().success());
+    assert!(child.0.wait().unwrap().success());
     rig.runtime(&["delete", "@c"]).ok();
     // Nobody to tell: nothing is shown and nothing is waited for.
     let said = rig.runtime(&["run", "-d", "@d"]);

@@ -1,8 +1,9 @@
 //! `pause` and `resume`.
 
 use std::fs;
+use std::io::Read as _;
 
-use crate::rig::{Rig, can_run, wait_until};
+use crate::rig::{Background, Rig, can_run, wait_until};
 
 #[test]
 fn a_paused_container_stands_still() {
@@ -75,9 +76,23 @@ fn a_frozen_cgroup_is_refused() {
     let mut config = rig.config.clone();
     config["linux"]["cgroupsPath"] = format!("/{id}").into();
     std::fs::write(rig.bundle().join("config.json"), config.to_string()).unwrap();
-    let line = rig.runtime(&["run", "@c"]).fails(125);
-    assert!(line.contains("container's cgroup unexpectedly frozen"), "{line}");
+    // A runtime that went in would never come back.
+    let mut child =
+        Background(rig.command(&["run", "@c"]).stderr(std::process::Stdio::piped()).spawn().unwrap());
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let ended = loop {
+        match child.0.try_wait().unwrap() {
+            None if std::time::Instant::now() < end => {
+                std::thread::sleep(std::time::Duration::from_millis(5))
+            }
+            other => break other.is_some(),
+        }
+    };
     std::fs::write(format!("{directory}/{file}"), thawed).unwrap();
+    assert!(ended, "it stands still");
+    let mut line = String::new();
+    child.0.stderr.take().unwrap().read_to_string(&mut line).unwrap();
+    assert!(line.contains("container's cgroup unexpectedly frozen"), "{line}");
     std::fs::remove_dir(&directory).unwrap();
     rig.is_clean();
 }

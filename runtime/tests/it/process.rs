@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::rig::{Rig, can_run, run, wait_until};
+use crate::rig::{Background, Rig, can_run, run, wait_until};
 
 #[test]
 fn identity_limits_and_masks() {
@@ -197,8 +197,8 @@ fn the_hosts_network_namespace_with_a_user_namespace() {
     if !can_run() {
         return;
     }
-    let mut holder = Command::new("unshare").args(["-n", "sleep", "1000"]).spawn().unwrap();
-    let network = format!("/proc/{}/ns/net", holder.id());
+    let holder = Background(Command::new("unshare").args(["-n", "sleep", "1000"]).spawn().unwrap());
+    let network = format!("/proc/{}/ns/net", holder.0.id());
     let own = fs::read_link("/proc/self/ns/net").unwrap();
     wait_until("the namespace", || fs::read_link(&network).is_ok_and(|link| link != own));
     let wanted = fs::read_link(&network).unwrap().display().to_string();
@@ -223,8 +223,6 @@ fn the_hosts_network_namespace_with_a_user_namespace() {
     let out = second.runtime(&["run", "@d"]).ok();
     let words: Vec<_> = out.split_whitespace().collect();
     assert_eq!(words, [wanted.as_str(), "0", "0", "100000", "1000"]);
-    let _ = holder.kill();
-    let _ = holder.wait();
 }
 
 #[test]

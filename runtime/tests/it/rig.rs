@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -220,6 +220,16 @@ pub fn run(command: &mut Command) -> Said {
         String::from_utf8_lossy(&bytes).into_owned()
     };
     Said { code: status.code().unwrap_or(-1), out: read(&mut out), err: read(&mut err) }
+}
+
+/// A process of a test's own, which ends with the test, also one that fails.
+pub struct Background(pub Child);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Waits for a condition.
