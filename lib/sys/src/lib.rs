@@ -29,6 +29,7 @@ pub mod path;
 pub mod pidfd;
 pub mod pipe;
 pub mod pty;
+pub mod retry;
 pub mod sched;
 pub mod seccomp;
 pub mod seqpacket;

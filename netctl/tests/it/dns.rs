@@ -1,11 +1,13 @@
 //! `netctl dns`: the server of all networks, asked by real datagrams and connections. Every test has a loopback address
 //! of its own to serve on; who asks may choose another one, as a container would have.
 
-use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use sys::retry::uninterrupted;
 
 use super::rig::until;
 
@@ -96,15 +98,11 @@ impl Reply {
     }
 }
 
-/// One datagram. A machine that is suspended and goes on interrupts whoever waits with a time limit.
+/// One datagram.
 fn receive(socket: &UdpSocket) -> Reply {
     let mut buffer = [0; 4096];
-    loop {
-        match socket.recv(&mut buffer) {
-            Err(err) if err.kind() == ErrorKind::Interrupted => {}
-            length => return Reply(buffer[..length.unwrap()].to_vec()),
-        }
-    }
+    let length = uninterrupted(|| socket.recv(&mut buffer)).unwrap();
+    Reply(buffer[..length].to_vec())
 }
 
 fn ask_at(server: &str, client: &str, name: &str, kind: u16) -> Reply {

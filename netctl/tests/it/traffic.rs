@@ -4,6 +4,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
+use sys::retry::uninterrupted;
+
 use super::rig::{Rig, until};
 
 const PING: [&str; 4] = ["busybox", "ping", "-c1", "-W1"];
@@ -20,7 +22,7 @@ fn echo(rig: &Rig, id: &'static str, port: u16) {
         ready.send(()).unwrap();
         let mut buffer = [0; 16];
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        while let Ok((_, client)) = socket.recv_from(&mut buffer) {
+        while let Ok((_, client)) = uninterrupted(|| socket.recv_from(&mut buffer)) {
             socket.send_to(id.as_bytes(), client).unwrap();
         }
     });
@@ -33,7 +35,7 @@ fn asked(socket: &UdpSocket, to: &str) -> String {
     socket.send_to(b"?", to.parse::<SocketAddr>().unwrap()).unwrap();
     let mut buffer = [0; 16];
     // A refusal (ICMP) is reported by the first call, and an answer to a datagram before may come late.
-    let length = socket.recv(&mut buffer).unwrap_or_default();
+    let length = uninterrupted(|| socket.recv(&mut buffer)).unwrap_or_default();
     String::from_utf8_lossy(&buffer[..length]).into_owned()
 }
 

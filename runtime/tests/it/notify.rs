@@ -4,6 +4,8 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+use sys::retry::uninterrupted;
+
 use crate::rig::{Background, PATIENCE, Rig, can_run, run, wait_until};
 
 /// A container whose program says that it is ready, by the host's socat, and sleeps.
@@ -27,7 +29,7 @@ fn rig(sleep: &str) -> Rig {
 fn hear(manager: &UnixDatagram) -> String {
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut message = [0; 256];
-    let length = manager.recv(&mut message).unwrap();
+    let length = uninterrupted(|| manager.recv(&mut message)).unwrap();
     String::from_utf8_lossy(&message[..length]).into_owned()
 }
 
@@ -65,7 +67,7 @@ fn start_returns_when_it_is_ready() {
     manager.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     assert!(child.0.try_wait().unwrap().is_none());
     let mut barrier = [0; 16];
-    let length = manager.recv(&mut barrier).unwrap();
+    let length = uninterrupted(|| manager.recv(&mut barrier)).unwrap();
     assert_eq!(&barrier[..length], b"BARRIER=1");
     assert!(child.0.wait().unwrap().success());
     let out = rig.runtime(&["exec", "@c", "/bin/sh", "-c", "echo .$NOTIFY_SOCKET."]).ok();

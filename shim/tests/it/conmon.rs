@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use sys::command::with_descriptors;
+use sys::retry::uninterrupted;
 use sys::seqpacket;
 
 use crate::rig::{bundle, done, tool, wait_until};
@@ -337,7 +338,7 @@ fn only_harmless_words_are_passed_on_to_systemd() {
     let mut all = String::new();
     while !all.contains("STATUS=up") {
         let mut buffer = [0; 1000];
-        let length = host.recv(&mut buffer).unwrap();
+        let length = uninterrupted(|| host.recv(&mut buffer)).unwrap();
         all += &String::from_utf8_lossy(&buffer[..length]);
         all.push('\n');
     }

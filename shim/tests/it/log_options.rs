@@ -6,6 +6,8 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use sys::retry::uninterrupted;
+
 use crate::rig::{Rig, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -44,7 +46,7 @@ fn until(socket: &mut TcpStream, word: &str) -> Vec<u8> {
     let mut all = Vec::new();
     while !String::from_utf8_lossy(&all).contains(word) {
         let mut buffer = [0; 65536];
-        match socket.read(&mut buffer).unwrap() {
+        match uninterrupted(|| socket.read(&mut buffer)).unwrap() {
             0 => break,
             length => all.extend_from_slice(&buffer[..length]),
         }
@@ -79,7 +81,7 @@ fn syslog_facility_format_and_every_key_of_a_tag() {
     let options = [&*to, "syslog-facility=local3", "syslog-format=rfc3164", tag];
     let id = start(&rig, "sys", "syslog", &options, "echo text");
     let mut buffer = [0; 4096];
-    let length = socket.recv(&mut buffer).unwrap();
+    let length = uninterrupted(|| socket.recv(&mut buffer)).unwrap();
     let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
     let image = rig.inspect("sys", "{{.Image}}");
     let short = &image["sha256:".len()..][..12];
@@ -102,7 +104,7 @@ fn syslog_over_unix_sockets_of_both_kinds() {
     first.set_read_timeout(Some(PATIENCE)).unwrap();
     start(&rig, "d1", "syslog", &[&format!("syslog-address=unixgram://{}", datagrams.display())], "echo one");
     let mut buffer = [0; 4096];
-    let length = first.recv(&mut buffer).unwrap();
+    let length = uninterrupted(|| first.recv(&mut buffer)).unwrap();
     assert!(buffer[..length].ends_with(b": one\n"));
     let second = UnixListener::bind(&streams).unwrap();
     start(&rig, "d2", "syslog", &[&format!("syslog-address=unix://{}", streams.display())], "echo two");
@@ -120,7 +122,7 @@ fn gelf_is_packed_as_it_is_asked_for() {
     let to = format!("gelf-address=udp://{}", socket.local_addr().unwrap());
     let next = || {
         let mut buffer = [0; 65536];
-        let length = socket.recv(&mut buffer).unwrap();
+        let length = uninterrupted(|| socket.recv(&mut buffer)).unwrap();
         buffer[..length].to_vec()
     };
     let script = "echo $(yes word | head -n 100)";
@@ -174,7 +176,7 @@ fn a_receiver_that_has_gone_is_given_up_where_that_is_asked_for() {
         if driver == "gelf" {
             // Plain, and each message ends in a zero.
             assert!(
-                bytes.starts_with(b"{") && (bytes.ends_with(&[0]) || socket.read(&mut [0; 1]).unwrap() == 1)
+                bytes.starts_with(b"{") && (bytes.ends_with(&[0]) || uninterrupted(|| socket.read(&mut [0; 1])).unwrap() == 1)
             );
         }
         drop((socket, server));

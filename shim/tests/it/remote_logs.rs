@@ -4,6 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, UdpSocket};
 use std::time::Duration;
 
+use sys::retry::uninterrupted;
+
 use crate::rig::{Rig, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,16 +27,9 @@ fn udp() -> (UdpSocket, String) {
 
 fn datagram(socket: &UdpSocket) -> Vec<u8> {
     let mut buffer = vec![0; 64 << 10];
-    loop {
-        // A machine that is suspended and goes on interrupts whoever waits with a time limit.
-        match socket.recv(&mut buffer) {
-            Err(err) if err.kind() == std::io::ErrorKind::Interrupted => {}
-            length => {
-                buffer.truncate(length.unwrap());
-                return buffer;
-            }
-        }
-    }
+    let length = uninterrupted(|| socket.recv(&mut buffer)).unwrap();
+    buffer.truncate(length);
+    buffer
 }
 
 #[test]
@@ -86,7 +81,7 @@ fn a_syslog_server_that_goes_and_comes_back_misses_nothing_after_that() {
     let (mut first, _) = server.accept().unwrap();
     first.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut buffer = [0; 512];
-    let length = first.read(&mut buffer).unwrap();
+    let length = uninterrupted(|| first.read(&mut buffer)).unwrap();
     assert!(String::from_utf8_lossy(&buffer[..length]).ends_with(": first\n"));
     drop((first, server));
     rig.ok(&["exec", "back", "touch", "/tmp/go"]);
@@ -99,7 +94,7 @@ fn a_syslog_server_that_goes_and_comes_back_misses_nothing_after_that() {
     again.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut text = String::new();
     while !text.ends_with(": line 500\n") {
-        let length = again.read(&mut buffer).unwrap();
+        let length = uninterrupted(|| again.read(&mut buffer)).unwrap();
         assert!(length > 0, "{text}");
         text.push_str(&String::from_utf8_lossy(&buffer[..length]));
     }
@@ -133,7 +128,7 @@ fn a_receiver_that_stalls_holds_a_payload_only_where_it_should() {
     let (mut bytes, mut buffer) = (0, vec![0; 1 << 20]);
     // 20 000 000 letters in lines of 999.
     while bytes < 20_020 {
-        let length = late.read(&mut buffer).unwrap();
+        let length = uninterrupted(|| late.read(&mut buffer)).unwrap();
         assert!(length > 0);
         bytes += buffer[..length].iter().filter(|&&byte| byte == 0).count();
     }
@@ -210,7 +205,7 @@ fn fluentd_sends_again_what_was_not_acknowledged() {
     let message = |socket: &mut std::net::TcpStream| {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut buffer = [0; 4096];
-        let length = socket.read(&mut buffer).unwrap();
+        let length = uninterrupted(|| socket.read(&mut buffer)).unwrap();
         strings(&buffer[..length])
     };
     let (mut first, _) = server.accept().unwrap();
@@ -281,7 +276,7 @@ fn the_journal_gets_dockers_fields() {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     logged(&rig, "j1", "journald", &["tag=mine", "env=WHO"], "echo hello");
     let mut buffer = [0; 4096];
-    let length = socket.recv(&mut buffer).unwrap();
+    let length = uninterrupted(|| socket.recv(&mut buffer)).unwrap();
     let _ = std::fs::remove_file(dir.join("socket"));
     let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
     for field in [

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use contracts::container::LogConfig;
 use contracts::fault;
+use sys::retry::uninterrupted;
 
 use crate::log::values::flag;
 use crate::tools;
@@ -72,7 +73,7 @@ impl Relay {
         let mut socket = self.begin(Stdio::from(stderr))?;
         socket.set_nonblocking(false)?;
         socket.set_read_timeout(Some(patience))?;
-        match socket.read(&mut [0]) {
+        match uninterrupted(|| socket.read(&mut [0])) {
             Ok(1) => {}
             Err(err) if err.kind() == ErrorKind::WouldBlock => bail!("TLS with {}: no answer", self.name),
             _ => {
