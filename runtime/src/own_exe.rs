@@ -5,6 +5,9 @@
 //! the container runs we see to it that this link leads where nothing can be written to: to our own file in a detached
 //! read-only mount, which we go on from as we are, or, where the kernel does not let us, execute again; or to a sealed
 //! copy in memory where we may not mount.
+//!
+//! Where nobody in the container can look at its first process before that executes the program, it is that process
+//! that goes on from there, just before ([`can_wait`]); the runtime finds the file while it waits for the process.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -16,10 +19,14 @@ use std::sync::Mutex;
 
 use anyhow::{Context as _, Result};
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open};
+use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use sys::mount::{Attributes, attr};
+
+use crate::namespace::Namespaces;
+use crate::spec::document::Document;
 
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
@@ -29,10 +36,36 @@ static MOUNT: Mutex<Option<OwnedFd>> = Mutex::new(None);
 /// [`protect`] before the command line is parsed, which would otherwise be done twice. Only a guess by the look of the
 /// arguments: the verbs that need it ask again, and then its errors are reported.
 pub fn protect_early() {
-    let wanted = |arg: std::ffi::OsString| arg == "run" || arg == "create" || arg == "exec";
+    let wanted = |arg: std::ffi::OsString| {
+        arg == "exec" || (arg == "run" || arg == "create") && !a_process_can_go_on()
+    };
     if std::env::args_os().skip(1).any(wanted) {
         let _ = protect();
     }
+}
+
+/// Whether a container's first process can go on from another file by itself: it cannot execute ours again.
+fn a_process_can_go_on() -> bool {
+    nix::unistd::geteuid().is_root() && sys::exe_file::is_known()
+}
+
+/// Whether only the first process of a new container has to be protected, and only when it is ready: until then nobody who
+/// may look at it is in its PID namespace. Those who `exec` into a created container would need `CAP_SYS_PTRACE`, for it is
+/// not dumpable.
+#[must_use]
+pub fn can_wait(document: &Document, namespaces: &Namespaces) -> bool {
+    let (hooks, process) = (&document.hooks, document.process.as_ref());
+    let none_before =
+        [&hooks.prestart, &hooks.create_runtime, &hooks.create_container, &hooks.start_container];
+    let capabilities = process.and_then(|process| process.capabilities.as_ref());
+    // What it maps anew counts.
+    let small = |kind: &str| kind == "RLIMIT_AS" || kind == "RLIMIT_DATA";
+    namespaces.new & libc::CLONE_NEWPID != 0
+        && !namespaces.joins_before_birth()
+        && none_before.iter().all(|hooks| hooks.is_empty())
+        && !capabilities.is_some_and(|wanted| wanted.any("CAP_SYS_PTRACE"))
+        && !process.is_some_and(|process| process.rlimits.iter().any(|limit| small(&limit.kind)))
+        && a_process_can_go_on()
 }
 
 /// Returns once this process runs from a program file that cannot be written to.
@@ -43,19 +76,15 @@ pub fn protect() -> Result<()> {
     if MOUNT.lock().is_ok_and(|kept| kept.is_some()) {
         return Ok(());
     }
-    let exe = open(OWN_PROGRAM, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .context("open our own program")?;
-    if is_protected(exe.as_fd()).context("look at our own program")? {
-        return Ok(());
-    }
+    let Some(exe) = unprotected()? else { return Ok(()) };
     let safe = match read_only_mount(&exe) {
-        Ok(mount) if go_on_from(&mount).is_ok() => {
-            if let Ok(mut kept) = MOUNT.lock() {
-                *kept = Some(mount);
+        Ok(mount) => match file_in(&mount).and_then(|file| sys::exe_file::replace(file.as_fd())) {
+            Ok(()) => {
+                keep(mount);
+                return Ok(());
             }
-            return Ok(());
-        }
-        Ok(mount) => mount,
+            Err(_) => mount,
+        },
         Err(_) => sealed_copy(&exe).context("copy our own program into memory")?,
     };
     let args: Vec<CString> =
@@ -68,6 +97,47 @@ pub fn protect() -> Result<()> {
         })
         .collect();
     Err(sys::clone::exec_fd(safe.as_fd(), &args, &env)).context("execute our own program again")
+}
+
+/// Our program as a file that cannot be written to, for a container's process to go on from; none where that is not needed.
+///
+/// # Errors
+/// No `/proc`, no memory.
+pub fn safe_file() -> Result<Option<OwnedFd>> {
+    if MOUNT.lock().is_ok_and(|kept| kept.is_some()) {
+        return Ok(None);
+    }
+    let Some(exe) = unprotected()? else { return Ok(None) };
+    // The process may be another user by then.
+    let for_all = fstat(&exe).context("look at our own program")?.st_mode & 0o1 != 0;
+    if for_all && let Ok(mount) = read_only_mount(&exe) {
+        let file = file_in(&mount).context("open our own program again")?;
+        keep(mount);
+        return Ok(Some(file));
+    }
+    sealed_copy(&exe).context("copy our own program into memory").map(Some)
+}
+
+/// Goes on from what [`safe_file`] has found, as a container's process.
+///
+/// # Errors
+/// The kernel does not let it.
+pub fn go_on_from(file: &OwnedFd) -> Result<()> {
+    sys::exe_file::replace(file.as_fd()).context("go on from a program that cannot be written to")
+}
+
+fn keep(mount: OwnedFd) {
+    if let Ok(mut kept) = MOUNT.lock() {
+        *kept = Some(mount);
+    }
+}
+
+/// Our program, unless it cannot be written to.
+fn unprotected() -> Result<Option<OwnedFd>> {
+    let exe = open(OWN_PROGRAM, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .context("open our own program")?;
+    let protected = is_protected(exe.as_fd()).context("look at our own program")?;
+    Ok((!protected).then_some(exe))
 }
 
 /// Closes the descriptor of the mount that we run from; our file in it stays. The last of the processes that have it waits
@@ -94,11 +164,10 @@ fn read_only_mount(exe: &OwnedFd) -> io::Result<OwnedFd> {
     Ok(mount)
 }
 
-/// Executing the same program again would load and relocate it a second time.
-fn go_on_from(mount: &OwnedFd) -> io::Result<()> {
+/// To go on from: executing the same program again would load and relocate it a second time.
+fn file_in(mount: &OwnedFd) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", mount.as_raw_fd());
-    let file = open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    sys::exe_file::replace(file.as_fd())
+    Ok(open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?)
 }
 
 fn sealed_copy(exe: &OwnedFd) -> Result<OwnedFd> {
@@ -111,5 +180,5 @@ fn sealed_copy(exe: &OwnedFd) -> Result<OwnedFd> {
     fcntl(&to, FcntlArg::F_ADD_SEALS(seals))?;
     // A file that is open for writing cannot be executed.
     let path = format!("/proc/self/fd/{}", to.as_raw_fd());
-    Ok(open(path.as_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?)
+    Ok(open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?)
 }

@@ -19,6 +19,7 @@ use crate::memory::PAGE;
 
 const PR_SET_MM: libc::c_int = 35;
 const PR_SET_MM_MAP: libc::c_ulong = 14;
+const PR_SET_MM_MAP_SIZE: libc::c_ulong = 15;
 
 /// `struct prctl_mm_map` of linux/prctl.h.
 #[repr(C)]
@@ -39,8 +40,16 @@ unsafe extern "C" {
     static environ: *const *const c_char;
 }
 
+/// Whether the kernel knows how to do what [`replace`] does, and lets this process ask.
+#[must_use]
+pub fn is_known() -> bool {
+    let mut size: libc::c_uint = 0;
+    // SAFETY: the kernel writes the length of a structure into `size`.
+    unsafe { libc::prctl(PR_SET_MM, PR_SET_MM_MAP_SIZE, &raw mut size, 0, 0) == 0 }
+}
+
 /// From now on this process runs from `file`, which is the file that it was started from, but opened by way of another
-/// mount.
+/// mount, or a copy of it.
 ///
 /// Only for a program with a single thread, that has not changed its environment.
 ///

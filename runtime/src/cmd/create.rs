@@ -12,7 +12,6 @@ use crate::lifecycle::create::{Request, create};
 /// # Errors
 /// Any; then nothing is left of it.
 pub fn run(context: &Context, flags: &cli::Create) -> Result<Exit> {
-    crate::own_exe::protect()?;
     let request = Request {
         root: &context.root,
         flags,

@@ -20,7 +20,6 @@ use crate::lifecycle::start::poststart;
 /// # Errors
 /// Any; then nothing is left of it.
 pub fn run(context: &Context, flags: &cli::Run) -> Result<Exit> {
-    crate::own_exe::protect()?;
     let foreground = if flags.detach { None } else { Some(Foreground::prepare()?) };
     if foreground.is_some() && !flags.create.no_subreaper {
         become_subreaper()?;

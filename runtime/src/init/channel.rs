@@ -112,12 +112,13 @@ impl RuntimeEnd {
     }
 
     /// Tells the process that its container is on record, as [`Self::hand_cgroup`] hands over the cgroup; with its
-    /// system call filter, if it has one.
+    /// system call filter, if it has one, and the file to go on from, if it is to.
     ///
     /// # Errors
     /// The filter is too long, as only a listener's metadata can make it.
-    pub fn confirm(&self, filter: Option<&[u8]>) -> Result<()> {
-        unless_gone(transmit(&self.0, filter.unwrap_or(b"G"))).context("hand over the system call filter")
+    pub fn confirm(&self, filter: Option<&[u8]>, program: Option<BorrowedFd<'_>>) -> Result<()> {
+        let sent = sys::pass_fd::send_all(&self.0, filter.unwrap_or(b"G"), program.as_slice());
+        unless_gone(sent).context("hand over the system call filter")
     }
 }
 
@@ -166,23 +167,20 @@ impl ProcessEnd {
         Ok(tasks)
     }
 
-    /// Waits for what [`RuntimeEnd::confirm`] sends, which is a filter where one is asked for.
+    /// Waits for what [`RuntimeEnd::confirm`] sends: a filter where one is asked for, and perhaps a file.
     ///
     /// # Errors
     /// The runtime is gone, or could not make the filter or the record.
-    pub fn confirmed(&self, filter: bool) -> Result<Option<seccomp::Program>> {
-        if !filter {
-            return self.wait().map(|()| None);
-        }
-        let socket = self.0.as_raw_fd();
-        let context = "wait for the system call filter";
-        let length = recv(socket, &mut [], MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC).context(context)?;
-        let mut bytes = vec![0; length];
-        let length = recv(socket, &mut bytes, MsgFlags::empty()).context(context)?;
+    pub fn confirmed(&self, filter: bool) -> Result<(Option<seccomp::Program>, Option<OwnedFd>)> {
+        let context = "wait for the container's record";
+        let peek = MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC;
+        let mut bytes = vec![0; recv(self.0.as_raw_fd(), &mut [], peek).context(context)?];
+        let (length, program) = sys::pass_fd::receive(&self.0, &mut bytes).context(context)?;
         if length == 0 {
             bail!(GONE);
         }
-        seccomp::Program::decode(&bytes[..length]).map(Some)
+        let filter = filter.then(|| seccomp::Program::decode(&bytes[..length])).transpose()?;
+        Ok((filter, program))
     }
 
     /// Reports.
@@ -284,7 +282,7 @@ mod tests {
         runtime.hand_cgroup(&[]).unwrap();
         process.tell(&Report::Failed(anyhow::anyhow!("no such limit"))).unwrap();
         drop(process);
-        runtime.confirm(Some(b"filter")).unwrap();
+        runtime.confirm(Some(b"filter"), None).unwrap();
         assert!(
             matches!(runtime.receive().unwrap(), Report::Failed(err) if err.to_string() == "no such limit")
         );

@@ -105,12 +105,12 @@ fn become_container(
     set_names(plan.document)?;
     let mut null = Cover::null()?;
     let (old_root, unsealed) = build_root(&plan)?;
-    let wait_for_filter = || channel.confirmed(plan.document.linux.seccomp.is_some());
+    let wait_for_record = || channel.confirmed(plan.document.linux.seccomp.is_some());
     let hooks = &plan.document.hooks;
-    let mut filter = None;
+    let mut record = None;
     if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
         // Comes before the answer.
-        filter = Some(wait_for_filter()?);
+        record = Some(wait_for_record()?);
         channel.ask(&Report::Hooks)?;
     }
     if !hooks.create_container.is_empty() {
@@ -138,10 +138,11 @@ fn become_container(
     if let Some(policy) = &plan.document.linux.memory_policy {
         scheduling::set_memory_policy(policy)?;
     }
-    let filter = filter.map_or_else(wait_for_filter, Ok)?;
+    let (filter, program) = record.map_or_else(wait_for_record, Ok)?;
     let last = Last {
         process,
         filter: filter.as_ref(),
+        own_program: program.as_ref(),
         proc: plan.proc,
         channel,
         asks: plan.asks,

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result};
 use nix::libc;
@@ -15,11 +15,11 @@ use super::program::{self, Program};
 use super::wait::Waiting;
 use crate::lifecycle::descriptors::Descriptors;
 use crate::rootfs::console;
-use crate::seccomp;
 use crate::security::capabilities::{self, Masks, SYS_ADMIN};
 use crate::security::procfs::Procfs;
 use crate::security::{identity, labels, limits, scheduling};
 use crate::spec::process::Process;
+use crate::{own_exe, seccomp};
 
 /// What the last steps need.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub struct Last<'a> {
     pub process: &'a Process,
     /// Its system call filter.
     pub filter: Option<&'a seccomp::Program>,
+    /// Our own, to go on from before the container's can look at us.
+    pub own_program: Option<&'a OwnedFd>,
     /// The trusted procfs.
     pub proc: &'a Procfs,
     /// The runtime.
@@ -119,8 +121,9 @@ pub fn become_program(
     };
     let masks = capabilities::prepare(masks)?;
     identity::switch(last.proc, &process.user)?;
-    // Without no_new_privs the kernel lets only CAP_SYS_ADMIN install a filter.
-    let extra = if last.filter.is_some() && !process.no_new_privileges { SYS_ADMIN } else { 0 };
+    // Without no_new_privs the kernel lets only CAP_SYS_ADMIN install a filter, and nobody else change the file of a process.
+    let installs = last.filter.is_some() && !process.no_new_privileges;
+    let extra = if installs || last.own_program.is_some() { SYS_ADMIN } else { 0 };
     let own = sys::capability::get().context("read own capabilities")?.permitted;
     capabilities::finish(masks, extra & own)?;
     if entered.is_err() {
@@ -131,10 +134,14 @@ pub fn become_program(
     let notifies = last.filter.filter(|filter| filter.listener.is_some());
     if let Some(filter) = notifies {
         // Its agent is the runtime's to introduce, so it cannot wait for `start`.
+        last.own_program.map_or(Ok(()), own_exe::go_on_from)?;
         install(filter, last.channel)?;
     }
     last.channel.tell(&Report::Ready)?;
     // While the runtime does its last part, and not when `start` waits.
+    if let (Some(program), None) = (last.own_program, notifies) {
+        own_exe::go_on_from(program)?;
+    }
     sys::clone::close_on_exec_from(3 + last.descriptors.all).context("mark descriptors to be closed")?;
     sys::clone::default_signals().context("reset signals")?;
     if last.asks {

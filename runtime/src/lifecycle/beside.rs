@@ -110,7 +110,8 @@ impl Beside<'_> {
         state.complete(self.document, Process::of(pid).context("look at the container's process")?);
         self.directory.save(state)?;
         // Only now: if this program is killed, whoever finds the container must find a process that runs in it too.
-        self.channel.confirm(encoded.as_deref())?;
+        let program = own_exe::safe_file()?;
+        self.channel.confirm(encoded.as_deref(), program.as_ref().map(OwnedFd::as_fd))?;
         Ok(filter)
     }
 

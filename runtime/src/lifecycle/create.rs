@@ -89,6 +89,9 @@ pub fn create(request: &Request<'_>) -> Result<Created> {
     check::document(&document, &namespaces)?;
     let terminal = document.process.as_ref().is_some_and(|process| process.terminal == Some(true));
     console::check(terminal, flags.console_socket.as_deref(), request.detached)?;
+    if !own_exe::can_wait(&document, &namespaces) {
+        own_exe::protect()?;
+    }
     let descriptors = Descriptors::read(flags.preserve_fds, true)?;
     let rootfs = load::rootfs_path(&mut document, &bundle)?;
     let proc = Procfs::open()?;

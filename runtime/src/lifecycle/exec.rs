@@ -137,6 +137,7 @@ fn spawn(input: &Input<'_>) -> Result<Running> {
             let last = Last {
                 process: input.process,
                 filter: input.filter.as_ref(),
+                own_program: None,
                 proc: &proc,
                 channel: &theirs,
                 asks: asks(input),

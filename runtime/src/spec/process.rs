@@ -106,6 +106,15 @@ pub struct Capabilities {
     pub ambient: Vec<String>,
 }
 
+impl Capabilities {
+    /// Whether `name` is in any of the sets.
+    #[must_use]
+    pub fn any(&self, name: &str) -> bool {
+        let sets = [&self.bounding, &self.effective, &self.inheritable, &self.permitted, &self.ambient];
+        sets.iter().any(|set| set.iter().any(|one| one == name))
+    }
+}
+
 /// One of `rlimits`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct Rlimit {

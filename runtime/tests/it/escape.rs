@@ -1,13 +1,15 @@
 //! Ways out of a container that other runtimes had: what each case would have done there is in its CVE.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use serde_json::json;
 
-use crate::rig::{Rig, can_run, runtime, wait_until};
+use crate::rig::{Background, Rig, can_run, run, runtime, wait_until};
 
 /// CVE-2024-21626: a descriptor of the host as working directory.
 #[test]
@@ -40,8 +42,7 @@ fn the_runtimes_program_cannot_be_written() {
     // `exec` of the link runs the runtime itself in the container, while a process there tries to write to it.
     let rig = Rig::script("while :; do for p in /proc/[0-9]*; do echo evil > $p/exe; done 2>/dev/null; done");
     fs::write(rig.rootfs().join("bin/loop"), "#!/proc/self/exe --help\n").unwrap();
-    fs::set_permissions(rig.rootfs().join("bin/loop"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .unwrap();
+    fs::set_permissions(rig.rootfs().join("bin/loop"), PermissionsExt::from_mode(0o755)).unwrap();
     rig.runtime(&["run", "-d", "@c"]).ok();
     for _ in 0..10 {
         rig.runtime(&["exec", "@c", "/bin/loop"]);
@@ -60,23 +61,88 @@ fn the_runtimes_program_is_on_a_read_only_mount() {
     let refused = std::thread::spawn(|| {
         // For this thread, and what it starts.
         sys::seccomp::install(&refuse_to_change_the_file(), 0).unwrap();
-        waits_on_a_read_only_mount();
+        waits_on_a_read_only_mount(runtime());
     });
-    waits_on_a_read_only_mount();
+    waits_on_a_read_only_mount(runtime());
     refused.join().unwrap();
 }
 
-fn waits_on_a_read_only_mount() {
-    let rig = Rig::new(&["/bin/true"]);
-    rig.runtime(&["create", "--pid-file", "pid", "@c"]).ok();
+/// Where the program is root's alone, the container's process, another user by then, goes on from a copy.
+#[test]
+fn a_program_that_only_root_may_execute_cannot_be_written() {
+    if !can_run() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let own = dir.path().join("runtime");
+    fs::copy(runtime(), &own).unwrap();
+    fs::set_permissions(&own, PermissionsExt::from_mode(0o700)).unwrap();
+    let seals = waits_on_a_read_only_mount(own.to_str().unwrap());
+    assert!(seals.is_some_and(|seals| seals.contains(SealFlag::F_SEAL_WRITE)), "{seals:?}");
+}
+
+/// Returns the seals of what the created container's process runs from, if it is a file in memory.
+fn waits_on_a_read_only_mount(runtime: &str) -> Option<SealFlag> {
+    let rig = Rig::new(&["/bin/true"]).with(|config| {
+        config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+    });
+    let with = |args: &[&str]| run(&mut rig.command_of(runtime, args)).ok();
+    with(&["create", "--pid-file", "pid", "@c"]);
     let pid = fs::read_to_string(rig.bundle().join("pid")).unwrap();
     let link = format!("/proc/{pid}/exe");
-    let flags = |path: &str| nix::sys::statvfs::statvfs(path).unwrap().flags();
-    assert!(flags(&link).contains(nix::sys::statvfs::FsFlags::ST_RDONLY));
-    assert!(!flags(runtime()).contains(nix::sys::statvfs::FsFlags::ST_RDONLY), "else this shows nothing");
+    let seals = || {
+        let bits = fcntl(fs::File::open(&link).unwrap(), FcntlArg::F_GET_SEALS).ok()?;
+        Some(SealFlag::from_bits_truncate(bits))
+    };
+    // The process sees to it by itself, while `create` ends.
+    wait_until("protected", || is_read_only(&link) || seals().is_some());
+    assert!(!is_read_only(runtime), "else this shows nothing");
     // It is the same program all the same.
-    assert!(fs::read(&link).unwrap() == fs::read(runtime()).unwrap());
-    rig.runtime(&["start", "@c"]).ok();
+    assert!(fs::read(&link).unwrap() == fs::read(runtime).unwrap());
+    let seals = seals();
+    with(&["start", "@c"]);
+    seals
+}
+
+fn is_read_only(path: &str) -> bool {
+    nix::sys::statvfs::statvfs(path).unwrap().flags().contains(nix::sys::statvfs::FsFlags::ST_RDONLY)
+}
+
+/// CVE-2019-5736: where somebody in the container may look at its process before that is its program, the runtime protects
+/// itself first.
+#[test]
+fn nobody_looks_at_a_process_that_is_not_protected() {
+    if !can_run() {
+        return;
+    }
+    let namespaces = "/linux/namespaces";
+    let hook = json!([{ "path": "/bin/true" }]);
+    let ptrace = json!(["CAP_SYS_PTRACE"]);
+    let limit = json!([{ "type": "RLIMIT_DATA", "soft": 1 << 30, "hard": 1 << 30 }]);
+    let shared = json!([{ "type": "mount" }, { "type": "uts" }]);
+    for (pointer, value, early) in [
+        ("/process/rlimits", json!([]), false),
+        ("/process/rlimits", limit, true),
+        ("/process/capabilities/bounding", ptrace, true),
+        ("/hooks/prestart", hook.clone(), true),
+        ("/hooks/createRuntime", hook.clone(), true),
+        ("/hooks/createContainer", hook.clone(), true),
+        ("/hooks/startContainer", hook.clone(), true),
+        ("/hooks/poststart", hook, false),
+        (namespaces, shared, true),
+    ] {
+        let rig = Rig::new(&["/bin/sleep", "1000"]).with(|config| {
+            let (parent, name) = pointer.rsplit_once('/').unwrap();
+            if config.pointer(parent).is_none() {
+                config[&parent[1..]] = json!({});
+            }
+            config.pointer_mut(parent).unwrap()[name] = value;
+        });
+        let child = Background(rig.command(&["run", "@c"]).stdout(Stdio::null()).spawn().unwrap());
+        wait_until("its program", || rig.runtime(&["state", "@c"]).out.contains("running"));
+        assert_eq!(is_read_only(&format!("/proc/{}/exe", child.0.id())), early, "{pointer}");
+        rig.runtime(&["delete", "-f", "@c"]).ok();
+    }
 }
 
 /// `prctl(PR_SET_MM)` fails with `EPERM`, everything else works (seccomp(2)).

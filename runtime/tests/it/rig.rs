@@ -128,7 +128,12 @@ impl Rig {
 
     /// `runtime ARGS…` on this rig, in the bundle. `@x` stands for the id `x`.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(runtime());
+        self.command_of(runtime(), args)
+    }
+
+    /// The same of another file than [`runtime`].
+    pub fn command_of(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.current_dir(self.bundle()).arg("--root").arg(self.root()).stdin(Stdio::null());
         for arg in args {
             match arg.strip_prefix('@') {

@@ -176,7 +176,8 @@ fn a_receiver_that_has_gone_is_given_up_where_that_is_asked_for() {
         if driver == "gelf" {
             // Plain, and each message ends in a zero.
             assert!(
-                bytes.starts_with(b"{") && (bytes.ends_with(&[0]) || uninterrupted(|| socket.read(&mut [0; 1])).unwrap() == 1)
+                bytes.starts_with(b"{")
+                    && (bytes.ends_with(&[0]) || uninterrupted(|| socket.read(&mut [0; 1])).unwrap() == 1)
             );
         }
         drop((socket, server));
