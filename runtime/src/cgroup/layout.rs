@@ -29,7 +29,7 @@ pub struct Found {
     pub controllers: String,
     /// The mount point.
     pub mount: PathBuf,
-    /// Our own cgroup, below the mount point.
+    /// Our own cgroup, below the mount point; empty where nobody asked.
     pub own: PathBuf,
 }
 
@@ -61,13 +61,25 @@ impl Layout {
     /// # Errors
     /// No hierarchy is mounted.
     pub fn find() -> Result<Self> {
-        let own = fs::read_to_string("/proc/self/cgroup").context("read /proc/self/cgroup")?;
+        Self::find_for(None)
+    }
+
+    /// The same for a container with that `cgroupsPath`: version 2 alone need not be asked where we stand for an absolute one.
+    ///
+    /// # Errors
+    /// No hierarchy is mounted.
+    pub fn find_for(path: Option<&Path>) -> Result<Self> {
+        let own = || fs::read_to_string("/proc/self/cgroup").context("read /proc/self/cgroup");
         match statfs(BASE).map(|stat| stat.filesystem_type()) {
+            Ok(CGROUP2_SUPER_MAGIC) if path.is_some_and(Path::is_absolute) => {
+                Ok(Self::V2(found("", Path::new(BASE).into(), "")))
+            }
             Ok(CGROUP2_SUPER_MAGIC) => {
+                let own = own()?;
                 let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
                 Ok(Self::V2(found("", Path::new(BASE).into(), path)))
             }
-            Ok(TMPFS_MAGIC) => Self::find_v1(&own),
+            Ok(TMPFS_MAGIC) => Self::find_v1(&own()?),
             Ok(_) => fault!(Unsupported, "{BASE}: neither cgroup v1 nor v2 is mounted"),
             Err(err) => Err(err).context(BASE),
         }

@@ -19,7 +19,7 @@ impl Cgroup {
         if request.disabled {
             return Self::none(request, record);
         }
-        let layout = match Layout::find() {
+        let layout = match Layout::find_for(request.path) {
             Err(_) if request.path.is_none() && may_be_none(request.rootless) => {
                 return Self::none(request, record);
             }

@@ -112,12 +112,12 @@ impl RuntimeEnd {
     }
 
     /// Tells the process that its container is on record, as [`Self::hand_cgroup`] hands over the cgroup; with its
-    /// system call filter, if it has one, and the file to go on from, if it is to.
+    /// system call filter, if it has one, and with all that it is still to have open.
     ///
     /// # Errors
     /// The filter is too long, as only a listener's metadata can make it.
-    pub fn confirm(&self, filter: Option<&[u8]>, program: Option<BorrowedFd<'_>>) -> Result<()> {
-        let sent = sys::pass_fd::send_all(&self.0, filter.unwrap_or(b"G"), program.as_slice());
+    pub fn confirm(&self, filter: Option<&[u8]>, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        let sent = sys::pass_fd::send_all(&self.0, filter.unwrap_or(b"G"), fds);
         unless_gone(sent).context("hand over the system call filter")
     }
 }
@@ -167,20 +167,20 @@ impl ProcessEnd {
         Ok(tasks)
     }
 
-    /// Waits for what [`RuntimeEnd::confirm`] sends: a filter where one is asked for, and perhaps a file.
+    /// Waits for what [`RuntimeEnd::confirm`] sends: a filter where one is asked for, and descriptors.
     ///
     /// # Errors
     /// The runtime is gone, or could not make the filter or the record.
-    pub fn confirmed(&self, filter: bool) -> Result<(Option<seccomp::Program>, Option<OwnedFd>)> {
+    pub fn confirmed(&self, filter: bool) -> Result<(Option<seccomp::Program>, Vec<OwnedFd>)> {
         let context = "wait for the container's record";
         let peek = MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC;
         let mut bytes = vec![0; recv(self.0.as_raw_fd(), &mut [], peek).context(context)?];
-        let (length, program) = sys::pass_fd::receive(&self.0, &mut bytes).context(context)?;
+        let (length, fds) = sys::pass_fd::receive_all(&self.0, &mut bytes).context(context)?;
         if length == 0 {
             bail!(GONE);
         }
         let filter = filter.then(|| seccomp::Program::decode(&bytes[..length])).transpose()?;
-        Ok((filter, program))
+        Ok((filter, fds))
     }
 
     /// Reports.
@@ -282,7 +282,7 @@ mod tests {
         runtime.hand_cgroup(&[]).unwrap();
         process.tell(&Report::Failed(anyhow::anyhow!("no such limit"))).unwrap();
         drop(process);
-        runtime.confirm(Some(b"filter"), None).unwrap();
+        runtime.confirm(Some(b"filter"), &[]).unwrap();
         assert!(
             matches!(runtime.receive().unwrap(), Report::Failed(err) if err.to_string() == "no such limit")
         );

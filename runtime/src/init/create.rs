@@ -60,7 +60,7 @@ pub struct Plan<'a> {
     /// Whether a service manager waits for the program to be ready.
     pub notifies: bool,
     /// Wait for `runtime start`.
-    pub waiting: Option<Waiting>,
+    pub waits: bool,
     /// `--no-pivot`.
     pub no_pivot: bool,
     /// Not `--no-new-keyring`.
@@ -70,18 +70,13 @@ pub struct Plan<'a> {
 }
 
 /// Runs the new process; ends it where it cannot become its program, after telling the runtime.
-pub fn run(mut plan: Plan<'_>, channel: &ProcessEnd) -> ! {
-    let mut waiting = plan.waiting.take();
-    let Err(err) = become_container(plan, channel, waiting.as_mut());
+pub fn run(plan: Plan<'_>, channel: &ProcessEnd) -> ! {
+    let Err(err) = become_container(plan, channel);
     let _ = channel.tell(&Report::Failed(err.context("container init")));
     sys::clone::exit_now(1)
 }
 
-fn become_container(
-    plan: Plan<'_>,
-    channel: &ProcessEnd,
-    waiting: Option<&mut Waiting>,
-) -> Result<Infallible> {
+fn become_container(plan: Plan<'_>, channel: &ProcessEnd) -> Result<Infallible> {
     // Asked first: in a user namespace that it has joined it may be another user.
     let waits = plan.namespaces.wait_for_admission();
     let mut joined = 0;
@@ -138,7 +133,10 @@ fn become_container(
     if let Some(policy) = &plan.document.linux.memory_policy {
         scheduling::set_memory_policy(policy)?;
     }
-    let (filter, program) = record.map_or_else(wait_for_record, Ok)?;
+    let (filter, fds) = record.map_or_else(wait_for_record, Ok)?;
+    let mut fds = fds.into_iter();
+    let waiting = if plan.waits { fds.next().zip(fds.next()) } else { None };
+    let program = fds.next();
     let last = Last {
         process,
         filter: filter.as_ref(),
@@ -151,7 +149,7 @@ fn become_container(
     };
     let hooks = |environment: &[CString]| run_hooks(&plan, "startContainer", Status::Created, environment);
     let before = (!plan.document.hooks.start_container.is_empty()).then_some(hooks);
-    steps::become_program(&last, &root, waiting, before)
+    steps::become_program(&last, &root, waiting.map(Waiting::new), before)
 }
 
 /// A PID namespace is joined by one's children only, and a user namespace must be joined before others are made in

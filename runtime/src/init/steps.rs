@@ -98,7 +98,7 @@ fn give_streams(uid: u32) -> Result<()> {
 pub fn become_program(
     last: &Last<'_>,
     root: &Root,
-    waiting: Option<&mut Waiting>,
+    waiting: Option<Waiting>,
     before: Option<impl FnOnce(&[CString]) -> Result<()>>,
 ) -> Result<Infallible> {
     let process = last.process;
@@ -173,7 +173,7 @@ pub fn become_program(
         before.map_or(Ok(()), |before| before(program.env()))?;
         program.execute()
     };
-    let Some(waiting) = waiting else { return go() };
+    let Some(mut waiting) = waiting else { return go() };
     // What else is open is the caller's, who may wait for its end, or was for making the container.
     waiting.close_others_from(3 + last.descriptors.all)?;
     let Err(err) = waiting.wait().and_then(|()| go());

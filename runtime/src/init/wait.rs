@@ -29,11 +29,11 @@ pub struct Waiting {
     answer: File,
 }
 
-/// Makes the FIFOs and opens them for the process.
+/// Makes the FIFOs and opens them for the process, to become its [`Waiting`].
 ///
 /// # Errors
 /// Whatever the file system says.
-pub fn prepare(directory: &Directory) -> Result<Waiting> {
+pub fn prepare(directory: &Directory) -> Result<[OwnedFd; 2]> {
     let open = |name: &str| {
         let path = directory.file_path(name);
         mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).with_context(|| format!("make {}", path.display()))?;
@@ -42,12 +42,19 @@ pub fn prepare(directory: &Directory) -> Result<Waiting> {
             .read(true)
             .write(true)
             .open(&path)
+            .map(OwnedFd::from)
             .with_context(|| format!("open {}", path.display()))
     };
-    Ok(Waiting { start: open(START)?, answer: open(ANSWER)? })
+    Ok([open(START)?, open(ANSWER)?])
 }
 
 impl Waiting {
+    /// With what [`prepare`] opened.
+    #[must_use]
+    pub fn new((start, answer): (OwnedFd, OwnedFd)) -> Self {
+        Self { start: start.into(), answer: answer.into() }
+    }
+
     /// Closes all other descriptors of this process from `first` on, but for those that messages and hooks' output go to.
     /// Only for one that never returns to their owners.
     ///

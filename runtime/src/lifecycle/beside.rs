@@ -16,6 +16,7 @@ use crate::container::status::Status;
 use crate::container::view::{self, View};
 use crate::hooks::{self, Environment};
 use crate::init::channel::{Report, RuntimeEnd};
+use crate::init::wait;
 use crate::namespace::{Namespaces, net_devices, user};
 use crate::security::limits;
 use crate::security::procfs::Procfs;
@@ -43,6 +44,8 @@ pub struct Beside<'a> {
     pub channel: &'a RuntimeEnd,
     /// Whether the process asks before it executes its program.
     pub asks: bool,
+    /// Whether it waits for `runtime start`.
+    pub waits: bool,
 }
 
 impl Beside<'_> {
@@ -110,8 +113,10 @@ impl Beside<'_> {
         state.complete(self.document, Process::of(pid).context("look at the container's process")?);
         self.directory.save(state)?;
         // Only now: if this program is killed, whoever finds the container must find a process that runs in it too.
+        let waiting = self.waits.then(|| wait::prepare(self.directory)).transpose()?;
         let program = own_exe::safe_file()?;
-        self.channel.confirm(encoded.as_deref(), program.as_ref().map(OwnedFd::as_fd))?;
+        let fds: Vec<_> = waiting.iter().flatten().chain(&program).map(OwnedFd::as_fd).collect();
+        self.channel.confirm(encoded.as_deref(), &fds)?;
         Ok(filter)
     }
 

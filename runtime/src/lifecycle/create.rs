@@ -17,8 +17,8 @@ use crate::cli;
 use crate::console;
 use crate::container::directory::Directory;
 use crate::container::state::State;
+use crate::init;
 use crate::init::channel::{self, Report, RuntimeEnd};
-use crate::init::{self, wait};
 use crate::namespace::Namespaces;
 use crate::rootfs::{idmap, mount, propagation, shared};
 use crate::security::procfs::Procfs;
@@ -167,9 +167,18 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(St
     }
     let (channel, pid) = spawn(input, directory, &state, &cgroup, made)?;
     let (namespaces, proc) = (&input.namespaces, &input.proc);
-    let (user, asks) = (host_user(input), input.asks);
-    let beside =
-        Beside { document, namespaces, proc, directory, cgroup, request, user, channel: &channel, asks };
+    let beside = Beside {
+        document,
+        namespaces,
+        proc,
+        directory,
+        cgroup,
+        request,
+        user: host_user(input),
+        channel: &channel,
+        asks: input.asks,
+        waits: input.request.waits,
+    };
     beside.work(pid, &mut state, made)?;
     hand_over(input, &state, made)?;
     Ok((state, channel))
@@ -245,7 +254,6 @@ fn spawn(
         made.shared_root.as_mut().and_then(|(tree, ..)| tree.take())
     };
     let propagation = propagation::read(&document.linux.rootfs_propagation)?;
-    let waiting = if input.request.waits { Some(wait::prepare(directory)?) } else { None };
     let (ours, theirs) = channel::pair()?;
 
     // Devices are moved into a network namespace that is there.
@@ -278,7 +286,7 @@ fn spawn(
                 proc: &input.proc,
                 asks: input.asks,
                 notifies: input.notifies,
-                waiting,
+                waits: input.request.waits,
                 no_pivot: flags.no_pivot,
                 new_keyring: !flags.no_new_keyring,
                 descriptors: input.descriptors,
