@@ -33,8 +33,9 @@ pub struct Cli {
 /// The command line of this process; help, versions and errors end it.
 #[must_use]
 pub fn parse() -> Cli {
-    quick::parse(std::env::args_os()).unwrap_or_else(|| {
-        let args = spelling::normal(<Cli as clap::CommandFactory>::command(), std::env::args_os());
+    let words = sys::start::arguments;
+    quick::parse(words()).unwrap_or_else(|| {
+        let args = spelling::normal(<Cli as clap::CommandFactory>::command(), words());
         Cli::parse_from(args)
     })
 }

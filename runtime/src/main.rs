@@ -3,6 +3,7 @@
 //! On disk it owns `ROOT/<id>/` (see `container`) and the container's cgroups; it executes hooks, and
 //! newuidmap/newgidmap where it has no privileges. Exit codes: docs/exit-codes.md; `run` and `exec` end with the
 //! program's own code, or 125 to 127 where it could not be started.
+#![cfg_attr(not(test), no_main)]
 
 mod cgroup;
 mod cli;
@@ -22,8 +23,6 @@ mod seccomp;
 mod security;
 mod spec;
 
-use std::process::ExitCode;
-
 use anyhow::Result;
 use contracts::exit::Exit;
 use contracts::report;
@@ -35,10 +34,14 @@ use cli::{Cli, LogLevel, Verb};
 #[global_allocator]
 static HEAP: sys::heap::Heap<{ 64 << 10 }, { 16 << 10 }> = sys::heap::Heap::new();
 
-fn main() -> ExitCode {
+#[cfg(not(test))]
+sys::main!(run);
+
+#[cfg_attr(test, allow(dead_code, reason = "tests have a `main` of their own"))]
+fn run() -> u8 {
     #[cfg(feature = "self-doc")]
     if let Some(result) = contracts::self_doc::asked::<cli::Cli>("runtime") {
-        return contracts::report::finish("runtime", result);
+        return report::settle("runtime", result).code();
     }
     own_exe::protect_early();
     let cli = cli::parse();
@@ -46,10 +49,11 @@ fn main() -> ExitCode {
     if let Err(err) = &result {
         log::error(&report::one_line(err));
     }
-    match cli.verb {
-        Verb::Run(_) | Verb::Exec(_) | Verb::Restore(_) => report::finish_payload("runtime", result),
-        _ => report::finish("runtime", result),
-    }
+    let exit = match cli.verb {
+        Verb::Run(_) | Verb::Exec(_) | Verb::Restore(_) => report::settle_payload("runtime", result),
+        _ => report::settle("runtime", result),
+    };
+    exit.code()
 }
 
 fn prepare(cli: &Cli) -> Result<()> {

@@ -39,7 +39,7 @@ pub fn protect_early() {
     let wanted = |arg: std::ffi::OsString| {
         arg == "exec" || (arg == "run" || arg == "create") && !a_process_can_go_on()
     };
-    if std::env::args_os().skip(1).any(wanted) {
+    if sys::start::arguments().into_iter().skip(1).any(wanted) {
         let _ = protect();
     }
 }
@@ -88,7 +88,7 @@ pub fn protect() -> Result<()> {
         Err(_) => sealed_copy(&exe).context("copy our own program into memory")?,
     };
     let args: Vec<CString> =
-        std::env::args_os().filter_map(|arg| CString::new(arg.into_vec()).ok()).collect();
+        sys::start::arguments().into_iter().filter_map(|arg| CString::new(arg.into_vec()).ok()).collect();
     let env: Vec<CString> = std::env::vars_os()
         .filter_map(|(mut name, value)| {
             name.push("=");

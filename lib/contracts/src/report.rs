@@ -10,25 +10,31 @@ use crate::exit::Exit;
 ///
 /// A reader that went away (`tool … | head -1`) is not an error.
 pub fn finish(tool: &str, result: anyhow::Result<Exit>) -> ExitCode {
-    match result {
-        Ok(exit) => exit.into(),
-        Err(err) if is_broken_pipe(&err) => ExitCode::SUCCESS,
-        Err(err) => {
-            print_error(tool, &err);
-            Exit::from(&err).into()
-        }
-    }
+    settle(tool, result).into()
 }
 
 /// As [`finish`], for `run` and `exec`: every failure before the payload starts is 125, 126 or 127.
 pub fn finish_payload(tool: &str, result: anyhow::Result<Exit>) -> ExitCode {
-    match result {
-        Ok(exit) => exit.into(),
-        Err(err) => {
-            print_error(tool, &err);
-            Exit::before_payload(&err).into()
+    settle_payload(tool, result).into()
+}
+
+/// As [`finish`], where Rust's own `main` is not what returns it.
+pub fn settle(tool: &str, result: anyhow::Result<Exit>) -> Exit {
+    result.unwrap_or_else(|err| {
+        if is_broken_pipe(&err) {
+            return Exit::Ok;
         }
-    }
+        print_error(tool, &err);
+        Exit::from(&err)
+    })
+}
+
+/// As [`finish_payload`], where Rust's own `main` is not what returns it.
+pub fn settle_payload(tool: &str, result: anyhow::Result<Exit>) -> Exit {
+    result.unwrap_or_else(|err| {
+        print_error(tool, &err);
+        Exit::before_payload(&err)
+    })
 }
 
 /// Writes the one line of an error to stderr.

@@ -20,7 +20,8 @@ pub fn asked<Cli: CommandFactory>(name: &'static str) -> Option<Result<Exit>> {
 /// [`asked`] where the command line is more than what is derived.
 #[must_use]
 pub fn asked_of(name: &'static str, command: impl FnOnce() -> Command) -> Option<Result<Exit>> {
-    let arguments: Vec<String> = std::env::args().collect();
+    let arguments: Vec<String> =
+        sys::start::arguments().into_iter().filter_map(|word| word.into_string().ok()).collect();
     let [_, verb, kind, directory] = arguments.as_slice() else { return None };
     (verb == "self-doc").then(|| write(command().name(name), kind, directory.into()).map(|()| Exit::Ok))
 }

@@ -163,7 +163,7 @@ fn memory_map(segments: &[Segment], file: BorrowedFd<'_>) -> Option<MemoryMap> {
     if variables.is_null() {
         return None;
     }
-    let count = std::env::args_os().len();
+    let count = crate::start::arguments().len();
     // The kernel puts, from the stack's start on: how many arguments, them, a null, the environment, a null; and at its
     // end the arguments' words, the environment's, the program's name.
     let stack = variables.wrapping_sub(count + 2);

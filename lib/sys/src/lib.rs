@@ -33,5 +33,6 @@ pub mod retry;
 pub mod sched;
 pub mod seccomp;
 pub mod seqpacket;
+pub mod start;
 pub mod vector;
 pub mod xattr;

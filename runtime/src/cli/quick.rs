@@ -9,8 +9,8 @@ use std::ffi::OsString;
 use super::{Cli, Container, Create, Delete, Exec, Global, Kill, LogFormat, Run, Verb};
 
 /// `None` where clap has to say.
-pub fn parse(args: impl Iterator<Item = OsString>) -> Option<Cli> {
-    let words: Option<Vec<String>> = args.skip(1).map(|word| word.into_string().ok()).collect();
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Option<Cli> {
+    let words: Option<Vec<String>> = args.into_iter().skip(1).map(|word| word.into_string().ok()).collect();
     let mut words = Words(words?.into_iter());
     let mut global = Global::default();
     loop {
@@ -225,7 +225,7 @@ mod tests {
             "runtime kill c",
             "runtime delete --force c",
         ] {
-            let quick = parse(words(line).into_iter()).expect(line);
+            let quick = parse(words(line)).expect(line);
             let whole = Cli::parse_from(words(line));
             assert_eq!(format!("{quick:?}"), format!("{whole:?}"), "{line}");
         }
@@ -254,7 +254,7 @@ mod tests {
             "runtime --unknown state c",
             "runtime update c",
         ] {
-            assert!(parse(words(line).into_iter()).is_none(), "{line}");
+            assert!(parse(words(line)).is_none(), "{line}");
         }
     }
 }

@@ -121,7 +121,7 @@ fn a_created_container_keeps_nothing_of_the_callers() {
     let open = || -> Vec<String> {
         let list = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
         list.filter(|entry| entry.file_name().to_str().unwrap().parse::<i32>().unwrap() > 2)
-            .map(|entry| fs::read_link(entry.path()).unwrap().display().to_string())
+            .filter_map(|entry| Some(fs::read_link(entry.path()).ok()?.display().to_string()))
             .collect()
     };
     // The FIFOs by which it waits.
@@ -129,6 +129,21 @@ fn a_created_container_keeps_nothing_of_the_callers() {
     assert!(open().iter().all(|path| path.ends_with("/start") || path.ends_with("/answer")), "{:?}", open());
     rig.runtime(&["start", "@c"]).ok();
     rig.wait_for_status("c", "stopped");
+}
+
+/// Else the first files that are opened are what the program reads and writes.
+#[test]
+fn standard_streams_that_are_closed_are_null() {
+    if !can_run() {
+        return;
+    }
+    let script =
+        "exec 5>/tmp/streams; for fd in 0 1 2; do link=$(readlink /proc/$$/fd/$fd); echo $link >&5; done";
+    let rig = Rig::script(script);
+    let line = format!("exec {} --root {} run {} <&- >&- 2>&-", runtime(), rig.root().display(), rig.id("c"));
+    run(Command::new("/bin/sh").args(["-c", &line]).current_dir(rig.bundle())).ok();
+    let said = fs::read_to_string(rig.rootfs().join("tmp/streams")).unwrap();
+    assert_eq!(said.lines().filter(|line| line.ends_with("/null")).count(), 3, "{said}");
 }
 
 #[test]
