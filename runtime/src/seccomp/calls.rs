@@ -77,10 +77,10 @@ impl Call {
     /// The call of this name.
     #[must_use]
     pub fn find(name: &str) -> Option<Self> {
-        let mut slot = hash(name.as_bytes(), 0, name.len());
+        let mut slot = hash(name.as_bytes());
         while SLOTS[slot] != 0 {
             let call = Self(SLOTS[slot] - 1);
-            if call.bytes() == name.as_bytes() {
+            if is_same(call.bytes(), name.as_bytes()) {
                 return Some(call);
             }
             slot = (slot + 1) % SLOTS.len();
@@ -124,15 +124,35 @@ impl Call {
     }
 }
 
-/// FNV-1a over `text[from..to]`, folded to a slot.
-const fn hash(text: &[u8], from: usize, to: usize) -> usize {
-    let mut hash: u32 = 0x811c_9dc5;
-    let mut at = from;
-    while at < to {
-        hash = (hash ^ text[at] as u32).wrapping_mul(0x0100_0193);
-        at += 1;
+/// The slot of a name: FNV-1a, but of eight bytes at a time, for a profile has hundreds of names.
+const fn hash(mut text: &[u8]) -> usize {
+    let (mut hash, mut rest) = (0xcbf2_9ce4_8422_2325_u64, 0);
+    while let Some((word, more)) = text.split_first_chunk() {
+        hash = (hash ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        text = more;
     }
-    ((hash ^ (hash >> 15)) % 1024) as usize
+    while let Some((&byte, more)) = text.split_first() {
+        rest = rest << 8 | byte as u64;
+        text = more;
+    }
+    hash = (hash ^ rest).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (hash >> 54) as usize
+}
+
+/// What `==` says, but eight bytes at a time: musl's memcmp(3) looks at each.
+fn is_same(mut one: &[u8], mut other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    while let (Some((word, more)), Some((other_word, other_more))) =
+        (one.split_first_chunk::<8>(), other.split_first_chunk::<8>())
+    {
+        if u64::from_ne_bytes(*word) != u64::from_ne_bytes(*other_word) {
+            return false;
+        }
+        (one, other) = (more, other_more);
+    }
+    one.iter().zip(other).all(|(byte, other)| byte == other)
 }
 
 /// Where the line after the one at `at` begins.
@@ -277,7 +297,7 @@ const fn slots() -> [u16; 1024] {
     let mut slots = [0; 1024];
     let (mut at, mut index) = (next_line(0), 0);
     while at < TABLE.len() {
-        let mut slot = hash(TABLE, at, end_of_field(at));
+        let mut slot = hash(TABLE.split_at(end_of_field(at)).0.split_at(at).1);
         while slots[slot] != 0 {
             slot = (slot + 1) % slots.len();
         }
