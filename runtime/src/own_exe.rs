@@ -110,8 +110,10 @@ pub fn safe_file() -> Result<Option<OwnedFd>> {
     let Some(exe) = unprotected()? else { return Ok(None) };
     // The process may be another user by then.
     let for_all = fstat(&exe).context("look at our own program")?.st_mode & 0o1 != 0;
-    if for_all && let Ok(mount) = read_only_mount(&exe) {
-        let file = file_in(&mount).context("open our own program again")?;
+    if for_all
+        && let Ok(mount) = read_only_mount(&exe)
+        && let Ok(file) = file_in(&mount)
+    {
         keep(mount);
         return Ok(Some(file));
     }
