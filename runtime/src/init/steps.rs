@@ -139,9 +139,7 @@ pub fn become_program(
     }
     last.channel.tell(&Report::Ready)?;
     // While the runtime does its last part, and not when `start` waits.
-    if let (Some(program), None) = (last.own_program, notifies) {
-        own_exe::go_on_from(program)?;
-    }
+    let protected = last.own_program.filter(|_| notifies.is_none()).map_or(Ok(()), own_exe::go_on_from);
     sys::clone::close_on_exec_from(3 + last.descriptors.all).context("mark descriptors to be closed")?;
     sys::clone::default_signals().context("reset signals")?;
     if last.asks {
@@ -153,7 +151,7 @@ pub fn become_program(
             install(filter, last.channel)?;
         }
         if extra != 0 {
-            capabilities::finish(masks, 0)?;
+            capabilities::give_up_extra(masks)?;
         }
         Ok(())
     };
@@ -168,6 +166,7 @@ pub fn become_program(
     let confined = early.then(confine);
     let go = || -> Result<Infallible> {
         // Why it failed is for `start` to say: nobody else listens.
+        protected?;
         confined.unwrap_or_else(confine)?;
         // A program of the container's too, and no more is allowed to it, as under runc.
         before.map_or(Ok(()), |before| before(program.env()))?;

@@ -118,12 +118,7 @@ pub fn prepare(masks: Masks) -> Result<Masks> {
 /// # Errors
 /// Whatever the kernel says.
 pub fn finish(masks: Masks, extra: u64) -> Result<()> {
-    let sets = Sets {
-        effective: masks.effective | extra,
-        permitted: masks.permitted | extra,
-        inheritable: masks.inheritable,
-    };
-    capability::set(sets).context("set capabilities")?;
+    set(masks, extra)?;
     for number in bits(masks.ambient) {
         if let Err(err) = capability::raise_ambient(number) {
             // As runc: an ambient capability that is not also permitted and inheritable is left out.
@@ -131,6 +126,23 @@ pub fn finish(masks: Masks, extra: u64) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Takes the `extra` of [`finish`] away again.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub fn give_up_extra(masks: Masks) -> Result<()> {
+    set(masks, 0)
+}
+
+fn set(masks: Masks, extra: u64) -> Result<()> {
+    let sets = Sets {
+        effective: masks.effective | extra,
+        permitted: masks.permitted | extra,
+        inheritable: masks.inheritable,
+    };
+    capability::set(sets).context("set capabilities")
 }
 
 fn bits(mask: u64) -> impl Iterator<Item = u32> {
