@@ -1,5 +1,6 @@
 //! A connection to a supervisor, for requests with one answer.
 
+use std::fmt;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 
@@ -20,9 +21,26 @@ pub fn connect(store: &Store, id: &str) -> Result<Option<OwnedFd>> {
     }
 }
 
+/// The supervisor died before it answered: what was asked may have been done or not.
+#[derive(Debug)]
+pub struct Gone;
+
+impl fmt::Display for Gone {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("the supervisor went away")
+    }
+}
+
+impl std::error::Error for Gone {}
+
 /// Sends a request on a fresh connection.
 pub fn ask(socket: &OwnedFd, request: &Request) -> Result<()> {
-    seqpacket::send(socket, &message(wire::REQUEST, request)).context("ask the supervisor")
+    match seqpacket::send(socket, &message(wire::REQUEST, request)) {
+        Err(err) if matches!(err.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
+            Err(Gone.into())
+        }
+        other => other.context("ask the supervisor"),
+    }
 }
 
 /// A message with a JSON payload.
@@ -42,7 +60,7 @@ pub fn request(store: &Store, id: &str, request: &Request) -> Result<()> {
 
 /// Waits for the answer to what was asked.
 pub fn answer(socket: &OwnedFd) -> Result<()> {
-    let reply: Reply = next(socket, wire::REPLY)?.context("the supervisor went away")?;
+    let reply: Reply = next(socket, wire::REPLY)?.ok_or(Gone)?;
     match reply.error {
         Some(error) => bail!(error),
         None => Ok(()),
@@ -63,7 +81,11 @@ pub fn exit(socket: &OwnedFd) -> Result<Option<Exit>> {
 fn next<T: DeserializeOwned>(socket: &OwnedFd, kind: u8) -> Result<Option<T>> {
     let mut buffer = vec![0; wire::CHUNK + 1];
     loop {
-        let length = seqpacket::receive(socket, &mut buffer).context("read from the supervisor")?;
+        let length = match seqpacket::receive(socket, &mut buffer) {
+            // It ended without reading all that was sent.
+            Err(err) if err.kind() == ErrorKind::ConnectionReset => 0,
+            other => other.context("read from the supervisor")?,
+        };
         match buffer[..length].split_first() {
             None => return Ok(None),
             Some((&found, payload)) if found == kind => {

@@ -16,13 +16,19 @@ use crate::attach::wire::Request;
 
 /// Starts a stopped container: `start`, `restart`, `boot`.
 pub fn again(store: &Store, id: &str, how: Start<'_>) -> Result<bool> {
-    let (lock, status) = lock_settled(store, id)?;
-    if status.state == State::Initialized && how.checkpoint.is_none() {
+    let (mut lock, mut status) = lock_settled(store, id)?;
+    let mut asked = false;
+    while status.state == State::Initialized && how.checkpoint.is_none() {
         drop(lock);
-        return client::request(store, id, &Request::Start).map(|()| true);
+        match client::request(store, id, &Request::Start) {
+            // Another one follows it, and knows whether that was done.
+            Err(err) if !asked && err.is::<client::Gone>() => asked = true,
+            other => return other.map(|()| true),
+        }
+        (lock, status) = lock_settled(store, id)?;
     }
     if status.owner.is_some() {
-        return Ok(false);
+        return Ok(asked);
     }
     start(store, &store.load(id)?, &lock, how)?;
     Ok(true)

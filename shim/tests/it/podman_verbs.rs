@@ -49,6 +49,26 @@ fn what_is_ready_begins_with_its_start() {
 }
 
 #[test]
+fn a_supervisor_that_dies_over_the_start_is_followed_by_one_that_does_it() {
+    let rig = Rig::new();
+    let id = rig.ok(&["create", "--name", "cc", "--network", "none", "busybox", "sleep", "1000"]);
+    rig.ok(&["init", "cc"]);
+    let supervisor = nix::unistd::Pid::from_raw(rig.supervisor(&id));
+    // It is there, but does not get to what it is asked.
+    nix::sys::signal::kill(supervisor, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let start = rig.shim(&["start", "cc"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let waits_in = format!("/proc/{}/wchan", start.id());
+    let asks = || std::fs::read_to_string(&waits_in).is_ok_and(|call| call.contains("skb_wait"));
+    assert!(wait_until(asks));
+    kill(supervisor.as_raw());
+    let done = start.wait_with_output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(rig.inspect("cc", "{{.State.Status}}"), "running");
+    rig.ok(&["rm", "-f", "cc"]);
+    assert!(wait_until(|| rig.left().is_empty()), "{:?}", rig.left());
+}
+
+#[test]
 fn what_is_ready_loses_no_byte_of_a_foreground_start_and_can_be_stopped_and_removed() {
     let rig = Rig::new();
     rig.ok(&["create", "--name", "fore", "--network", "none", "busybox", "sh", "-c", "echo out; exit 7"]);
