@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use contracts::atomic;
@@ -12,6 +14,8 @@ use contracts::lock::Lock;
 use super::{Store, image_mounts, make_dir, names, shared_memory, subpaths, unmount};
 use crate::{events, tools, volume};
 
+/// How long a rotated log may take to be compressed, at most.
+const COMPRESSION: Duration = Duration::from_secs(30);
 /// The record of a container that is being removed.
 const RETIRED: &str = "removing.json";
 
@@ -125,17 +129,40 @@ pub fn debris(store: &Store, id: &str) -> Result<bool> {
 }
 
 fn gone(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(err) if err.kind() != ErrorKind::NotFound => {
-            Err(err).with_context(|| format!("remove {}", path.display()))
+    let until = Instant::now() + COMPRESSION;
+    loop {
+        match fs::remove_dir_all(path) {
+            Err(err) if err.kind() == ErrorKind::NotFound => return Ok(()),
+            // Who compresses a rotated log has just put it there.
+            Err(err) if err.kind() == ErrorKind::DirectoryNotEmpty && Instant::now() < until => {
+                sleep(Duration::from_millis(1));
+            }
+            other => return other.with_context(|| format!("remove {}", path.display())),
         }
-        _ => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_put_there_meanwhile_goes_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("container");
+        fs::create_dir(&path).unwrap();
+        let (to, until) = (path.clone(), Instant::now() + Duration::from_millis(300));
+        let writer = std::thread::spawn(move || {
+            (0..)
+                .take_while(|_| Instant::now() < until)
+                .filter(|n| fs::write(to.join(n.to_string()), "").is_ok())
+                .count()
+        });
+        while fs::read_dir(&path).unwrap().count() < 50 {}
+        gone(&path).unwrap();
+        assert!(!path.exists());
+        assert!(writer.join().unwrap() >= 50);
+    }
 
     #[test]
     fn a_live_side_goes_in_one_step_and_what_killed_processes_left_with_the_next() {
