@@ -46,7 +46,7 @@ pub fn protect_early() {
 
 /// Whether a container's first process can go on from another file by itself: it cannot execute ours again.
 fn a_process_can_go_on() -> bool {
-    nix::unistd::geteuid().is_root() && sys::exe_file::is_known()
+    nix::unistd::geteuid().is_root() && sys::exe_file::is_possible()
 }
 
 /// Whether only the first process of a new container has to be protected, and only when it is ready: until then nobody who

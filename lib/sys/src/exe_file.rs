@@ -40,12 +40,13 @@ unsafe extern "C" {
     static environ: *const *const c_char;
 }
 
-/// Whether the kernel knows how to do what [`replace`] does, and lets this process ask.
+/// Whether this program is laid out as [`replace`] needs it, and the kernel knows how and lets this process ask.
 #[must_use]
-pub fn is_known() -> bool {
+pub fn is_possible() -> bool {
     let mut size: libc::c_uint = 0;
     // SAFETY: the kernel writes the length of a structure into `size`.
-    unsafe { libc::prctl(PR_SET_MM, PR_SET_MM_MAP_SIZE, &raw mut size, 0, 0) == 0 }
+    let known = unsafe { libc::prctl(PR_SET_MM, PR_SET_MM_MAP_SIZE, &raw mut size, 0, 0) == 0 };
+    known && segments().is_some()
 }
 
 /// From now on this process runs from `file`, which is the file that it was started from, but opened by way of another

@@ -67,6 +67,9 @@ fn the_runtimes_program_is_on_a_read_only_mount() {
     refused.join().unwrap();
 }
 
+/// A dynamic program cannot go on from another file, and is executed again from its read-only mount.
+const GOES_ON: bool = cfg!(target_feature = "crt-static");
+
 /// Where the program is root's alone, the container's process, another user by then, goes on from a copy.
 #[test]
 fn a_program_that_only_root_may_execute_cannot_be_written() {
@@ -78,7 +81,7 @@ fn a_program_that_only_root_may_execute_cannot_be_written() {
     fs::copy(runtime(), &own).unwrap();
     fs::set_permissions(&own, PermissionsExt::from_mode(0o700)).unwrap();
     let seals = waits_on_a_read_only_mount(own.to_str().unwrap());
-    assert!(seals.is_some_and(|seals| seals.contains(SealFlag::F_SEAL_WRITE)), "{seals:?}");
+    assert_eq!(seals.is_some_and(|seals| seals.contains(SealFlag::F_SEAL_WRITE)), GOES_ON, "{seals:?}");
 }
 
 /// Returns the seals of what the created container's process runs from, if it is a file in memory.
@@ -140,7 +143,7 @@ fn nobody_looks_at_a_process_that_is_not_protected() {
         });
         let child = Background(rig.command(&["run", "@c"]).stdout(Stdio::null()).spawn().unwrap());
         wait_until("its program", || rig.runtime(&["state", "@c"]).out.contains("running"));
-        assert_eq!(is_read_only(&format!("/proc/{}/exe", child.0.id())), early, "{pointer}");
+        assert_eq!(is_read_only(&format!("/proc/{}/exe", child.0.id())), early || !GOES_ON, "{pointer}");
         rig.runtime(&["delete", "-f", "@c"]).ok();
     }
 }
