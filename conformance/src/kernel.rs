@@ -277,8 +277,14 @@ pub fn receive_descriptor(socket: &UnixStream) -> io::Result<OwnedFd> {
     let mut byte = [0_u8; 256];
     let mut space = nix::cmsg_space!([i32; 4]);
     let mut parts = [IoSliceMut::new(&mut byte)];
-    let message =
-        recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let socket = socket.as_raw_fd();
+    let message = loop {
+        match recvmsg::<()>(socket, &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
+            // A machine that was suspended: see signal(7).
+            Err(nix::errno::Errno::EINTR) => {}
+            other => break other?,
+        }
+    };
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(descriptors) = control
             && let Some(&fd) = descriptors.first()

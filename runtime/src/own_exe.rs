@@ -58,13 +58,13 @@ pub fn can_wait(document: &Document, namespaces: &Namespaces) -> bool {
     let none_before =
         [&hooks.prestart, &hooks.create_runtime, &hooks.create_container, &hooks.start_container];
     let capabilities = process.and_then(|process| process.capabilities.as_ref());
-    // What it maps anew counts.
-    let small = |kind: &str| kind == "RLIMIT_AS" || kind == "RLIMIT_DATA";
+    // Set when the process begins, and what it maps anew counts by them.
+    let of_memory = |kind: &str| kind == "RLIMIT_AS" || kind == "RLIMIT_DATA";
     namespaces.new & libc::CLONE_NEWPID != 0
         && !namespaces.joins_before_birth()
         && none_before.iter().all(|hooks| hooks.is_empty())
         && !capabilities.is_some_and(|wanted| wanted.any("CAP_SYS_PTRACE"))
-        && !process.is_some_and(|process| process.rlimits.iter().any(|limit| small(&limit.kind)))
+        && !process.is_some_and(|process| process.rlimits.iter().any(|limit| of_memory(&limit.kind)))
         && a_process_can_go_on()
 }
 

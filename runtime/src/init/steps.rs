@@ -28,7 +28,7 @@ pub struct Last<'a> {
     pub process: &'a Process,
     /// Its system call filter.
     pub filter: Option<&'a seccomp::Program>,
-    /// Our own, to go on from before the container's can look at us.
+    /// Our program as a file that cannot be written to, where this process is still to go on from it (`own_exe`).
     pub own_program: Option<&'a OwnedFd>,
     /// The trusted procfs.
     pub proc: &'a Procfs,
