@@ -209,8 +209,11 @@ fn it_ends_when_unused_and_a_second_one_leaves_the_first_alone() {
 #[test]
 fn an_address_that_is_not_there_is_said() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("net"), zone("192.0.2.1", "", "web", "10.0.0.2")).unwrap();
-    let (mut process, said) = spawn(dir.path());
+    // Beside the zones lie the server's own files.
+    let zones = dir.path().join("dns");
+    std::fs::create_dir(&zones).unwrap();
+    std::fs::write(zones.join("net"), zone("192.0.2.1", "", "web", "10.0.0.2")).unwrap();
+    let (mut process, said) = spawn(&zones);
     assert!(said.contains("listen on 192.0.2.1 port 53"), "{said}");
     assert!(!process.wait().unwrap().success());
 }

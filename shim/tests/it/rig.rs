@@ -1,5 +1,7 @@
 //! A store of one's own with a busybox image, and commands that are one line long.
 
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -17,10 +19,10 @@ pub fn tool(name: &str) -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_shim")).with_file_name(name)
 }
 
-/// An archive of the test image, built once per test binary.
-fn image() -> &'static Path {
-    static IMAGE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let (_, path) = IMAGE.get_or_init(|| {
+/// An archive of the test image, built once per test binary, which keeps it open: nothing static is dropped at the end.
+fn image() -> File {
+    static IMAGE: OnceLock<File> = OnceLock::new();
+    let archive = IMAGE.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
         let context = dir.path().join("context");
         std::fs::create_dir_all(context.join("etc")).unwrap();
@@ -56,9 +58,10 @@ fn image() -> &'static Path {
         };
         imgtool(&["build", "-t", "busybox", context.to_str().unwrap()]);
         imgtool(&["save", "-o", path.to_str().unwrap(), "busybox"]);
-        (dir, path)
+        File::open(path).unwrap()
     });
-    path
+    // With a place to read from of its own.
+    File::open(format!("/proc/self/fd/{}", archive.as_raw_fd())).unwrap()
 }
 
 /// What a command did.
@@ -81,7 +84,7 @@ impl Rig {
         own_network();
         let rig = Self { dir: tempfile::tempdir().unwrap() };
         let mut load = rig.command(&tool("imgtool"));
-        let output = load.args(["load", "-q", "-i"]).arg(image()).output().unwrap();
+        let output = load.args(["load", "-q"]).stdin(image()).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         rig
     }
@@ -174,6 +177,17 @@ impl Rig {
         i32::try_from(status["owner"]["pid"].as_i64().unwrap()).unwrap()
     }
 
+    /// Whether a process of ours still lives.
+    fn has_processes(&self) -> bool {
+        let own = format!("BULKHEAD_STATE={}", self.state().display());
+        let mut environments =
+            std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path().join("environ"));
+        environments.any(|path| {
+            std::fs::read(path)
+                .is_ok_and(|text| text.split(|&byte| byte == 0).any(|line| line == own.as_bytes()))
+        })
+    }
+
     /// What is left of containers: directories, sockets, mounts.
     pub fn left(&self) -> Vec<String> {
         let list = |path: PathBuf| {
@@ -197,7 +211,8 @@ impl Drop for Rig {
         for id in ids.lines() {
             self.run(&["rm", "-f", "-v", id]);
         }
-        wait_until(|| self.left().is_empty());
+        // What still clears away would make the directory anew.
+        wait_until(|| self.left().is_empty() && !self.has_processes());
     }
 }
 
