@@ -120,12 +120,15 @@ pub fn safe_file() -> Result<Option<OwnedFd>> {
     sealed_copy(&exe).context("copy our own program into memory").map(Some)
 }
 
+/// Why it failed to go on from there.
+pub const GO_ON: &str = "go on from a program that cannot be written to";
+
 /// Goes on from what [`safe_file`] has found, as a container's process.
 ///
 /// # Errors
 /// The kernel does not let it.
 pub fn go_on_from(file: &OwnedFd) -> Result<()> {
-    sys::exe_file::replace(file.as_fd()).context("go on from a program that cannot be written to")
+    sys::exe_file::replace(file.as_fd()).context(GO_ON)
 }
 
 fn keep(mount: OwnedFd) {

@@ -62,14 +62,14 @@ pub struct Sets {
 }
 
 #[repr(C)]
-struct Header {
+pub(crate) struct Header {
     version: u32,
     pid: i32,
 }
 
 #[repr(C)]
 #[derive(Default, Clone, Copy)]
-struct Data {
+pub(crate) struct Data {
     effective: u32,
     permitted: u32,
     inheritable: u32,
@@ -99,18 +99,22 @@ pub fn get() -> io::Result<Sets> {
 /// # Errors
 /// `EPERM` where a set would grow beyond what is allowed.
 pub fn set(sets: Sets) -> io::Result<()> {
-    let header = Header { version: VERSION_3, pid: 0 };
-    let half = |shift: u32| Data {
-        effective: low(sets.effective >> shift),
-        permitted: low(sets.permitted >> shift),
-        inheritable: low(sets.inheritable >> shift),
-    };
-    let data = [half(0), half(32)];
+    let (header, data) = in_kernel_form(sets);
     // SAFETY: version 3 reads two Data after the header, which is what is passed.
     if unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) } < 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// What `capset(2)` reads.
+pub(crate) fn in_kernel_form(sets: Sets) -> (Header, [Data; 2]) {
+    let half = |shift: u32| Data {
+        effective: low(sets.effective >> shift),
+        permitted: low(sets.permitted >> shift),
+        inheritable: low(sets.inheritable >> shift),
+    };
+    (Header { version: VERSION_3, pid: 0 }, [half(0), half(32)])
 }
 
 /// Whether a capability is in the bounding set.

@@ -6,6 +6,7 @@
 
 use std::ffi::c_char;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::{ptr, slice};
 
@@ -17,14 +18,14 @@ use libc::Elf64_Phdr as Phdr;
 // Segments are cut by the smallest page.
 use crate::memory::PAGE;
 
-const PR_SET_MM: libc::c_int = 35;
-const PR_SET_MM_MAP: libc::c_ulong = 14;
+pub(crate) const PR_SET_MM: libc::c_int = 35;
+pub(crate) const PR_SET_MM_MAP: libc::c_int = 14;
 const PR_SET_MM_MAP_SIZE: libc::c_ulong = 15;
 
 /// `struct prctl_mm_map` of linux/prctl.h.
 #[repr(C)]
 #[derive(Debug)]
-struct MemoryMap {
+pub(crate) struct MemoryMap {
     code: [u64; 2],
     data: [u64; 2],
     heap: [u64; 2],
@@ -66,16 +67,18 @@ pub fn replace(file: BorrowedFd<'_>) -> io::Result<()> {
         if segment.writable { segment.detach()? } else { segment.map_from(file)? }
     }
     // SAFETY: the kernel reads `map`, which lives until the call returns, and checks all in it.
-    let done = unsafe { libc::prctl(PR_SET_MM, PR_SET_MM_MAP, &raw const map, size_of_val(&map), 0) };
+    let done = unsafe {
+        libc::prctl(PR_SET_MM, PR_SET_MM_MAP as libc::c_ulong, &raw const map, size_of_val(&map), 0)
+    };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// A piece of the program in memory, as whole pages.
 #[derive(Debug)]
-struct Segment {
-    start: usize,
+pub(crate) struct Segment {
+    pub start: usize,
     /// Bytes that came from the file; what follows in memory are zeros of the kernel's own.
-    length: usize,
+    pub length: usize,
     offset: usize,
     writable: bool,
     executable: bool,
@@ -84,7 +87,7 @@ struct Segment {
 }
 
 /// The pieces that this program was loaded in.
-fn segments() -> Option<Vec<Segment>> {
+pub(crate) fn segments() -> Option<Vec<Segment>> {
     let (address, count) = (auxiliary(libc::AT_PHDR), auxiliary(libc::AT_PHNUM));
     if address == 0 || auxiliary(libc::AT_PHENT) != size_of::<Phdr>() || auxiliary(libc::AT_PAGESZ) != PAGE {
         return None;
@@ -115,6 +118,22 @@ fn segments() -> Option<Vec<Segment>> {
         });
     }
     Some(segments)
+}
+
+/// Maps the pages that have this code once more, from `file`. Returns the address that the code begins at there.
+pub(crate) fn map_code(segments: &[Segment], code: Range<usize>, file: BorrowedFd<'_>) -> io::Result<usize> {
+    let has_it = |segment: &&Segment| {
+        segment.executable && (segment.start..segment.start + segment.length).contains(&code.start)
+    };
+    let unsupported = || io::Error::from_raw_os_error(libc::ENOTSUP);
+    let segment = segments.iter().find(has_it).ok_or_else(unsupported)?;
+    let within = code.start & (PAGE - 1);
+    let offset = (segment.offset + (code.start - within - segment.start)) as libc::off_t;
+    let length = (within + code.len()).next_multiple_of(PAGE);
+    let (protection, none) = (libc::PROT_READ | libc::PROT_EXEC, ptr::null_mut());
+    // SAFETY: new memory, where the kernel likes it.
+    let at = unsafe { libc::mmap(none, length, protection, libc::MAP_PRIVATE, file.as_raw_fd(), offset) };
+    if at == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(at as usize + within) }
 }
 
 impl Segment {
@@ -157,7 +176,7 @@ impl Segment {
 }
 
 /// What the kernel knows of this process's memory, as it is, but for the file.
-fn memory_map(segments: &[Segment], file: BorrowedFd<'_>) -> Option<MemoryMap> {
+pub(crate) fn memory_map(segments: &[Segment], file: BorrowedFd<'_>) -> Option<MemoryMap> {
     let range = |segment: &Segment| [segment.start as u64, (segment.start + segment.length) as u64];
     // SAFETY: set before `main`; only read here.
     let variables = unsafe { environ };
@@ -198,7 +217,7 @@ fn auxiliary(kind: libc::c_ulong) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::fs::File;
     use std::os::fd::AsFd as _;
@@ -207,6 +226,14 @@ mod tests {
     use std::process::Command;
 
     use crate::mount::{Attributes, attr, copy_tree, set_attributes};
+
+    /// The same file in a read-only mount.
+    pub(crate) fn read_only(file: &File) -> File {
+        let mount = copy_tree(file.as_fd(), Path::new(""), false, false).expect("copy its mount");
+        let read_only = Attributes { set: attr::RDONLY, ..Attributes::default() };
+        set_attributes(mount.as_fd(), read_only, false).expect("make it read-only");
+        File::open(format!("/proc/self/fd/{}", mount.as_raw_fd())).expect("open the file in it")
+    }
 
     #[test]
     fn a_process_goes_on_from_the_same_file_in_another_mount() {
@@ -221,12 +248,9 @@ mod tests {
     #[ignore = "run by the test above"]
     fn goes_on() {
         let own = File::open("/proc/self/exe").expect("open this program");
-        let mount = copy_tree(own.as_fd(), Path::new(""), false, false).expect("copy its mount");
-        let read_only = Attributes { set: attr::RDONLY, ..Attributes::default() };
-        set_attributes(mount.as_fd(), read_only, false).expect("make it read-only");
-        let file = File::open(format!("/proc/self/fd/{}", mount.as_raw_fd())).expect("open the file in it");
+        let file = read_only(&own);
         replace(file.as_fd()).expect("go on from there");
-        drop((file, mount));
+        drop(file);
         let flags = nix::sys::statvfs::statvfs("/proc/self/exe").expect("look at its file system").flags();
         assert!(flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY));
         let inode = |file: File| file.metadata().expect("look at it").ino();

@@ -15,6 +15,7 @@ pub mod exe_file;
 pub mod heap;
 pub mod inherited;
 pub mod keyring;
+pub mod last_calls;
 pub mod limits;
 pub mod link;
 pub mod memory;

@@ -31,12 +31,12 @@ pub const TSYNC_ESRCH: u32 = 1 << 4;
 /// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV`: a notified call waits killable only once the agent has seen it.
 pub const WAIT_KILLABLE_RECV: u32 = 1 << 5;
 
-const SET_MODE_FILTER: libc::c_long = 1;
+pub(crate) const SET_MODE_FILTER: libc::c_uint = 1;
 const GET_ACTION_AVAIL: libc::c_long = 2;
 
 /// `struct sock_fprog`.
 #[repr(C)]
-struct Program {
+pub(crate) struct Program {
     len: libc::c_ushort,
     filter: *const Instruction,
 }
@@ -49,8 +49,7 @@ struct Program {
 /// `EINVAL` for a program the kernel refuses (empty, longer than 4096 instructions) or an unknown flag, `EACCES`
 /// without `no_new_privs` and `CAP_SYS_ADMIN`, `EBUSY` where a listener exists already.
 pub fn install(program: &[Instruction], flags: u32) -> io::Result<Option<OwnedFd>> {
-    let len = u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
-    let program = Program { len, filter: program.as_ptr() };
+    let program = self::program(program)?;
     // SAFETY: `program` points at `len` instructions that live through the call; the kernel copies them.
     let rc = unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, flags, ptr::from_ref(&program)) };
     let fd = i32::try_from(rc).map_err(io::Error::other)?;
@@ -62,6 +61,12 @@ pub fn install(program: &[Instruction], flags: u32) -> io::Result<Option<OwnedFd
     }
     // SAFETY: with NEW_LISTENER a non-negative result is a new descriptor that nobody else owns.
     Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// What the kernel reads of a program, which is not to be moved before.
+pub(crate) fn program(code: &[Instruction]) -> io::Result<Program> {
+    let len = u16::try_from(code.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    Ok(Program { len, filter: code.as_ptr() })
 }
 
 /// Whether this kernel knows a filter flag. Nothing is installed.

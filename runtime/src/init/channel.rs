@@ -9,7 +9,13 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 
+use sys::last_calls::{self, LastCalls};
+
+use super::program;
 use crate::seccomp;
+
+/// Before what [`ProcessEnd::make_or_tell`] has to tell.
+const LAST: u8 = b'X';
 
 const GONE: &str = "the runtime is gone";
 
@@ -75,6 +81,7 @@ impl RuntimeEnd {
             (b'L', Some(fd)) => Report::Listener(fd),
             (b'R', _) => Report::Ready,
             (b'E', _) => Report::Failed(decode(body)),
+            (LAST, _) => Report::Failed(last_words(body).context("wrong packet")?),
             _ => bail!("the container's process sent a wrong packet"),
         })
     }
@@ -129,6 +136,15 @@ impl ProcessEnd {
     /// Before Linux 5.9.
     pub fn close_others_from(&self, first: u32) -> Result<()> {
         sys::clone::close_all_but(first, &[self.0.as_fd()]).context("close the runtime's descriptors")
+    }
+
+    /// Makes the last calls of this process, which is to become the program at `path`, or tells the runtime which of them
+    /// failed and ends. Returns only where it could not begin.
+    pub fn make_or_tell(&self, calls: LastCalls<'_>, path: &[u8]) -> io::Error {
+        let mut packet = vec![0; last_calls::FRONT];
+        packet[0] = LAST;
+        packet.extend(path.iter().take(LONGEST - packet.len()));
+        calls.make(self.0.as_fd(), &mut packet)
     }
 
     /// Reports, and waits until the runtime says to go on.
@@ -245,6 +261,14 @@ pub fn encode(err: &anyhow::Error) -> Vec<u8> {
     let mut bytes = vec![kind.and_then(|index| u8::try_from(index).ok()).unwrap_or(u8::MAX)];
     bytes.extend(contracts::report::one_line(err).bytes().take(LONGEST - 2));
     bytes
+}
+
+/// What [`ProcessEnd::make_or_tell`] had to tell.
+fn last_words(body: &[u8]) -> Option<anyhow::Error> {
+    let (call, rest) = body.split_first_chunk()?;
+    let (errno, path) = rest.split_first_chunk()?;
+    let errno = Errno::from_raw(i32::from_ne_bytes(*errno));
+    Some(program::failure(i32::from_ne_bytes(*call).into(), errno, &String::from_utf8_lossy(path)))
 }
 
 /// The error that [`encode`] wrote.

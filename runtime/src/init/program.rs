@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -9,15 +11,32 @@ use anyhow::{Context as _, Result, bail};
 use contracts::fault;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::libc;
 use nix::sys::stat::{Mode, SFlag, stat};
 use nix::unistd::{AccessFlags, execve, faccessat, fchdir, getcwd};
+use sys::capability::Sets;
+use sys::last_calls::LastCalls;
 use sys::path::{Root, file_type};
 
+use super::channel::ProcessEnd;
 use crate::lifecycle::notify_socket;
+use crate::security::capabilities;
 use crate::spec::process::Process;
+use crate::{own_exe, seccomp};
 
 /// Where programs are looked for when the container's environment does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a process still has to do when it executes its program.
+#[derive(Debug)]
+pub struct Unfinished<'a> {
+    /// Go on from this file, which is our program and cannot be written to (`own_exe`).
+    pub own_program: BorrowedFd<'a>,
+    /// Install this system call filter, which has no listener.
+    pub filter: Option<&'a seccomp::Program>,
+    /// Have these capabilities only.
+    pub capabilities: Option<Sets>,
+}
 
 /// What `execve(2)` takes, made ready beforehand.
 #[derive(Debug)]
@@ -65,15 +84,45 @@ impl Program {
             Ok(never) => return Ok(never),
             Err(err) => err,
         };
-        let path = self.path.to_string_lossy();
-        match err {
-            Errno::ENOENT => fault!(CommandNotFound, "exec {path}: no such file or directory"),
-            // Docker ends with 126 at these words.
-            Errno::ENOTDIR => fault!(CommandNotExecutable, "exec {path}: not a directory"),
-            Errno::EACCES | Errno::EPERM => fault!(CommandNotExecutable, "exec {path}: permission denied"),
-            Errno::ENOEXEC => fault!(CommandNotExecutable, "exec {path}: exec format error"),
-            err => bail!("exec {path}: {}", err.desc()),
-        }
+        refused(&self.path.to_string_lossy(), err)
+    }
+
+    /// Finishes what is `unfinished` and becomes the program. From the first step on a failure ends the process, with a
+    /// message that [`failure`] reads; what is returned is what kept it from beginning, and then nothing has changed.
+    pub fn finish_and_execute(&self, unfinished: &Unfinished<'_>, channel: &ProcessEnd) -> io::Error {
+        let calls = LastCalls {
+            own_file: unfinished.own_program,
+            filter: unfinished.filter.map(|filter| (filter.instructions.as_slice(), filter.flags)),
+            capabilities: unfinished.capabilities,
+            program: &self.path,
+            args: &self.args,
+            env: &self.env,
+        };
+        channel.make_or_tell(calls, self.path.as_bytes())
+    }
+}
+
+/// What went wrong in [`Program::finish_and_execute`], at the system call of that number.
+#[must_use]
+pub fn failure(call: libc::c_long, err: Errno, path: &str) -> anyhow::Error {
+    let of_call = |what: &'static str| Err(io::Error::from(err)).context(what);
+    let Err(err) = match call {
+        libc::SYS_execve => refused(path, err),
+        libc::SYS_seccomp => of_call(seccomp::INSTALL),
+        libc::SYS_capset => of_call(capabilities::SET),
+        _ => of_call(own_exe::GO_ON),
+    };
+    err.context("container init")
+}
+
+fn refused(path: &str, err: Errno) -> Result<Infallible> {
+    match err {
+        Errno::ENOENT => fault!(CommandNotFound, "exec {path}: no such file or directory"),
+        // Docker ends with 126 at these words.
+        Errno::ENOTDIR => fault!(CommandNotExecutable, "exec {path}: not a directory"),
+        Errno::EACCES | Errno::EPERM => fault!(CommandNotExecutable, "exec {path}: permission denied"),
+        Errno::ENOEXEC => fault!(CommandNotExecutable, "exec {path}: exec format error"),
+        err => bail!("exec {path}: {}", err.desc()),
     }
 }
 

@@ -11,7 +11,7 @@ use nix::unistd::{Gid, Uid, fchown, setsid};
 use sys::path::Root;
 
 use super::channel::{ProcessEnd, Report};
-use super::program::{self, Program};
+use super::program::{self, Program, Unfinished};
 use super::wait::Waiting;
 use crate::lifecycle::descriptors::Descriptors;
 use crate::rootfs::console;
@@ -138,14 +138,24 @@ pub fn become_program(
         install(filter, last.channel)?;
     }
     last.channel.tell(&Report::Ready)?;
+    // Where nothing comes between, the file is changed with the last calls of all.
+    let at_last = last.own_program.filter(|_| notifies.is_none() && waiting.is_none() && before.is_none());
     // While the runtime does its last part, and not when `start` waits.
-    let protected = last.own_program.filter(|_| notifies.is_none()).map_or(Ok(()), own_exe::go_on_from);
+    let now = last.own_program.filter(|_| notifies.is_none() && at_last.is_none());
+    let protected = now.map_or(Ok(()), own_exe::go_on_from);
     sys::clone::close_on_exec_from(3 + last.descriptors.all).context("mark descriptors to be closed")?;
     sys::clone::default_signals().context("reset signals")?;
     if last.asks {
         last.channel.wait()?;
     }
     limits::apply_last(process)?;
+    if let Some(own_program) = at_last {
+        let capabilities = (extra != 0).then(|| capabilities::without_extra(masks));
+        let unfinished = Unfinished { own_program: own_program.as_fd(), filter: last.filter, capabilities };
+        // Returns where it is not possible.
+        let _ = program.finish_and_execute(&unfinished, last.channel);
+        own_exe::go_on_from(own_program)?;
+    }
     let confine = || -> Result<()> {
         if let (Some(filter), None) = (last.filter, notifies) {
             install(filter, last.channel)?;
@@ -182,7 +192,7 @@ pub fn become_program(
 }
 
 fn install(filter: &seccomp::Program, channel: &ProcessEnd) -> Result<()> {
-    match filter.install().context("install the seccomp filter")? {
+    match filter.install().context(seccomp::INSTALL)? {
         Some(listener) => channel.ask(&Report::Listener(listener)),
         None => Ok(()),
     }

@@ -24,6 +24,9 @@ pub use notify::Listener;
 use profile::Profile;
 pub use program::Program;
 
+/// What failed where a filter could not be installed.
+pub const INSTALL: &str = "install the seccomp filter";
+
 /// Compiles a profile for this kernel's architecture.
 ///
 /// # Errors

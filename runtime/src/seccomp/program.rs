@@ -22,7 +22,8 @@ pub(super) const LONGEST: usize = 4096;
 pub struct Program {
     /// What the kernel gets.
     pub instructions: Vec<Instruction>,
-    pub(super) flags: u32,
+    /// `SECCOMP_FILTER_FLAG_…`.
+    pub flags: u32,
     /// Who is to get the descriptor that [`Program::install`] returns.
     pub listener: Option<Listener>,
 }

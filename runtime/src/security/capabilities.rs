@@ -136,13 +136,25 @@ pub fn give_up_extra(masks: Masks) -> Result<()> {
     set(masks, 0)
 }
 
+/// What failed where the sets could not be changed.
+pub const SET: &str = "set capabilities";
+
+/// What [`give_up_extra`] sets.
+#[must_use]
+pub fn without_extra(masks: Masks) -> Sets {
+    with(masks, 0)
+}
+
 fn set(masks: Masks, extra: u64) -> Result<()> {
-    let sets = Sets {
+    capability::set(with(masks, extra)).context(SET)
+}
+
+fn with(masks: Masks, extra: u64) -> Sets {
+    Sets {
         effective: masks.effective | extra,
         permitted: masks.permitted | extra,
         inheritable: masks.inheritable,
-    };
-    capability::set(sets).context("set capabilities")
+    }
 }
 
 fn bits(mask: u64) -> impl Iterator<Item = u32> {

@@ -7,7 +7,9 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use serde_json::json;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use serde_json::{Value, json};
 
 use crate::rig::{Background, Rig, can_run, run, runtime, wait_until};
 
@@ -105,6 +107,28 @@ fn waits_on_a_read_only_mount(runtime: &str) -> Option<SealFlag> {
     let seals = seals();
     with(&["start", "@c"]);
     seals
+}
+
+/// CVE-2019-5736: an entry point that is the runtime itself is executed from there, too.
+#[test]
+fn an_entry_point_that_is_the_runtime_is_on_a_read_only_mount() {
+    if !can_run() {
+        return;
+    }
+    // It waits for somebody to write the configuration.
+    let rig = Rig::new(&["/proc/self/exe", "create", "--bundle", "/", "x"]);
+    mkfifo(&rig.rootfs().join("config.json"), Mode::S_IRWXU).unwrap();
+    let child = Background(rig.command(&["run", "@c"]).stdout(Stdio::null()).spawn().unwrap());
+    wait_until("its program", || rig.runtime(&["state", "@c"]).out.contains("running"));
+    let state: Value = serde_json::from_str(&rig.runtime(&["state", "@c"]).ok()).unwrap();
+    let (pid, ours) = (state["pid"].to_string(), child.0.id().to_string());
+    assert_ne!(pid, ours);
+    wait_until("the runtime in the container", || {
+        fs::read(format!("/proc/{pid}/cmdline")).unwrap().starts_with(b"/proc/self/exe\0")
+    });
+    assert!(is_read_only(&format!("/proc/{pid}/exe")));
+    assert!(!is_read_only(runtime()), "else this shows nothing");
+    rig.runtime(&["delete", "-f", "@c"]).ok();
 }
 
 fn is_read_only(path: &str) -> bool {
