@@ -8,6 +8,8 @@ pub mod bpf;
 pub mod capability;
 pub mod clone;
 pub mod command;
+#[cfg(all(target_arch = "x86_64", target_env = "musl"))]
+mod copy;
 pub mod directory;
 #[cfg(all(target_arch = "x86_64", target_env = "musl"))]
 mod entry;
