@@ -7,7 +7,8 @@
 //! copy in memory where we may not mount.
 //!
 //! Where nobody in the container can look at its first process before that executes the program, it is that process
-//! that goes on from there, just before ([`can_wait`]); the runtime finds the file while it waits for the process.
+//! that goes on from there, just before ([`can_wait`]), mostly as the first of its last calls ([`sys::last_calls`]); the
+//! runtime finds the file while it waits for the process.
 
 use std::ffi::CString;
 use std::fs::File;
