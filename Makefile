@@ -75,6 +75,7 @@ check: ## Formatting, lints, licences, docs, file sizes
 
 conformance: build ## Black-box cases against RUNTIME= (default: ours), and against runc and crun where installed
 	$(SUDO) tests/in-namespace $(BIN)/conformance --runtime $(RUNTIME)
+	$(SUDO) tests/in-namespace $(BIN)/conformance --runtime $(RUNTIME) --view v2
 	@for peer in runc crun; do if path=$$(command -v $$peer); then \
 	   echo "== $$path"; for try in 1 2; do \
 	     $(SUDO) tests/in-namespace $(BIN)/conformance --runtime $$path && break; \

@@ -12,6 +12,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, 
 use sys::last_calls::{self, LastCalls};
 
 use super::program;
+use crate::rootfs::ready::Ready;
 use crate::seccomp;
 
 /// Before what [`ProcessEnd::make_or_tell`] has to tell.
@@ -108,14 +109,15 @@ impl RuntimeEnd {
         transmit(&self.0, b"G").context("the container's process has ended early")
     }
 
-    /// Gives the process its cgroup, which is ready: the `tasks` files of version 1 to join by. A process that is
-    /// gone has said why, which is for [`Self::receive`].
+    /// Gives the process its cgroup, which is ready: the `tasks` files of version 1 to join by; and what is ready of its
+    /// root file system. A process that is gone has said why, which is for [`Self::receive`].
     ///
     /// # Errors
     /// Too many of them.
-    pub fn hand_cgroup(&self, tasks: &[OwnedFd]) -> Result<()> {
-        let tasks: Vec<BorrowedFd<'_>> = tasks.iter().map(AsFd::as_fd).collect();
-        unless_gone(sys::pass_fd::send_all(&self.0, b"C", &tasks)).context("hand over the cgroup")
+    pub fn hand_cgroup(&self, tasks: &[OwnedFd], ready: &Ready) -> Result<()> {
+        let packet: Vec<u8> = std::iter::once(b'C').chain(ready.encode()).collect();
+        let fds: Vec<BorrowedFd<'_>> = tasks.iter().map(AsFd::as_fd).chain(ready.descriptors()).collect();
+        unless_gone(sys::pass_fd::send_all(&self.0, &packet, &fds)).context("hand over the cgroup")
     }
 
     /// Tells the process that its container is on record, as [`Self::hand_cgroup`] hands over the cgroup; with its
@@ -173,14 +175,13 @@ impl ProcessEnd {
     ///
     /// # Errors
     /// The runtime is gone, or could not make the cgroup.
-    pub fn cgroup(&self) -> Result<Vec<OwnedFd>> {
-        let mut tag = [0; 1];
-        let (length, tasks) =
-            sys::pass_fd::receive_all(&self.0, &mut tag).context("wait for the container's cgroup")?;
-        if length == 0 {
-            bail!(GONE);
-        }
-        Ok(tasks)
+    pub fn cgroup(&self) -> Result<(Vec<OwnedFd>, Ready)> {
+        let mut packet = [0; 64];
+        let (length, mut tasks) =
+            sys::pass_fd::receive_all(&self.0, &mut packet).context("wait for the container's cgroup")?;
+        let Some((_, ready)) = packet[..length].split_first() else { bail!(GONE) };
+        let ready = Ready::decode(ready, &mut tasks);
+        Ok((tasks, ready))
     }
 
     /// Waits for what [`RuntimeEnd::confirm`] sends: a filter where one is asked for, and descriptors.
@@ -303,7 +304,7 @@ mod tests {
     #[test]
     fn what_it_said_is_heard_after_its_death() {
         let (runtime, process) = pair().unwrap();
-        runtime.hand_cgroup(&[]).unwrap();
+        runtime.hand_cgroup(&[], &Ready::default()).unwrap();
         process.tell(&Report::Failed(anyhow::anyhow!("no such limit"))).unwrap();
         drop(process);
         runtime.confirm(Some(b"filter"), &[]).unwrap();

@@ -27,6 +27,7 @@ use crate::rootfs::label::Label;
 use crate::rootfs::mount::{self, Planned};
 use crate::rootfs::options::Propagation;
 use crate::rootfs::protect::Cover;
+use crate::rootfs::ready::Ready;
 use crate::rootfs::{cgroupfs, devices, pivot, propagation, protect, shared};
 use crate::security::procfs::Procfs;
 use crate::security::{identity, labels, limits, scheduling};
@@ -92,14 +93,14 @@ fn become_container(plan: Plan<'_>, channel: &ProcessEnd) -> Result<Infallible> 
     // (CVE-2016-9962).
     nix::sys::prctl::set_dumpable(false).context("become undumpable")?;
     steps::new_session();
-    enter_namespaces(&plan, joined, channel)?;
+    let ready = enter_namespaces(&plan, joined, channel)?;
     if plan.new_keyring {
         let label = plan.document.process.as_ref().map_or("", |process| process.selinux_label.as_str());
         labels::join_new_keyring(plan.proc, &format!("_ses.{}", plan.state.id), label)?;
     }
     set_names(plan.document)?;
+    let (old_root, unsealed) = build_root(&plan, ready)?;
     let mut null = Cover::null()?;
-    let (old_root, unsealed) = build_root(&plan)?;
     let wait_for_record = || channel.confirmed(plan.document.linux.seccomp.is_some());
     let hooks = &plan.document.hooks;
     let mut record = None;
@@ -167,14 +168,16 @@ fn join_and_clone(namespaces: &Namespaces, channel: &ProcessEnd) -> Result<i32> 
     }
 }
 
-/// Those in `joined` have been entered.
-fn enter_namespaces(plan: &Plan<'_>, joined: i32, channel: &ProcessEnd) -> Result<()> {
+/// Those in `joined` have been entered. Returns what the runtime has made of the root file system meanwhile.
+fn enter_namespaces(plan: &Plan<'_>, joined: i32, channel: &ProcessEnd) -> Result<Ready> {
     let namespaces = plan.namespaces;
     if plan.makes_network {
         sys::namespace::unshare(libc::CLONE_NEWNET).context("make a network namespace")?;
     }
     // While still in the host's cgroup namespace and with the host's rights.
-    cgroup::join(&channel.cgroup()?).context("join the container's cgroup")?;
+    let (tasks, ready) = channel.cgroup()?;
+    cgroup::join(&tasks).context("join the container's cgroup")?;
+    drop(tasks);
     // Whoever started the runtime was perhaps meant to keep to a few: it is the cgroup that says so of a container.
     let _ = sys::sched::use_all_processors();
     for one in namespaces.joined.iter().filter(|one| one.flag & joined == 0) {
@@ -194,7 +197,7 @@ fn enter_namespaces(plan: &Plan<'_>, joined: i32, channel: &ProcessEnd) -> Resul
     if namespaces.new & libc::CLONE_NEWNET != 0 {
         sys::link::loopback_up().context("bring the loopback interface up")?;
     }
-    Ok(())
+    Ok(ready)
 }
 
 fn set_names(document: &Document) -> Result<()> {
@@ -208,35 +211,35 @@ fn set_names(document: &Document) -> Result<()> {
 }
 
 /// The new root with all that is mounted over it, while the host's is still `/`; and what of it is to be read-only.
-fn build_root(plan: &Plan<'_>) -> Result<(Root, Vec<OwnedFd>)> {
+fn build_root(plan: &Plan<'_>, mut ready: Ready) -> Result<(Root, Vec<OwnedFd>)> {
     // Modes of what we make are meant as they are.
     umask(Mode::empty());
-    let ready = plan.rootfs.1.as_ref().map(OwnedFd::try_clone).transpose()?;
-    let root = match ready {
+    let tree = plan.rootfs.1.as_ref().map(OwnedFd::try_clone).transpose()?.or_else(|| ready.root.take());
+    let root = match tree {
         Some(tree) if plan.state.shared_root.is_some() => {
             shared::attach(&tree, plan.rootfs.0)?;
             tree
         }
-        ready => propagation::isolate(plan.rootfs.0, plan.propagation, ready)?,
+        tree => propagation::isolate(plan.rootfs.0, plan.propagation, tree)?,
     };
     let root = Root::from(root);
     let label = Label::of(plan.document);
     let own_cgroups = plan.namespaces.has(libc::CLONE_NEWCGROUP);
     let mut unsealed = Vec::new();
-    for planned in plan.mounts {
+    for (index, planned) in plan.mounts.iter().enumerate() {
         log::debug(format_args!("mount {} ({})", planned.mount.destination.display(), planned.mount.kind));
         if annotations::shows_systemd_v1(plan.document, planned.mount) {
             cgroupfs::mount_systemd(&root, planned, (plan.cgroup, own_cgroups), label)?;
         } else if planned.is_cgroup() {
             cgroupfs::mount(&root, planned, (plan.cgroup, own_cgroups), label)?;
         } else {
-            unsealed.extend(planned.perform_unsealed(&root, label)?);
+            unsealed.extend(planned.perform_unsealed(&root, label, ready.take(index))?);
         }
     }
     // A /dev that the caller mounted from elsewhere is the caller's to fill.
     let foreign =
         |planned: &Planned<'_>| planned.options.bind && planned.mount.destination == Path::new("/dev");
-    if !plan.mounts.iter().any(foreign) {
+    if !ready.has_devices && !plan.mounts.iter().any(foreign) {
         let source = if plan.namespaces.has(libc::CLONE_NEWUSER) { Source::Bind } else { Source::Make };
         devices::fill(&root, &plan.document.linux.devices, source)?;
     }

@@ -2,6 +2,7 @@
 //! on two processors where there are two, and the process waits only for what it needs next.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use contracts::process::Process;
@@ -18,6 +19,10 @@ use crate::hooks::{self, Environment};
 use crate::init::channel::{Report, RuntimeEnd};
 use crate::init::wait;
 use crate::namespace::{Namespaces, net_devices, user};
+use crate::rootfs::label::Label;
+use crate::rootfs::mount::Planned;
+use crate::rootfs::options::Propagation;
+use crate::rootfs::ready::Ready;
 use crate::security::limits;
 use crate::security::procfs::Procfs;
 use crate::spec::document::Document;
@@ -30,6 +35,10 @@ pub struct Beside<'a> {
     pub document: &'a Document,
     /// Namespaces to make and join.
     pub namespaces: &'a Namespaces,
+    /// `mounts` with options read.
+    pub mounts: &'a [Planned<'a>],
+    /// The root file system's path, and `linux.rootfsPropagation`.
+    pub rootfs: (&'a Path, Propagation),
     /// The trusted procfs.
     pub proc: &'a Procfs,
     /// The container's directory.
@@ -101,7 +110,7 @@ impl Beside<'_> {
         let completed = self.cgroup.complete(&self.request);
         made.cgroup = Some(self.cgroup.made());
         completed?;
-        self.channel.hand_cgroup(&self.cgroup.tasks()?)?;
+        self.channel.hand_cgroup(&self.cgroup.tasks()?, &self.make_ready())?;
         let profile = self.document.linux.seccomp.as_ref();
         let filter = profile.map(seccomp::compile).transpose()?;
         let encoded = filter.as_ref().map(seccomp::Program::encode);
@@ -118,6 +127,17 @@ impl Beside<'_> {
         let fds: Vec<_> = waiting.iter().flatten().chain(&program).map(OwnedFd::as_fd).collect();
         self.channel.confirm(encoded.as_deref(), &fds)?;
         Ok(filter)
+    }
+
+    /// What there is time for while the process makes its network namespace: none with the many directories of version 1.
+    fn make_ready(&self) -> Ready {
+        let has_time = makes_network(self.document, self.namespaces) && self.cgroup.location().is_v2();
+        if has_time && self.namespaces.has(libc::CLONE_NEWNS) && Label::of(self.document).is_none() {
+            let (rootfs, propagation) = self.rootfs;
+            Ready::make(rootfs, propagation, self.mounts, &self.document.linux.devices)
+        } else {
+            Ready::default()
+        }
     }
 
     /// Whether the process waits for the runtime once it has been furnished.
@@ -150,6 +170,12 @@ impl Beside<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether the process makes its network namespace by itself. Devices are moved into one that is there.
+#[must_use]
+pub fn makes_network(document: &Document, namespaces: &Namespaces) -> bool {
+    namespaces.can_make_network_late() && document.linux.net_devices.is_empty()
 }
 
 /// Takes a process that the one behind `pidfd` made as its sibling in its place.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::libc;
 use sys::clone::{CloneOptions, Cloned};
 
-use super::beside::Beside;
+use super::beside::{self, Beside};
 use super::descriptors::Descriptors;
 use super::made::Made;
 use super::notify_socket::{self, NotifySocket};
@@ -20,6 +20,7 @@ use crate::container::state::State;
 use crate::init;
 use crate::init::channel::{self, Report, RuntimeEnd};
 use crate::namespace::Namespaces;
+use crate::rootfs::options::Propagation;
 use crate::rootfs::{idmap, mount, propagation, shared};
 use crate::security::procfs::Procfs;
 use crate::spec::document::Document;
@@ -67,6 +68,8 @@ struct Input<'a> {
     document: Document,
     bundle: PathBuf,
     rootfs: PathBuf,
+    /// `linux.rootfsPropagation`.
+    propagation: Propagation,
     namespaces: Namespaces,
     descriptors: Descriptors,
     /// The trusted procfs.
@@ -93,6 +96,7 @@ pub fn create(request: &Request<'_>) -> Result<Created> {
         own_exe::protect()?;
     }
     let descriptors = Descriptors::read(flags.preserve_fds, true)?;
+    let propagation = propagation::read(&document.linux.rootfs_propagation)?;
     let rootfs = load::rootfs_path(&mut document, &bundle)?;
     let proc = Procfs::open()?;
     log::debug(format_args!("bundle {}, root file system {}", bundle.display(), rootfs.display()));
@@ -104,7 +108,18 @@ pub fn create(request: &Request<'_>) -> Result<Created> {
         let place = notify_socket::directory(&directory);
         document.mounts.push(notify_socket::mount(std::path::absolute(&place).unwrap_or(place)));
     }
-    let input = Input { request, document, bundle, rootfs, namespaces, descriptors, proc, asks, notifies };
+    let input = Input {
+        request,
+        document,
+        bundle,
+        rootfs,
+        propagation,
+        namespaces,
+        descriptors,
+        proc,
+        asks,
+        notifies,
+    };
     let mut made = Made::default();
     let result =
         listen(&input, &directory).and_then(|notify| Ok((make(&input, &directory, &mut made)?, notify)));
@@ -165,11 +180,14 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(St
         made.intel_rdt = Some(group.clone());
         group.make(&root, wanted).context("linux.intelRdt")?;
     }
-    let (channel, pid) = spawn(input, directory, &state, &cgroup, made)?;
+    let mut mounts = mount::plan(&document.mounts, &input.bundle, Some(&input.rootfs))?;
+    let (channel, pid) = spawn(input, directory, &state, (&cgroup, &mut mounts), made)?;
     let (namespaces, proc) = (&input.namespaces, &input.proc);
     let beside = Beside {
         document,
         namespaces,
+        mounts: &mounts,
+        rootfs: (&input.rootfs, input.propagation),
         proc,
         directory,
         cgroup,
@@ -180,6 +198,8 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(St
         waits: input.request.waits,
     };
     beside.work(pid, &mut state, made)?;
+    // As `input` is not: see there.
+    std::mem::forget(mounts);
     hand_over(input, &state, made)?;
     Ok((state, channel))
 }
@@ -234,30 +254,27 @@ fn spawn(
     input: &Input<'_>,
     directory: &Directory,
     state: &State,
-    cgroup: &Cgroup,
+    (cgroup, mounts): (&Cgroup, &mut [mount::Planned<'_>]),
     made: &mut Made,
 ) -> Result<(RuntimeEnd, i32)> {
     let (document, flags) = (&input.document, input.request.flags);
     let userns = input.namespaces.has(libc::CLONE_NEWUSER);
-    let mut mounts = mount::plan(&document.mounts, &input.bundle, Some(&input.rootfs))?;
     let maps = (document.linux.uid_mappings.as_slice(), document.linux.gid_mappings.as_slice());
     let container = idmap::Container { maps, joined: input.namespaces.joined_user() };
     if !document.annotations.contains_key(cgroup::beneath::DELEGATED) {
-        give_cgroup(input, cgroup, &mounts)?;
+        give_cgroup(input, cgroup, mounts)?;
     }
     // An unprivileged runtime may not copy mounts in its own namespace, nor has its container any need of it.
     let early = userns && nix::unistd::geteuid().is_root();
-    mount::open_early(&mut mounts, early, container)?;
+    mount::open_early(mounts, early, container)?;
     let tree = if early {
-        Some(propagation::copy_for_user_namespace(&input.rootfs)?)
+        Some(propagation::copy_root(&input.rootfs, propagation::SLAVE)?)
     } else {
         made.shared_root.as_mut().and_then(|(tree, ..)| tree.take())
     };
-    let propagation = propagation::read(&document.linux.rootfs_propagation)?;
     let (ours, theirs) = channel::pair()?;
 
-    // Devices are moved into a network namespace that is there.
-    let makes_network = input.namespaces.can_make_network_late() && document.linux.net_devices.is_empty();
+    let makes_network = beside::makes_network(document, &input.namespaces);
     let later = if makes_network { libc::CLONE_NEWNET } else { 0 };
     let namespaces =
         if input.namespaces.joins_before_birth() { 0 } else { input.namespaces.at_clone() & !later };
@@ -278,9 +295,9 @@ fn spawn(
                 document,
                 state,
                 namespaces: &input.namespaces,
-                mounts: &mounts,
+                mounts,
                 rootfs: (&input.rootfs, tree),
-                propagation,
+                propagation: input.propagation,
                 cgroup: cgroup.location(),
                 makes_network,
                 proc: &input.proc,

@@ -51,7 +51,7 @@ pub fn check(mount: &Mount, options: &Options) -> Result<()> {
 }
 
 /// The path that `path` names where no link is on the way.
-fn without_dots(path: &Path) -> PathBuf {
+pub(super) fn without_dots(path: &Path) -> PathBuf {
     let mut plain = PathBuf::from("/");
     for part in path.components() {
         match part {

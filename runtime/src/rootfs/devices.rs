@@ -1,5 +1,6 @@
 //! `/dev`: the nodes that the specification promises, those of `linux.devices`, and the usual links.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,8 @@ const LINKS: [(&str, &str); 5] = [
     ("pts/ptmx", "ptmx"),
 ];
 
+const CORE: &str = "core";
+
 /// Where nodes come from: made, or mounted from the host where a user namespace may not make any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -38,7 +41,18 @@ pub enum Source {
 /// # Errors
 /// `/dev` is a symbolic link (CVE-2026-41579), or a node cannot be made, naming it.
 pub fn fill(root: &Root, devices: &[Device], source: Source) -> Result<()> {
-    let dev = open_dev(root)?;
+    fill_in(&open_dev(root)?, Some(root), devices, source)
+}
+
+/// Fills a `/dev` that is new and mounted nowhere yet.
+///
+/// # Errors
+/// A node cannot be made, or one of `devices` is not straight below `/dev`.
+pub fn fill_new(dev: &OwnedFd, devices: &[Device]) -> Result<()> {
+    fill_in(dev, None, devices, Source::Make)
+}
+
+fn fill_in(dev: &OwnedFd, root: Option<&Root>, devices: &[Device], source: Source) -> Result<()> {
     for (name, major, minor) in DEFAULT {
         let device = Device {
             path: Path::new("/dev").join(name),
@@ -53,26 +67,26 @@ pub fn fill(root: &Root, devices: &[Device], source: Source) -> Result<()> {
         if devices.iter().any(|other| other.path == device.path) {
             continue;
         }
-        make(&dev, Path::new(name), &device, source).with_context(|| format!("make /dev/{name}"))?;
+        make(dev, Path::new(name), &device, source).with_context(|| format!("make /dev/{name}"))?;
     }
     for device in devices {
         let context = || format!("make device {}", device.path.display());
-        let (directory, name) = parent(root, &dev, &device.path).with_context(context)?;
+        let (directory, name) = parent(root, dev, &device.path).with_context(context)?;
         make(&directory, &name, device, source).with_context(context)?;
     }
     for (target, name) in LINKS {
         let replaced = name == "ptmx";
         if replaced {
             // Whatever the image has there is not the container's own.
-            let _ = unlinkat(&dev, name, UnlinkatFlags::NoRemoveDir);
+            let _ = unlinkat(dev, name, UnlinkatFlags::NoRemoveDir);
         }
-        match symlinkat(target, &dev, name) {
+        match symlinkat(target, dev, name) {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(err) => return Err(err).with_context(|| format!("make link /dev/{name}")),
         }
     }
     if Path::new("/proc/kcore").exists() {
-        let _ = symlinkat("/proc/kcore", &dev, "core");
+        let _ = symlinkat("/proc/kcore", dev, CORE);
     }
     Ok(())
 }
@@ -81,6 +95,13 @@ pub fn fill(root: &Root, devices: &[Device], source: Source) -> Result<()> {
 pub fn paths(devices: &[Device]) -> impl Iterator<Item = PathBuf> {
     let defaults = DEFAULT.into_iter().map(|(name, ..)| Path::new("/dev").join(name));
     defaults.chain(devices.iter().map(|device| device.path.clone()))
+}
+
+/// The names of all that [`fill_new`] makes.
+pub fn names(devices: &[Device]) -> impl Iterator<Item = &OsStr> {
+    let ours =
+        DEFAULT.iter().map(|(name, ..)| *name).chain(LINKS.iter().map(|(_, name)| *name)).chain([CORE]);
+    ours.map(OsStr::new).chain(devices.iter().filter_map(|device| device.path.file_name()))
 }
 
 /// Opens the container's `/dev`, which must be a directory and no link.
@@ -102,13 +123,14 @@ pub fn open_dev(root: &Root) -> Result<OwnedFd> {
     open().context("open /dev of the container (it must be a directory)")
 }
 
-fn parent(root: &Root, dev: &OwnedFd, path: &Path) -> Result<(OwnedFd, PathBuf)> {
+fn parent(root: Option<&Root>, dev: &OwnedFd, path: &Path) -> Result<(OwnedFd, PathBuf)> {
     let Some(name) = path.file_name() else { fault!(Usage, "no file name") };
     let directory = path.parent().unwrap_or(Path::new("/"));
     // Straight below /dev there is no path to walk.
     let fd = if directory == Path::new("/dev") {
         dev.try_clone()?
     } else {
+        let root = root.context("not straight below /dev")?;
         root.mkdir_all(directory, Mode::from_bits_truncate(0o755))?
     };
     Ok((fd, name.into()))

@@ -15,4 +15,5 @@ pub mod options;
 pub mod pivot;
 pub mod propagation;
 pub mod protect;
+pub mod ready;
 pub mod shared;

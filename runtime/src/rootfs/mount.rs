@@ -109,16 +109,37 @@ impl Planned<'_> {
     /// # Errors
     /// Naming source and destination.
     pub fn perform(&self, root: &Root, label: Option<Label<'_>>) -> Result<()> {
-        self.perform_unsealed(root, label)?.as_ref().map_or(Ok(()), seal)
+        self.perform_unsealed(root, label, None)?.as_ref().map_or(Ok(()), seal)
     }
 
     /// As [`Self::perform`]; a tmpfs that is to be read-only is returned to be sealed once all that goes into it is
-    /// there: podman's read-only /dev gets a /dev/pts.
+    /// there: podman's read-only /dev gets a /dev/pts. `ready` is what [`Self::make_unattached`] has made.
     ///
     /// # Errors
     /// Naming source and destination.
-    pub fn perform_unsealed(&self, root: &Root, label: Option<Label<'_>>) -> Result<Option<OwnedFd>> {
-        self.try_perform(root, label).with_context(|| self.describe())
+    pub fn perform_unsealed(
+        &self,
+        root: &Root,
+        label: Option<Label<'_>>,
+        ready: Option<OwnedFd>,
+    ) -> Result<Option<OwnedFd>> {
+        self.try_perform(root, label, ready).with_context(|| self.describe())
+    }
+
+    /// The mount, attached nowhere yet, if it is of a file system that does not depend on where it is going to be, nor on
+    /// the namespaces of who makes it.
+    #[must_use]
+    pub fn make_unattached(&self) -> Option<OwnedFd> {
+        let options = || self.options.data.iter().flat_map(|data| data.split(','));
+        let stands_alone = match self.mount.kind.as_str() {
+            // Else its mode is that of the directory it covers.
+            "tmpfs" => options().any(|option| option.starts_with("mode=")),
+            "devpts" => true,
+            _ => false,
+        };
+        let is_plain = !self.options.bind && !self.options.remount && !self.options.copy_up;
+        let fits = self.mount.options.iter().all(|option| option.len() <= LONGEST_VALUE);
+        (stands_alone && is_plain && fits).then(|| self.filesystem(None, None).ok())?
     }
 
     /// Whether it shows the container its cgroups.
@@ -151,7 +172,12 @@ impl Planned<'_> {
         fresh && self.options.attributes.set & attr::RDONLY != 0
     }
 
-    fn try_perform(&self, root: &Root, label: Option<Label<'_>>) -> Result<Option<OwnedFd>> {
+    fn try_perform(
+        &self,
+        root: &Root,
+        label: Option<Label<'_>>,
+        ready: Option<OwnedFd>,
+    ) -> Result<Option<OwnedFd>> {
         if self.options.remount {
             return self.remount(root).map(|()| None);
         }
@@ -171,7 +197,7 @@ impl Planned<'_> {
         if self.mount.options.iter().any(|option| option.len() > LONGEST_VALUE) {
             return self.mount_by_path(root, &place, label, mode).map(|()| None);
         }
-        match self.filesystem(label, mode) {
+        match ready.map_or_else(|| self.filesystem(label, mode), Ok) {
             Ok(mount) => {
                 self.attach_new(&mount, &place)?;
                 Ok(self.is_sealed_last().then_some(mount))

@@ -12,7 +12,8 @@ use sys::mount::Attributes;
 
 use super::options::{self, Propagation};
 
-const SLAVE: Propagation = Propagation { kind: libc::MS_SLAVE, recursive: true };
+/// Sees what the host mounts, and never the other way round.
+pub const SLAVE: Propagation = Propagation { kind: libc::MS_SLAVE, recursive: true };
 
 /// `linux.rootfsPropagation`; without it the container sees what the host mounts, and never the other way round.
 ///
@@ -44,10 +45,7 @@ pub fn set(mount: BorrowedFd<'_>, propagation: Propagation) -> std::io::Result<(
 /// The root file system is missing, or mounting it is not allowed.
 pub fn isolate(rootfs: &Path, propagation: Propagation, ready: Option<OwnedFd>) -> Result<OwnedFd> {
     let host = directory(Path::new("/"))?;
-    // Unbindable is for the finished root (see `finish_root`): its copy could not be made.
-    let kind = if propagation.kind == libc::MS_UNBINDABLE { libc::MS_PRIVATE } else { propagation.kind };
-    let all = Propagation { kind, recursive: true };
-    set(host.as_fd(), all).context("set the propagation of the mount namespace")?;
+    set(host.as_fd(), of_all(propagation)).context("set the propagation of the mount namespace")?;
     let (rootfs, place) = match directory(rootfs) {
         // The container's root may have no way to it, as below a directory of root's alone. Any place will do.
         Err(err) if ready.is_some() && is_denied(&err) => PLACES
@@ -71,14 +69,27 @@ pub fn isolate(rootfs: &Path, propagation: Propagation, ready: Option<OwnedFd>) 
     Ok(copy)
 }
 
-/// A copy of the root file system for [`isolate`], made before there is a container: its root may have no way to it. A
+/// Unbindable is for the finished root (see `finish_root`): its copy could not be made.
+fn of_all(propagation: Propagation) -> Propagation {
+    let kind = if propagation.kind == libc::MS_UNBINDABLE { libc::MS_PRIVATE } else { propagation.kind };
+    Propagation { kind, recursive: true }
+}
+
+/// The copy that [`isolate`] would make, made where the runtime is; `None` where it is to be shared with the host, as only
+/// the mount namespace's own is.
+#[must_use]
+pub fn copy_ahead(rootfs: &Path, propagation: Propagation) -> Option<OwnedFd> {
+    (propagation.kind != libc::MS_SHARED).then(|| copy_root(rootfs, of_all(propagation)).ok())?
+}
+
+/// A copy of the root file system for [`isolate`], made where the runtime is: the container's root may have no way to it. A
 /// copy of a shared mount is shared with the host until it says otherwise, and no root for `pivot_root(2)`.
 ///
 /// # Errors
 /// The root file system is missing, or mounting it is not allowed.
-pub fn copy_for_user_namespace(rootfs: &Path) -> Result<OwnedFd> {
+pub fn copy_root(rootfs: &Path, propagation: Propagation) -> Result<OwnedFd> {
     let tree = sys::mount::copy_tree(AT_FDCWD, rootfs, true, false);
-    let tree = tree.and_then(|tree| set(tree.as_fd(), SLAVE).map(|()| tree));
+    let tree = tree.and_then(|tree| set(tree.as_fd(), propagation).map(|()| tree));
     tree.with_context(|| format!("mount root file system {}", rootfs.display()))
 }
 

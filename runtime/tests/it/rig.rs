@@ -149,6 +149,16 @@ impl Rig {
         run(&mut self.command(args))
     }
 
+    /// Runs it where all cgroups are of version 2, the root file system is a shared mount, and the umask another.
+    pub fn on_version_2(&self, args: &[&str]) -> Said {
+        let inner = self.command(args);
+        let script = "umount -R -l /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup \
+                      && mount --bind rootfs rootfs && mount --make-shared rootfs && umask 077 && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--cgroup", "sh", "-c", script, "sh"]).arg(inner.get_program());
+        run(command.args(inner.get_args()).current_dir(self.bundle()).stdin(Stdio::null()))
+    }
+
     /// The container's status, as `state` says.
     pub fn status(&self, name: &str) -> String {
         let said = self.runtime(&["state", &format!("@{name}")]).ok();

@@ -121,6 +121,55 @@ fn devices() {
     );
 }
 
+/// On cgroup version 2 the runtime makes `/dev` and more while the process makes its network namespace.
+#[test]
+fn what_is_made_ahead_is_as_if_it_were_not() {
+    if !can_run() {
+        return;
+    }
+    let script = "cd /dev; stat -c '%n %F %t %T %a %u' . * */*; readlink fd core; \
+                  while read -r _ _ _ _ at options tag _; do echo $at $options ${tag%%:*}; done </proc/self/mountinfo";
+    let of_null =
+        json!({ "destination": "/dev/null", "type": "bind", "source": "/dev/null", "options": ["bind"] });
+    let mine =
+        json!({ "path": "/dev/mine", "type": "c", "major": 1, "minor": 5, "fileMode": 0o646, "uid": 9 });
+    let below = json!({ "path": "/dev/sub/mine", "type": "c", "major": 1, "minor": 5, "fileMode": 0o606 });
+    for (devices, mount, propagation, ahead) in [
+        (json!([]), None, "", "3 mounts, devices: true"),
+        (json!([]), None, "slave", "3 mounts, devices: true"),
+        (json!([]), None, "private", "3 mounts, devices: true"),
+        (json!([]), None, "shared", ""),
+        (json!([mine]), None, "", "3 mounts, devices: true"),
+        (json!([mine, below]), None, "", "3 mounts, devices: false"),
+        (json!([]), Some(of_null), "", "3 mounts, devices: false"),
+    ] {
+        let rig = Rig::script(script).with(|config| {
+            config["linux"]["devices"] = devices;
+            config["linux"]["rootfsPropagation"] = propagation.into();
+            config["mounts"].as_array_mut().unwrap().extend(mount);
+            config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
+        });
+        let with_network = rig.on_version_2(&["--debug", "run", "@c"]);
+        let said = with_network.err.split_once("made ahead: ").map(|(_, said)| said.lines().next().unwrap());
+        assert_eq!(said.unwrap_or_default(), ahead, "{with_network:?}");
+        // Programs take the first one for the root.
+        let first = with_network.out.lines().find(|line| line.starts_with('/'));
+        assert!(first.is_some_and(|line| line.starts_with("/ ")), "{with_network:?}");
+        let rig = rig.with(|config| {
+            config["linux"]["namespaces"].as_array_mut().unwrap().retain(|one| one["type"] != "network");
+        });
+        let without = rig.on_version_2(&["--debug", "run", "@c"]);
+        assert!(!without.err.contains("made ahead"), "{without:?}");
+        let sorted = |out: &str| {
+            let mut lines: Vec<String> = out.lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        assert_eq!(sorted(&with_network.out), sorted(&without.out), "{ahead} {propagation}");
+        assert_eq!((with_network.code, without.code), (0, 0));
+    }
+}
+
 #[test]
 fn wrong_mounts_are_named() {
     if !can_run() {
