@@ -239,8 +239,11 @@ fn build_root(plan: &Plan<'_>, mut ready: Ready) -> Result<(Root, Vec<OwnedFd>)>
     // A /dev that the caller mounted from elsewhere is the caller's to fill.
     let foreign =
         |planned: &Planned<'_>| planned.options.bind && planned.mount.destination == Path::new("/dev");
-    if !ready.has_devices && !plan.mounts.iter().any(foreign) {
-        let source = if plan.namespaces.has(libc::CLONE_NEWUSER) { Source::Bind } else { Source::Make };
+    if ready.has_devices {
+        // Not somewhere else by a link of the image.
+        devices::open_dev(&root)?;
+    } else if !plan.mounts.iter().any(foreign) {
+        let source = if plan.namespaces.has(libc::CLONE_NEWUSER) { Source::Bind } else { Source::MakeOrBind };
         devices::fill(&root, &plan.document.linux.devices, source)?;
     }
     Ok((root, unsealed))

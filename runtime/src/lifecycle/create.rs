@@ -198,7 +198,7 @@ fn make(input: &Input<'_>, directory: &Directory, made: &mut Made) -> Result<(St
         waits: input.request.waits,
     };
     beside.work(pid, &mut state, made)?;
-    // As `input` is not: see there.
+    // Not given back either: see `input`.
     std::mem::forget(mounts);
     hand_over(input, &state, made)?;
     Ok((state, channel))

@@ -32,6 +32,8 @@ const CORE: &str = "core";
 pub enum Source {
     /// `mknod(2)`.
     Make,
+    /// `mknod(2)`, or where that is not allowed as [`Source::Bind`].
+    MakeOrBind,
     /// A bind mount of the host's node.
     Bind,
 }
@@ -138,11 +140,12 @@ fn parent(root: Option<&Root>, dev: &OwnedFd, path: &Path) -> Result<(OwnedFd, P
 
 fn make(directory: &OwnedFd, name: &Path, device: &Device, source: Source) -> Result<()> {
     let kind = file_kind(&device.kind)?;
-    if source == Source::Make || kind == SFlag::S_IFIFO {
-        match make_node(directory, name, device, kind) {
-            // No right to make nodes here: the host's is as good.
-            Err(err) if err.downcast_ref() == Some(&Errno::EPERM) && kind != SFlag::S_IFIFO => {}
-            other => return other,
+    if source != Source::Bind || kind == SFlag::S_IFIFO {
+        let made = make_node(directory, name, device, kind);
+        let denied = made.as_ref().is_err_and(|err| err.downcast_ref() == Some(&Errno::EPERM));
+        // No right to make nodes here: the host's is as good.
+        if !denied || source == Source::Make || kind == SFlag::S_IFIFO {
+            return made;
         }
     }
     bind_node(directory, name, device)

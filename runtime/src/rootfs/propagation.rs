@@ -69,7 +69,7 @@ pub fn isolate(rootfs: &Path, propagation: Propagation, ready: Option<OwnedFd>) 
     Ok(copy)
 }
 
-/// Unbindable is for the finished root (see `finish_root`): its copy could not be made.
+/// That of the whole mount namespace. Unbindable is for the finished root (see `finish_root`): its copy could not be made.
 fn of_all(propagation: Propagation) -> Propagation {
     let kind = if propagation.kind == libc::MS_UNBINDABLE { libc::MS_PRIVATE } else { propagation.kind };
     Propagation { kind, recursive: true }

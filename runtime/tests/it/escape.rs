@@ -223,6 +223,14 @@ fn dev_must_be_a_directory() {
         rig.runtime(&["run", "@c"]).fails(125);
         assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
     }
+    // Nor where something is mounted on it that is ready by then.
+    let rig = Rig::new(&["/bin/true"]);
+    fs::rename(rig.rootfs().join("dev"), rig.rootfs().join("other")).unwrap();
+    symlink("other", rig.rootfs().join("dev")).unwrap();
+    for said in [rig.runtime(&["run", "@c"]), rig.on_version_2(&["run", "@c"])] {
+        assert!(said.err.contains("it must be a directory"), "{said:?}");
+        said.fails(125);
+    }
 }
 
 /// CVE-2025-31133: the container's `/dev/null` as the mask.
