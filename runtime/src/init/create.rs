@@ -54,6 +54,8 @@ pub struct Plan<'a> {
     pub cgroup: &'a Location,
     /// Whether the network namespace is still to be made.
     pub makes_network: bool,
+    /// Whether the runtime sets its limits, as it has the time.
+    pub is_limited: bool,
     /// The trusted procfs.
     pub proc: &'a Procfs,
     /// Whether the runtime has anything to do before the program may run.
@@ -86,7 +88,7 @@ fn become_container(plan: Plan<'_>, channel: &ProcessEnd) -> Result<Infallible> 
     }
     if waits {
         channel.wait()?;
-    } else {
+    } else if !plan.is_limited {
         limits::apply(plan.proc, 0, plan.document.process.as_ref().context("process is missing")?)?;
     }
     // Neighbours in a joined PID namespace must not look into a process that still has the host's files open

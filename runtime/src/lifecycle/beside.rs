@@ -110,7 +110,9 @@ impl Beside<'_> {
         let completed = self.cgroup.complete(&self.request);
         made.cgroup = Some(self.cgroup.made());
         completed?;
-        self.channel.hand_cgroup(&self.cgroup.tasks()?, &self.make_ready())?;
+        let has_time = has_time(self.document, self.namespaces, &self.cgroup);
+        let ready = if has_time { self.make_ready() } else { Ready::default() };
+        self.channel.hand_cgroup(&self.cgroup.tasks()?, &ready)?;
         let profile = self.document.linux.seccomp.as_ref();
         let filter = profile.map(seccomp::compile).transpose()?;
         let encoded = filter.as_ref().map(seccomp::Program::encode);
@@ -129,10 +131,9 @@ impl Beside<'_> {
         Ok(filter)
     }
 
-    /// What there is time for while the process makes its network namespace: none with the many directories of version 1.
+    /// What can be made of the root file system beforehand.
     fn make_ready(&self) -> Ready {
-        let has_time = makes_network(self.document, self.namespaces) && self.cgroup.location().is_v2();
-        if has_time && self.namespaces.has(libc::CLONE_NEWNS) && Label::of(self.document).is_none() {
+        if self.namespaces.has(libc::CLONE_NEWNS) && Label::of(self.document).is_none() {
             let (rootfs, propagation) = self.rootfs;
             Ready::make(rootfs, propagation, self.mounts, &self.document.linux.devices)
         } else {
@@ -163,9 +164,12 @@ impl Beside<'_> {
         if let Some(group) = &state.intel_rdt {
             group.join(pid).context("linux.intelRdt")?;
         }
-        if namespaces.wait_for_admission() {
+        let waits = namespaces.wait_for_admission();
+        if waits || has_time(document, namespaces, &self.cgroup) {
             let process = document.process.as_ref().context("process is missing")?;
             limits::apply(self.proc, pid, process)?;
+        }
+        if waits {
             self.channel.proceed()?;
         }
         Ok(())
@@ -176,6 +180,13 @@ impl Beside<'_> {
 #[must_use]
 pub fn makes_network(document: &Document, namespaces: &Namespaces) -> bool {
     namespaces.can_make_network_late() && document.linux.net_devices.is_empty()
+}
+
+/// Whether the runtime can do more for the process while that makes its network namespace: with the many directories of
+/// version 1 it has enough to do.
+#[must_use]
+pub fn has_time(document: &Document, namespaces: &Namespaces, cgroup: &Cgroup) -> bool {
+    makes_network(document, namespaces) && cgroup.location().is_v2()
 }
 
 /// Takes a process that the one behind `pidfd` made as its sibling in its place.

@@ -300,6 +300,7 @@ fn spawn(
                 propagation: input.propagation,
                 cgroup: cgroup.location(),
                 makes_network,
+                is_limited: beside::has_time(document, &input.namespaces, cgroup),
                 proc: &input.proc,
                 asks: input.asks,
                 notifies: input.notifies,

@@ -61,12 +61,6 @@ impl Foreground {
             }
             let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
             drop(fds);
-            if ready[1] {
-                self.forward(process, relay.as_ref());
-            }
-            if last == 4 && (ready[2] || ready[3]) {
-                pump(&mut relay, ready[3])?;
-            }
             // We are who the manager watches, for we end with the container.
             if ready.get(last) == Some(&true)
                 && let Some(socket) = &notify
@@ -74,8 +68,15 @@ impl Foreground {
             {
                 notify = None;
             }
+            // Nobody is left to get a signal.
             if ready[0] {
                 break exit_code(process)?;
+            }
+            if ready[1] {
+                self.forward(process, relay.as_ref());
+            }
+            if last == 4 && (ready[2] || ready[3]) {
+                pump(&mut relay, ready[3])?;
             }
         };
         if let Some(relay) = &mut relay {
