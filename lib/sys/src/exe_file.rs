@@ -237,6 +237,10 @@ pub(crate) mod tests {
 
     #[test]
     fn a_process_goes_on_from_the_same_file_in_another_mount() {
+        if !cfg!(target_feature = "crt-static") {
+            eprintln!("SKIPPED: a dynamic program cannot");
+            return;
+        }
         // In a process of its own, and in that one's first thread.
         let only = ["--ignored", "--exact", "exe_file::tests::goes_on", "--test-threads=1"];
         let output = Command::new("/proc/self/exe").args(only).output().expect("start this program again");

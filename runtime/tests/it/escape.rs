@@ -115,6 +115,10 @@ fn an_entry_point_that_is_the_runtime_is_on_a_read_only_mount() {
     if !can_run() {
         return;
     }
+    if !GOES_ON {
+        eprintln!("SKIPPED: a dynamic runtime finds no interpreter in this root file system");
+        return;
+    }
     // It waits for somebody to write the configuration.
     let rig = Rig::new(&["/proc/self/exe", "create", "--bundle", "/", "x"]);
     mkfifo(&rig.rootfs().join("config.json"), Mode::S_IRWXU).unwrap();
