@@ -6,6 +6,7 @@
 
 use std::ffi::c_char;
 use std::io;
+#[cfg(target_arch = "x86_64")]
 use std::ops::Range;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::{ptr, slice};
@@ -121,6 +122,7 @@ pub(crate) fn segments() -> Option<Vec<Segment>> {
 }
 
 /// Maps the pages that have this code once more, from `file`. Returns the address that the code begins at there.
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn map_code(segments: &[Segment], code: Range<usize>, file: BorrowedFd<'_>) -> io::Result<usize> {
     let has_it = |segment: &&Segment| {
         segment.executable && (segment.start..segment.start + segment.length).contains(&code.start)

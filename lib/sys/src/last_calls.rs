@@ -5,7 +5,7 @@
 //! anew, copied or touched once more. All that is left to do are a few calls with arguments that are known. So one page is mapped
 //! from the file, with a loop on it that makes the calls, and the first of them unmaps the program that the loop was started from.
 
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::BorrowedFd;
 
@@ -32,11 +32,6 @@ pub struct LastCalls<'a> {
     pub env: &'a [CString],
 }
 
-/// Pointers as `execve(2)` wants them.
-fn pointers(list: &[CString]) -> Vec<*const c_char> {
-    list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
-}
-
 #[cfg(not(target_arch = "x86_64"))]
 impl LastCalls<'_> {
     /// Not for this kind of processor yet.
@@ -50,10 +45,11 @@ impl LastCalls<'_> {
 mod loop_of_calls {
     use std::arch::naked_asm;
     use std::convert::Infallible;
+    use std::ffi::c_char;
     use std::os::fd::AsRawFd as _;
     use std::ptr;
 
-    use super::{BorrowedFd, FRONT, LastCalls, io, pointers};
+    use super::{BorrowedFd, CString, FRONT, LastCalls, io};
     use crate::exe_file::{self, PR_SET_MM, PR_SET_MM_MAP};
     use crate::{capability, seccomp};
 
@@ -62,6 +58,11 @@ mod loop_of_calls {
     struct Call {
         number: libc::c_long,
         args: [usize; 5],
+    }
+
+    /// Pointers as `execve(2)` wants them.
+    fn pointers(list: &[CString]) -> Vec<*const c_char> {
+        list.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect()
     }
 
     /// Bytes that the loop takes, at the most.

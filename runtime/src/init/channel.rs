@@ -140,12 +140,12 @@ impl ProcessEnd {
         sys::clone::close_all_but(first, &[self.0.as_fd()]).context("close the runtime's descriptors")
     }
 
-    /// Makes the last calls of this process, which is to become the program at `path`, or tells the runtime which of them
-    /// failed and ends. Returns only where it could not begin.
-    pub fn make_or_tell(&self, calls: LastCalls<'_>, path: &[u8]) -> io::Error {
+    /// Makes the last calls of this process, or tells the runtime which of them failed and ends. Returns only where it could
+    /// not begin: nothing has changed then.
+    pub fn make_or_tell(&self, calls: LastCalls<'_>) -> io::Error {
         let mut packet = vec![0; last_calls::FRONT];
         packet[0] = LAST;
-        packet.extend(path.iter().take(LONGEST - packet.len()));
+        packet.extend(calls.program.to_bytes().iter().take(LONGEST - packet.len()));
         calls.make(self.0.as_fd(), &mut packet)
     }
 

@@ -18,7 +18,6 @@ use sys::capability::Sets;
 use sys::last_calls::LastCalls;
 use sys::path::{Root, file_type};
 
-use super::channel::ProcessEnd;
 use crate::lifecycle::notify_socket;
 use crate::security::capabilities;
 use crate::spec::process::Process;
@@ -87,22 +86,21 @@ impl Program {
         refused(&self.path.to_string_lossy(), err)
     }
 
-    /// Finishes what is `unfinished` and becomes the program. From the first step on a failure ends the process, with a
-    /// message that [`failure`] reads; what is returned is what kept it from beginning, and then nothing has changed.
-    pub fn finish_and_execute(&self, unfinished: &Unfinished<'_>, channel: &ProcessEnd) -> io::Error {
-        let calls = LastCalls {
+    /// The calls by which a process finishes what is `unfinished` and becomes the program.
+    #[must_use]
+    pub fn last_calls<'a>(&'a self, unfinished: &Unfinished<'a>) -> LastCalls<'a> {
+        LastCalls {
             own_file: unfinished.own_program,
             filter: unfinished.filter.map(|filter| (filter.instructions.as_slice(), filter.flags)),
             capabilities: unfinished.capabilities,
             program: &self.path,
             args: &self.args,
             env: &self.env,
-        };
-        channel.make_or_tell(calls, self.path.as_bytes())
+        }
     }
 }
 
-/// What went wrong in [`Program::finish_and_execute`], at the system call of that number.
+/// What went wrong in [`Program::last_calls`], at the system call of that number.
 #[must_use]
 pub fn failure(call: libc::c_long, err: Errno, path: &str) -> anyhow::Error {
     let of_call = |what: &'static str| Err(io::Error::from(err)).context(what);

@@ -153,7 +153,7 @@ pub fn become_program(
         let capabilities = (extra != 0).then(|| capabilities::without_extra(masks));
         let unfinished = Unfinished { own_program: own_program.as_fd(), filter: last.filter, capabilities };
         // Returns where it is not possible.
-        let _ = program.finish_and_execute(&unfinished, last.channel);
+        let _ = last.channel.make_or_tell(program.last_calls(&unfinished));
         own_exe::go_on_from(own_program)?;
     }
     let confine = || -> Result<()> {
