@@ -143,7 +143,10 @@ impl Builder<'_> {
         fs::write(&path, serde_json::to_vec(&spec).context("encode config.json")?)
             .context("write config.json")?;
         let ran = start(work, planned, vertex);
-        fs::remove_file(&path).context("remove config.json")?;
+        // By which a sweep knows that there may be a container.
+        if !work.is_left() {
+            fs::remove_file(&path).context("remove config.json")?;
+        }
         stubs.remove()?;
         ran
     }
@@ -260,7 +263,9 @@ fn start(work: &Work, planned: &Planned, vertex: &Vertex<'_>) -> Result<()> {
         Some(code) => bail!("process \"{shown}\" did not complete successfully: exit code: {code}"),
         None => {
             // The runtime was killed, and with it nobody is left who would remove the container.
-            sweep::delete_container(work.id().as_ref());
+            if !sweep::delete_container(work.id().as_ref()) {
+                work.leave();
+            }
             bail!("process \"{shown}\" did not complete successfully: {status}")
         }
     }

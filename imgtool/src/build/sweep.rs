@@ -28,8 +28,11 @@ pub fn sweep(paths: &Paths) -> Result<()> {
         if dir.try_lock().is_err() {
             continue;
         }
-        if let Some(id) = path.file_name().filter(|_| path.join("config.json").exists()) {
-            delete_container(id);
+        // Without the directory nobody would know of the container any more.
+        if let Some(id) = path.file_name().filter(|_| path.join("config.json").exists())
+            && !delete_container(id)
+        {
+            continue;
         }
         if let Some(id) =
             path.file_name().and_then(|name| name.to_str()).filter(|_| path.join(network::MARK).exists())
@@ -41,13 +44,14 @@ pub fn sweep(paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-/// Removes the container of a RUN that was killed, or whose runtime was; mostly there is none.
-pub fn delete_container(id: &OsStr) {
-    let _ = Command::new(tool::find("runtime"))
+/// Removes the container of a RUN that was killed, or whose runtime was; mostly there is none. Says whether it has gone.
+pub fn delete_container(id: &OsStr) -> bool {
+    let ended = Command::new(tool::find("runtime"))
         .args(["delete", "--force"])
         .arg(id)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
+    ended.is_ok_and(|status| status.success())
 }

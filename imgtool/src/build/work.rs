@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
 use contracts::paths::Paths;
@@ -16,6 +17,8 @@ use nix::mount::{MntFlags, MsFlags};
 pub struct Work {
     id: String,
     path: PathBuf,
+    /// Whether it stays for the next build's sweep.
+    is_left: AtomicBool,
     _lock: File,
 }
 
@@ -30,7 +33,7 @@ impl Work {
         fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
         let lock = File::open(&path)?;
         lock.lock().with_context(|| format!("lock {}", path.display()))?;
-        Ok(Self { id, path, _lock: lock })
+        Ok(Self { id, path, is_left: AtomicBool::new(false), _lock: lock })
     }
 
     /// Also the id of the container that runs in it.
@@ -42,11 +45,23 @@ impl Work {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Leaves it to the next build, which is to try once more to remove the container.
+    pub fn leave(&self) {
+        self.is_left.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Self::leave`] was called.
+    pub fn is_left(&self) -> bool {
+        self.is_left.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
-        clear(&self.path);
+        if !self.is_left() {
+            clear(&self.path);
+        }
     }
 }
 
