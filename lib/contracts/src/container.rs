@@ -389,7 +389,7 @@ pub struct Status {
     pub oom_killed: bool,
     /// Why the last start failed.
     pub error: String,
-    /// Restarts by policy since the last start by hand.
+    /// Restarts by policy since the last start by hand; one that is waited for is counted, too.
     pub restart_count: u32,
     /// Stopped by the user: `unless-stopped` is not started again at boot.
     pub manually_stopped: bool,

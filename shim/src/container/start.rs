@@ -68,6 +68,7 @@ pub fn revive(store: &Store, record: &Container, mut kept: Status, lock: &Lock) 
     let id = &record.id;
     // Should this process be killed now, the next one knows what was to be done.
     kept.state = State::Restarting;
+    kept.restart_count += 1;
     store.save_kept(id, &kept)?;
     own(store, id)?;
     let started = spec::network_request(store, record)

@@ -80,7 +80,10 @@ fn recover(store: &Store, id: &str, lock: &Lock) -> Result<Status> {
     let network = tools::network_down(id);
     if status.state.is_live() || (status.process.is_some() && status.finished_at.is_empty()) {
         // Nobody saw it end; unless it was to be started again at that moment.
-        if status.state != State::Restarting {
+        if status.state == State::Restarting {
+            // It was counted, and has not come about.
+            status.restart_count = status.restart_count.saturating_sub(1);
+        } else {
             status.exit_code = 255;
             status.finished_at = now();
             events::container(store, &record, "die", &[("exitCode", "255")]);

@@ -82,6 +82,7 @@ impl Supervisor {
         if !self.stopping && (once || policy::wants_restart(policy, code, self.status.restart_count)) {
             let wait = self.backoff.next(ran);
             self.status.state = State::Restarting;
+            self.status.restart_count += 1;
             self.phase = Phase::Waiting(Instant::now() + wait);
             self.publish();
             self.tell_exit();
@@ -93,7 +94,6 @@ impl Supervisor {
 
     /// The policy's start. A start that fails counts as a run that failed at once.
     pub(super) fn start_again(&mut self) -> Result<()> {
-        self.status.restart_count += 1;
         let started = spec::join_again(&self.store, &self.record).and_then(|()| self.launch());
         if let Err(err) = started {
             self.status.error = contracts::report::one_line(&err);

@@ -123,10 +123,7 @@ pub fn main(id: &str, flag: &str, value: &str) -> Exit {
                 supervisor.inherit_client();
                 supervisor.make_ready()?;
             }
-            "--revive" => {
-                supervisor.status.restart_count += 1;
-                supervisor.first_start()?;
-            }
+            "--revive" => supervisor.first_start()?,
             _ => {
                 supervisor.images = (flag == "--restore").then(|| value.into());
                 supervisor.status.restart_count = 0;

@@ -32,6 +32,20 @@ fn always_starts_again_until_stopped() {
 }
 
 #[test]
+fn a_restart_is_counted_from_when_it_is_waited_for() {
+    let rig = Rig::new();
+    rig.ok(&["run", "-d", "--name", "r5", "--network", "none", "--restart", "always", "busybox", "true"]);
+    assert!(wait_until(|| {
+        let waits = || rig.inspect("r5", "{{.State.Status}} {{.RestartCount}}");
+        let before = waits();
+        let starts =
+            rig.ok(&["events", "--since", "1h", "--until", "0s", "-f", "event=start"]).lines().count();
+        before == format!("restarting {starts}") && waits() == before
+    }));
+    rig.ok(&["stop", "r5"]);
+}
+
+#[test]
 fn a_kill_from_outside_restarts_but_the_users_does_not() {
     let rig = Rig::new();
     rig.sleeper("r3", &["--restart", "always"]);
