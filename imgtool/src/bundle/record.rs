@@ -157,14 +157,23 @@ pub fn dissolve(store: &Store, record: &Record) -> Result<()> {
     let layers = Layers::open(store.paths())?;
     // Against a maker that settles the record at this moment.
     let _lock = layers.lock()?;
-    match fs::remove_file(path_of(store, &record.name)) {
+    let (path, mark) = (path_of(store, &record.name), mark_of(store, &record.name));
+    if mark.exists() {
+        sweep_records(&path);
+    }
+    match fs::remove_file(path) {
         Err(err) if err.kind() != ErrorKind::NotFound => {
             return Err(err).with_context(|| format!("remove the record of bundle {}", record.name));
         }
         _ => {}
     }
-    let _ = fs::remove_file(mark_of(store, &record.name));
+    let _ = fs::remove_file(mark);
     Ok(())
+}
+
+/// A maker that was killed while it wrote its record has left a part of it beside; none is written without a mark.
+fn sweep_records(path: &Path) {
+    path.parent().into_iter().for_each(atomic::sweep);
 }
 
 /// Writes a file of a bundle that is to outlive a power cut, or need not.
@@ -202,8 +211,7 @@ fn sweep_marked(store: &Store, name: &str) -> Result<()> {
         let layers = Layers::open(store.paths())?;
         let _lock = layers.lock()?;
         if atomic::read_json::<Record>(&path)?.is_none() {
-            // A maker that was killed while it wrote its record has left a part of it; none is written without a mark.
-            path.parent().into_iter().for_each(atomic::sweep);
+            sweep_records(&path);
             let _ = fs::remove_file(path);
             let _ = fs::remove_file(mark_of(store, name));
         }
@@ -217,7 +225,6 @@ fn sweep_marked(store: &Store, name: &str) -> Result<()> {
             // Read again now that its maker has gone: it may have gone because it was done.
             let now = atomic::read_json::<Record>(&path)?;
             if now.is_some_and(|now| now.maker == Some(maker)) {
-                path.parent().into_iter().for_each(atomic::sweep);
                 dissolve(store, &record)?;
             }
         }
