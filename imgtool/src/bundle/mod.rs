@@ -185,7 +185,8 @@ pub fn mount(store: &Store, dir: &Path) -> Result<PathBuf> {
     Ok(rootfs.target)
 }
 
-/// Unmounts, removes the directory and lets the layers go. Nothing there is fine.
+/// Unmounts, removes the directory and lets the layers go. Nothing there is fine, and so is an empty directory: all there
+/// is where a maker was killed before it wrote the record.
 ///
 /// # Errors
 /// Something cannot be removed; running it again goes on.
@@ -193,7 +194,9 @@ pub fn remove(store: &Store, dir: &Path) -> Result<()> {
     let dir = std::path::absolute(dir).context("bundle directory")?;
     match record::by_directory(store, &dir)? {
         Some(record) => record::dissolve(store, &record),
-        None if !dir.exists() => Ok(()),
-        None => fault!(WrongState, "{} is no bundle of this store", dir.display()),
+        None => match fs::remove_dir(&dir).map_err(|err| err.kind()) {
+            Ok(()) | Err(ErrorKind::NotFound) => Ok(()),
+            Err(_) => fault!(WrongState, "{} is no bundle of this store", dir.display()),
+        },
     }
 }

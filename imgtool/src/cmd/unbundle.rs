@@ -10,7 +10,7 @@ use crate::bundle;
 /// Unmount a bundle, remove its directory and let its layers go
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The bundles' directories; one that does not exist is fine
+    /// The bundles' directories; one that does not exist, or is empty, is fine
     #[arg(required = true)]
     dirs: Vec<PathBuf>,
 }

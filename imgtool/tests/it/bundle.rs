@@ -83,6 +83,19 @@ fn the_next_bundle_takes_away_what_killed_ones_left() {
 }
 
 #[test]
+fn unbundle_takes_what_a_maker_killed_before_its_record_left_but_nothing_of_others() {
+    let rig = Rig::new();
+    let (empty, full) = (rig.path("empty"), rig.path("full"));
+    fs::create_dir(&empty).unwrap();
+    fs::create_dir_all(full.join("file")).unwrap();
+    rig.ok(&format!("unbundle {}", empty.display()));
+    assert!(!empty.exists());
+    rig.fails(&format!("unbundle {}", full.display()), 4);
+    rig.fails(&format!("unbundle {}/file/..", full.display()), 4);
+    assert!(full.join("file").exists());
+}
+
+#[test]
 fn what_cannot_be_bundled_leaves_nothing() {
     let rig = Rig::new();
     let dir = rig.path("b");
