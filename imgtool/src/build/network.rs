@@ -48,7 +48,7 @@ impl Network {
         let output = child.wait_with_output().context("wait for netctl")?;
         if !output.status.success() {
             // One that was killed has left its work half-done, and nobody else knows of this id.
-            down(work.id());
+            down_or_leave(&work);
             bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
         }
         let status = serde_json::from_slice(&output.stdout).context("parse netctl's answer")?;
@@ -58,22 +58,24 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        down(self.work.id());
+        down_or_leave(&self.work);
     }
 }
 
-/// Takes a build's network down; not up is fine.
-pub fn down(id: &str) {
-    // Once more where it was killed: with this process goes the last one that knows the id.
-    for _ in 0..2 {
-        let status = Command::new(tool::find("netctl"))
-            .args(["down", id])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        if status.is_ok_and(|status| status.code().is_some()) {
-            break;
-        }
+/// The work directory with its mark stays for the next build where the network does: nothing else knows of it.
+fn down_or_leave(work: &Work) {
+    if !down(work.id()) {
+        work.leave();
     }
+}
+
+/// Takes a build's network down; not up is fine. Says whether it has gone.
+pub fn down(id: &str) -> bool {
+    let ended = Command::new(tool::find("netctl"))
+        .args(["down", id])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    ended.is_ok_and(|status| status.success())
 }

@@ -28,7 +28,7 @@ pub fn sweep(paths: &Paths) -> Result<()> {
         if dir.try_lock().is_err() {
             continue;
         }
-        // Without the directory nobody would know of the container any more.
+        // Without the directory nobody would know of the container any more, nor of the network.
         if let Some(id) = path.file_name().filter(|_| path.join("config.json").exists())
             && !delete_container(id)
         {
@@ -36,8 +36,9 @@ pub fn sweep(paths: &Paths) -> Result<()> {
         }
         if let Some(id) =
             path.file_name().and_then(|name| name.to_str()).filter(|_| path.join(network::MARK).exists())
+            && !network::down(id)
         {
-            network::down(id);
+            continue;
         }
         clear(&path);
     }

@@ -46,7 +46,7 @@ impl Work {
         &self.path
     }
 
-    /// Leaves it to the next build, which is to try once more to remove the container.
+    /// Leaves it to the next build, which is to try once more to remove the container, or the network.
     pub fn leave(&self) {
         self.is_left.store(true, Ordering::Relaxed);
     }
