@@ -71,11 +71,5 @@ fn down_or_leave(work: &Work) {
 
 /// Takes a build's network down; not up is fine. Says whether it has gone.
 pub fn down(id: &str) -> bool {
-    let ended = Command::new(tool::find("netctl"))
-        .args(["down", id])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    ended.is_ok_and(|status| status.success())
+    tool::succeeds("netctl", &["down", id])
 }

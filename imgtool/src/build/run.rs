@@ -263,7 +263,7 @@ fn start(work: &Work, planned: &Planned, vertex: &Vertex<'_>) -> Result<()> {
         Some(code) => bail!("process \"{shown}\" did not complete successfully: exit code: {code}"),
         None => {
             // The runtime was killed, and with it nobody is left who would remove the container.
-            if !sweep::delete_container(work.id().as_ref()) {
+            if !sweep::delete_container(work.id()) {
                 work.leave();
             }
             bail!("process \"{shown}\" did not complete successfully: {status}")

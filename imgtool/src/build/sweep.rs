@@ -1,9 +1,7 @@
 //! What killed builds left: work directories whose lock is free, the container that ran in one, its network.
 
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 use contracts::paths::Paths;
@@ -28,31 +26,17 @@ pub fn sweep(paths: &Paths) -> Result<()> {
         if dir.try_lock().is_err() {
             continue;
         }
+        let Some(id) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        let gone = |mark: &str, remove: fn(&str) -> bool| !path.join(mark).exists() || remove(id);
         // Without the directory nobody would know of the container any more, nor of the network.
-        if let Some(id) = path.file_name().filter(|_| path.join("config.json").exists())
-            && !delete_container(id)
-        {
-            continue;
+        if gone("config.json", delete_container) && gone(network::MARK, network::down) {
+            clear(&path);
         }
-        if let Some(id) =
-            path.file_name().and_then(|name| name.to_str()).filter(|_| path.join(network::MARK).exists())
-            && !network::down(id)
-        {
-            continue;
-        }
-        clear(&path);
     }
     Ok(())
 }
 
 /// Removes the container of a RUN that was killed, or whose runtime was; mostly there is none. Says whether it has gone.
-pub fn delete_container(id: &OsStr) -> bool {
-    let ended = Command::new(tool::find("runtime"))
-        .args(["delete", "--force"])
-        .arg(id)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    ended.is_ok_and(|status| status.success())
+pub fn delete_container(id: &str) -> bool {
+    tool::succeeds("runtime", &["delete", "--force", id])
 }

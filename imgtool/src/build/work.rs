@@ -1,7 +1,7 @@
 //! Work directories of running builds: `STORE/build/work/<id>/`, each locked by its owner while it lives.
 //!
 //! A build works in a mount namespace of its own, so a killed one leaves nothing mounted. What it may leave is a
-//! directory, whose lock is then free, and a container still running in it: the next build removes both.
+//! directory, whose lock is then free, a container still running in it, and a network: the next build removes them.
 
 use std::fs::{self, File};
 use std::io::Read as _;

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 /// The program to execute for `name` (`runtime`, `shim`, `imgtool`, `netctl`).
 ///
@@ -16,4 +17,16 @@ pub fn find(name: &str) -> PathBuf {
     }
     let beside = env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(name)));
     beside.filter(|path| path.is_file()).unwrap_or_else(|| name.into())
+}
+
+/// Runs the tool `name` with nothing to read and without a word. Says whether it could be executed and exited with 0.
+#[must_use]
+pub fn succeeds(name: &str, args: &[&str]) -> bool {
+    let ended = Command::new(find(name))
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    ended.is_ok_and(|status| status.success())
 }
