@@ -63,13 +63,9 @@ pub fn start(store: &Store, record: &Container, lock: &Lock, how: Start<'_>) -> 
     started.inspect_err(|err| failed(store, record, err))
 }
 
-/// Starts a container again, as its policy wants, whose supervisor was killed with its payload.
-pub fn revive(store: &Store, record: &Container, mut kept: Status, lock: &Lock) -> Result<()> {
+/// Starts a container again, as its policy wants and its status says, whose supervisor was killed with its payload.
+pub fn revive(store: &Store, record: &Container, lock: &Lock) -> Result<()> {
     let id = &record.id;
-    // Should this process be killed now, the next one knows what was to be done.
-    kept.state = State::Restarting;
-    kept.restart_count += 1;
-    store.save_kept(id, &kept)?;
     own(store, id)?;
     let started = spec::network_request(store, record)
         .and_then(|asked| NetworkUp::start(id, &asked))

@@ -28,23 +28,27 @@ pub fn read(store: &Store, id: &str) -> Result<Status> {
 pub fn read_locked(store: &Store, id: &str, lock: &Lock) -> Result<Status> {
     match settled(store, id)? {
         Some(status) => Ok(status),
-        None => recover(store, id, lock),
+        None => recover(store, id, lock, false),
     }
 }
 
 /// A container whose supervisor and payload were both killed starts again where its policy wants that.
 fn revived(store: &Store, id: &str, lock: &Lock) -> Result<Status> {
-    // Only then it ran since the machine was started: after a reboot `boot` decides.
-    let ran = atomic::read_json::<Status>(&store.live_status(id))?.is_some_and(|live| live.state.is_live());
-    let status = read_locked(store, id, lock)?;
-    if ran && status.owner.is_none() && !status.manually_stopped && status.state == State::Exited {
-        let record = store.load(id)?;
-        let policy = &record.host_config.restart_policy;
-        if wants_restart(policy, status.exit_code, status.restart_count) {
-            // Where it cannot be started, its status says why.
-            let _ = start::revive(store, &record, status, lock);
-            return stale(store, id);
-        }
+    // Only then it ran since the machine was started (after a reboot `boot` decides), or who was to start it again was killed.
+    let live = atomic::read_json::<Status>(&store.live_status(id))?;
+    let ran = match &live {
+        Some(live) => live.state.is_live(),
+        None => atomic::read_json::<Status>(&store.kept_status(id))?
+            .is_some_and(|kept| kept.state == State::Restarting),
+    };
+    let status = match settled(store, id)? {
+        Some(status) => status,
+        None => recover(store, id, lock, ran)?,
+    };
+    if status.owner.is_none() && status.state == State::Restarting {
+        // Where it cannot be started, its status says why.
+        let _ = start::revive(store, &store.load(id)?, lock);
+        return stale(store, id);
     }
     Ok(status)
 }
@@ -68,8 +72,9 @@ fn stale(store: &Store, id: &str) -> Result<Status> {
     })
 }
 
-/// The owner was killed. Either its payload still runs, then a new supervisor takes it over; or all is cleaned up.
-fn recover(store: &Store, id: &str, lock: &Lock) -> Result<Status> {
+/// The owner was killed. Either its payload still runs, then a new supervisor takes it over; or all is cleaned up. `restarts`:
+/// the caller starts it again where it is [`State::Restarting`] then, as its policy wants.
+fn recover(store: &Store, id: &str, lock: &Lock, restarts: bool) -> Result<Status> {
     let mut status = stale(store, id)?;
     let record = store.load(id)?;
     if status.process.is_some_and(|process| process.is_running()) && status.state.is_live() {
@@ -100,6 +105,12 @@ fn recover(store: &Store, id: &str, lock: &Lock) -> Result<Status> {
     }
     network?;
     unmount(store, id)?;
+    let policy = &record.host_config.restart_policy;
+    if restarts && !status.manually_stopped && wants_restart(policy, status.exit_code, status.restart_count) {
+        // Should this process be killed now, the next one knows what was to be done.
+        status.state = State::Restarting;
+        status.restart_count += 1;
+    }
     store.save_kept(id, &status)?;
     let _ = remove::live(store, id);
     let _ = volume::options::release(store, &record);
